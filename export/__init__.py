@@ -1,0 +1,6 @@
+"""Writing a task, from string to answer, for the places where models run. Importable as `kbert.export`."""
+
+from kbert.export.litert import export_litert
+from kbert.export.saved_model import export_saved_model
+
+__all__ = ["export_litert", "export_saved_model"]

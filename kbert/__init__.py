@@ -1,0 +1,40 @@
+"""kbert: BERT for Keras, from raw text to a served answer."""
+
+import os as _os
+import sys as _sys
+
+
+def _check_backend(name):
+    if name != "tensorflow":
+        raise ImportError(
+            f"kbert runs on Keras's TensorFlow backend, but Keras is set to {name!r}. Set the environment variable "
+            "KERAS_BACKEND=tensorflow before Keras is imported (or edit ~/.keras/keras.json)."
+        )
+
+
+if "keras" not in _sys.modules:  # Keras itself fails with a message about the other backend's package
+    _check_backend(_os.environ.get("KERAS_BACKEND") or "tensorflow")
+
+import keras as _keras
+
+_check_backend(_keras.backend.backend())
+
+from kbert.checkpoints.presets import presets
+from kbert.config import BertConfig
+from kbert.encoders.bert import BertEncoder
+from kbert.tasks.task import load
+from kbert.tasks.text_classifier import TextClassifier
+from kbert.text.packing import TextPreprocessor
+from kbert.text.tokenizer import WordPieceTokenizer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BertConfig",
+    "BertEncoder",
+    "TextClassifier",
+    "TextPreprocessor",
+    "WordPieceTokenizer",
+    "load",
+    "presets",
+]

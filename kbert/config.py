@@ -1,0 +1,104 @@
+"""The shape of an encoder, with the keys of `config.json` and `bert_config.json`."""
+
+import dataclasses
+import json
+import pathlib
+
+ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "tanh")
+
+# Keys whose values change what the network computes; a value other than this one is not implemented.
+_ONLY = {"position_embedding_type": ("absolute", None), "is_decoder": (False, None), "add_cross_attention": (False, None)}
+
+
+@dataclasses.dataclass(frozen=True)
+class BertConfig:
+    """The sizes of a BERT encoder. The names are those of Google's and Hugging Face's configuration files.
+
+    >>> config = BertConfig(hidden_size=128, num_attention_heads=2, num_hidden_layers=2, intermediate_size=512)
+    >>> BertConfig.from_json(config.to_json()) == config
+    True
+
+    The defaults are BERT-base, uncased. `hidden_act` is one of `gelu` (exact, by erf), `gelu_new` or
+    `gelu_pytorch_tanh` (the tanh approximation), `relu`, `silu`, `tanh`. Dropouts are probabilities.
+
+    Raises:
+      TypeError, ValueError: a size that is not a positive whole number, heads that do not divide the width, an unknown
+        activation, a dropout outside [0, 1).
+    """
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    pad_token_id: int = 0
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type is int:
+                smallest = 0 if field.name == "pad_token_id" else 1
+                if isinstance(value, bool) or not isinstance(value, int):
+                    raise TypeError(f"{field.name} should be a whole number, got {value!r}")
+                if value < smallest:
+                    raise ValueError(f"{field.name} should be at least {smallest}, got {value}")
+            elif field.type is float and (isinstance(value, bool) or not isinstance(value, (int, float))):
+                raise TypeError(f"{field.name} should be a number, got {value!r}")
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"num_attention_heads should divide hidden_size, got {self.num_attention_heads} heads "
+                f"for a width of {self.hidden_size}"
+            )
+        if self.hidden_act not in ACTIVATIONS:
+            raise ValueError(f"hidden_act should be one of {', '.join(ACTIVATIONS)}, got {self.hidden_act!r}")
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} should be a probability below 1, got {getattr(self, name)}")
+        if self.pad_token_id >= self.vocab_size:
+            raise ValueError(f"pad_token_id {self.pad_token_id} is outside the vocabulary of {self.vocab_size} tokens")
+
+    @classmethod
+    def from_dict(cls, values, source="the configuration"):
+        """Reads a dictionary with Google's or Hugging Face's keys; keys that do not shape the encoder are passed over.
+
+        Raises:
+          ValueError: a value asks for something that is not implemented, or does not fit; `source` is named.
+        """
+        for key, possible in _ONLY.items():
+            if values.get(key) not in possible:
+                raise ValueError(f"{source}: {key} {values[key]!r} is not supported, only {possible[0]!r}")
+        known = {field.name for field in dataclasses.fields(cls)}
+        try:
+            return cls(**{key: value for key, value in values.items() if key in known and value is not None})
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{source}: {error}") from error
+
+    @classmethod
+    def from_json(cls, source):
+        """Reads JSON text, or the file at a path."""
+        if isinstance(source, str) and source.lstrip().startswith("{"):
+            name, text = "the configuration", source
+        else:
+            name, text = str(source), pathlib.Path(source).read_text(encoding="utf-8")
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{name} is not JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise ValueError(f"{name} should hold a JSON object, got {type(values).__name__}")
+        return cls.from_dict(values, source=name)
+
+    def to_dict(self):
+        """The keys and values of a configuration file."""
+        return dataclasses.asdict(self)
+
+    def to_json(self):
+        """JSON text that `from_json`, and the original code of both families, read."""
+        return json.dumps(self.to_dict(), indent=2) + "\n"

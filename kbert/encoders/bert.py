@@ -1,0 +1,129 @@
+"""The BERT encoder (Devlin et al. 2018): ids to vectors."""
+
+import dataclasses
+
+import keras
+import tensorflow as tf
+
+from kbert.config import BertConfig
+from kbert.encoders.layers import Embeddings, EncoderBlock, Projection
+from kbert.encoders.real_tokens import PaddedView, RealTokensView
+
+INPUT_NAMES = ("token_ids", "segment_ids", "padding_mask")
+
+
+@keras.saving.register_keras_serializable("kbert")
+class BertEncoder(keras.Model):
+    """Turns packed token ids into a vector for each token and one for each text.
+
+    >>> encoder = BertEncoder(BertConfig(vocab_size=20, hidden_size=8, num_hidden_layers=2, num_attention_heads=2))
+    >>> ids = tf.constant([[2, 7, 3], [2, 3, 0]])
+    >>> outputs = encoder({"token_ids": ids, "segment_ids": 0 * ids, "padding_mask": tf.cast(ids > 0, tf.int32)})
+    >>> outputs["sequence_output"].shape, outputs["pooled_output"].shape
+    (TensorShape([2, 3, 8]), TensorShape([2, 8]))
+
+    Args:
+      config: a `BertConfig`, or a dictionary of its values.
+      real_tokens: compute on the real tokens only (see `real_tokens.py`). Turn it off for XLA: then all shapes follow from
+        those of the input.
+
+    A call takes a dictionary of int32 `[B, L]`: `token_ids`, `segment_ids` (0 or 1) and `padding_mask` (1 on real tokens);
+    the last two may be left out for single texts without padding. `L` is at most `max_position_embeddings`. It
+    gives a dictionary with `sequence_output` `[B, L, H]` (zeros at padding when on real tokens only) and `pooled_output`
+    `[B, H]`, which is `tanh(W x + b)` of the first token. With `output_hidden_states=True` it also holds
+    `hidden_states`, a tuple of the embeddings and each block's output `[B, L, H]`, and with `output_attentions=True`
+    `attentions`, a tuple of each block's weights `[B, heads, L, L]`.
+    """
+
+    def __init__(self, config, real_tokens=True, **kwargs):
+        super().__init__(**kwargs)
+        self.config = BertConfig.from_dict(config) if isinstance(config, dict) else config
+        self.real_tokens = real_tokens
+        policy = self.dtype_policy
+        self.embeddings = Embeddings(self.config, dtype=policy, name="embeddings")
+        self.blocks = [
+            EncoderBlock(self.config, dtype=policy, name=f"block_{number}") for number in range(self.config.num_hidden_layers)
+        ]
+        self.pooler = Projection(
+            self.config.hidden_size, initializer_range=self.config.initializer_range, dtype=policy, name="pooler"
+        )
+        self.build()
+
+    def build(self, input_shape=None):
+        self.embeddings.build()
+        for block in self.blocks:
+            block.build()
+        self.pooler.build((None, self.config.hidden_size))
+        self.built = True
+
+    @property
+    def real_tokens(self):
+        """Whether the dense layers run on the real tokens only."""
+        return self._real_tokens
+
+    @real_tokens.setter
+    def real_tokens(self, value):
+        self._real_tokens = bool(value)
+        # Keras then leaves XLA off by default: the number of real tokens is a shape known only at run time.
+        self.supports_jit = not value
+
+    def call(self, inputs, training=None, output_hidden_states=False, output_attentions=False):
+        inputs = complete_inputs(inputs, self.config)
+        view = (RealTokensView if self.real_tokens else PaddedView)(inputs["padding_mask"])
+        rows = self.embeddings(
+            view.rows(inputs["token_ids"]), view.rows(inputs["segment_ids"]), view.positions(), training=training
+        )  # [N, H]
+        hidden_states, attentions = [rows], []
+        for block in self.blocks:
+            rows, attention = block(rows, view=view, training=training)
+            hidden_states.append(rows)
+            attentions.append(attention)
+        outputs = {
+            "sequence_output": view.padded(rows),  # [B, L, H]
+            "pooled_output": tf.math.tanh(self.pooler(view.first(rows))),  # [B, H]
+        }
+        if output_hidden_states:
+            outputs["hidden_states"] = tuple(view.padded(rows) for rows in hidden_states)
+        if output_attentions:
+            outputs["attentions"] = tuple(attentions)
+        return outputs
+
+    @classmethod
+    def from_preset(cls, preset, **kwargs):
+        """The encoder of a preset with its weights, e.g. of a Hugging Face folder; heads in the checkpoint are left out.
+
+        Args:
+          preset: a built-in name (`kbert.presets()`) or a folder.
+          **kwargs: passed to the constructor, e.g. `dtype="mixed_bfloat16"`.
+        """
+        from kbert.checkpoints.presets import load_encoder
+
+        return load_encoder(preset, **kwargs)
+
+    def get_config(self):
+        return {**super().get_config(), "config": dataclasses.asdict(self.config), "real_tokens": self.real_tokens}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+def complete_inputs(inputs, config):
+    """The three int32 tensors `[B, L]`, with single unpadded texts as the default of the last two."""
+    if not isinstance(inputs, dict) or "token_ids" not in inputs:
+        given = sorted(inputs) if isinstance(inputs, dict) else type(inputs).__name__
+        raise ValueError(f"the encoder takes a dictionary with {', '.join(INPUT_NAMES)}, got {given}")
+    token_ids = tf.cast(tf.convert_to_tensor(inputs["token_ids"]), tf.int32)
+    if token_ids.shape.rank != 2:
+        raise ValueError(f"token_ids should be [batch, length], got shape {token_ids.shape}")
+    if token_ids.shape[1] is not None and token_ids.shape[1] > config.max_position_embeddings:
+        raise ValueError(
+            f"the inputs are {token_ids.shape[1]} positions long, the encoder has {config.max_position_embeddings}; "
+            "truncate them (max_length) or cut them into windows"
+        )
+    segment_ids, mask = inputs.get("segment_ids"), inputs.get("padding_mask")
+    return {
+        "token_ids": token_ids,
+        "segment_ids": tf.zeros_like(token_ids) if segment_ids is None else tf.cast(segment_ids, tf.int32),
+        "padding_mask": tf.ones_like(token_ids) if mask is None else tf.cast(mask, tf.int32),
+    }

@@ -1,0 +1,156 @@
+"""What BERT is made of. Every layer works on rows `[N, H]`; attention asks its view for the texts."""
+
+import math
+
+import keras
+import tensorflow as tf
+
+from kbert.encoders.real_tokens import MASKED_SCORE
+
+
+def gelu(x):
+    """The exact GELU, `x * Phi(x)` (Hendrycks & Gimpel 2016), that BERT's checkpoints were trained with.
+
+    Written with erf: `tf.nn.gelu` uses Erfc, which tf2onnx does not know (FACTS X5); LiteRT fuses this form.
+    """
+    half, root = tf.constant(0.5, x.dtype), tf.constant(math.sqrt(0.5), x.dtype)
+    return half * x * (1 + tf.math.erf(x * root))
+
+
+def gelu_tanh(x):
+    """The approximation of GELU by tanh, as Google's first code had it."""
+    return tf.nn.gelu(x, approximate=True)
+
+
+ACTIVATIONS = {
+    "gelu": gelu,
+    "gelu_new": gelu_tanh,
+    "gelu_pytorch_tanh": gelu_tanh,
+    "relu": tf.nn.relu,
+    "silu": tf.nn.silu,
+    "tanh": tf.math.tanh,
+}
+
+
+class Projection(keras.layers.Layer):
+    """A dense layer on rows, `x W + b`: `[N, in]` to `[N, out]`."""
+
+    def __init__(self, width, initializer_range=0.02, **kwargs):
+        super().__init__(**kwargs)
+        self.width = width
+        self.initializer = keras.initializers.TruncatedNormal(stddev=initializer_range)
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight(shape=(input_shape[-1], self.width), initializer=self.initializer, name="kernel")
+        self.bias = self.add_weight(shape=(self.width,), initializer="zeros", name="bias")
+
+    def call(self, rows):
+        return tf.nn.bias_add(tf.matmul(rows, self.kernel), self.bias)
+
+
+class Embeddings(keras.layers.Layer):
+    """Token, position and segment embeddings, summed and normalized: ids `[N]` to rows `[N, H]`."""
+
+    def __init__(self, config, **kwargs):
+        super().__init__(**kwargs)
+        self.config = config
+        self.norm = keras.layers.LayerNormalization(epsilon=config.layer_norm_eps, dtype=self.dtype_policy, name="norm")
+        self.dropout = keras.layers.Dropout(config.hidden_dropout_prob, dtype=self.dtype_policy, name="dropout")
+
+    def build(self):
+        config = self.config
+        initializer = keras.initializers.TruncatedNormal(stddev=config.initializer_range)
+
+        def table(name, size):
+            return self.add_weight(shape=(size, config.hidden_size), initializer=initializer, name=name)
+
+        self.tokens = table("tokens", config.vocab_size)
+        self.positions = table("positions", config.max_position_embeddings)
+        self.segments = table("segments", config.type_vocab_size)
+        self.norm.build((None, config.hidden_size))
+        self.built = True
+
+    def call(self, token_ids, segment_ids, positions, training=None):
+        rows = tf.gather(self.tokens, token_ids) + tf.gather(self.positions, positions)
+        # Two segments: a product with a one-hot is cheaper than a gather, whose gradient scatters into two rows.
+        rows += tf.matmul(tf.one_hot(segment_ids, self.config.type_vocab_size, dtype=rows.dtype), self.segments)
+        return self.dropout(self.norm(rows), training=training)
+
+
+class SelfAttention(keras.layers.Layer):
+    """`softmax(Q K^T / sqrt(d)) V` for each head (Vaswani et al. 2017, section 3.2), then a projection: rows to rows."""
+
+    def __init__(self, config, **kwargs):
+        super().__init__(**kwargs)
+        self.config = config
+        self.num_heads = config.num_attention_heads
+        make = {"initializer_range": config.initializer_range, "dtype": self.dtype_policy}
+        self.qkv = Projection(3 * config.hidden_size, name="qkv", **make)
+        self.output_projection = Projection(config.hidden_size, name="output", **make)
+        self.dropout = keras.layers.Dropout(config.attention_probs_dropout_prob, dtype=self.dtype_policy, name="dropout")
+
+    def build(self):
+        self.qkv.build((None, self.config.hidden_size))
+        self.output_projection.build((None, self.config.hidden_size))
+        self.built = True
+
+    def call(self, rows, view=None, training=None):
+        size = self.config.hidden_size // self.num_heads
+        query, key, value = view.heads(self.qkv(rows), self.num_heads)  # [B, heads, L, d]
+        scores = tf.matmul(query * tf.constant(1 / math.sqrt(size), query.dtype), key, transpose_b=True)
+        padding = tf.cast(tf.equal(view.mask, 0), scores.dtype) * tf.constant(MASKED_SCORE, scores.dtype)
+        attention = tf.nn.softmax(scores + padding[:, None, None, :])  # [B, heads, L, L]
+        context = tf.matmul(self.dropout(attention, training=training), value)  # [B, heads, L, d]
+        return self.output_projection(view.merge(context)), attention
+
+
+class FeedForward(keras.layers.Layer):
+    """Two projections with the activation between them: `[N, H]` to `[N, intermediate]` to `[N, H]`."""
+
+    def __init__(self, config, **kwargs):
+        super().__init__(**kwargs)
+        self.config = config
+        make = {"initializer_range": config.initializer_range, "dtype": self.dtype_policy}
+        self.inner = Projection(config.intermediate_size, name="inner", **make)
+        self.outer = Projection(config.hidden_size, name="outer", **make)
+        self.activation = ACTIVATIONS[config.hidden_act]
+
+    def build(self):
+        self.inner.build((None, self.config.hidden_size))
+        self.outer.build((None, self.config.intermediate_size))
+        self.built = True
+
+    def call(self, rows):
+        return self.outer(self.activation(self.inner(rows)))
+
+
+class EncoderBlock(keras.layers.Layer):
+    """Attention, then feed-forward, each added to its input and normalized after (post-layer-norm)."""
+
+    def __init__(self, config, **kwargs):
+        super().__init__(**kwargs)
+        self.config = config
+        policy = self.dtype_policy
+        self.attention = SelfAttention(config, dtype=policy, name="attention")
+        self.attention_norm = keras.layers.LayerNormalization(
+            epsilon=config.layer_norm_eps, dtype=policy, name="attention_norm"
+        )
+        self.feed_forward = FeedForward(config, dtype=policy, name="feed_forward")
+        self.feed_forward_norm = keras.layers.LayerNormalization(
+            epsilon=config.layer_norm_eps, dtype=policy, name="feed_forward_norm"
+        )
+        self.attention_dropout = keras.layers.Dropout(config.hidden_dropout_prob, dtype=policy, name="attention_dropout")
+        self.feed_forward_dropout = keras.layers.Dropout(config.hidden_dropout_prob, dtype=policy, name="feed_forward_dropout")
+
+    def build(self):
+        self.attention.build()
+        self.feed_forward.build()
+        self.attention_norm.build((None, self.config.hidden_size))
+        self.feed_forward_norm.build((None, self.config.hidden_size))
+        self.built = True
+
+    def call(self, rows, view=None, training=None):
+        attended, attention = self.attention(rows, view=view, training=training)
+        rows = self.attention_norm(rows + self.attention_dropout(attended, training=training))
+        fed = self.feed_forward(rows)
+        return self.feed_forward_norm(rows + self.feed_forward_dropout(fed, training=training)), attention

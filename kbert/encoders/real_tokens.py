@@ -1,0 +1,138 @@
+"""Two views of a batch: every position, or the real tokens only.
+
+A batch of texts is padded to its longest one, so that about half of its positions hold nothing. Dense layers, normalization
+and activations work row by row and need no padding: they run on rows `[N, H]`. Only attention needs the texts apart, as
+`[B, heads, L, d]`. A view says how to go from one to the other; the layers do not know which view they run in.
+
+`RealTokensView` keeps the `N` real tokens. Fine-tuning on short texts runs 2.5 times as fast as padded (FACTS S6).
+`PaddedView` keeps all `N = B * L` positions, in shapes that are known beforehand, which XLA and LiteRT need.
+"""
+
+import tensorflow as tf
+
+# Added to the scores of padding. exp() makes exactly 0 of it, and float16 can hold it (FACTS X9).
+MASKED_SCORE = -30000.0
+
+
+class PaddedView:
+    """All positions, `N = B * L`: plain reshapes and transposes."""
+
+    def __init__(self, padding_mask):
+        self.batch, self.length = tf.unstack(tf.shape(padding_mask))
+        if padding_mask.shape.is_fully_defined():
+            self.batch, self.length = padding_mask.shape
+        self.mask = padding_mask
+
+    def rows(self, values):
+        """`[B, L]` to `[N]`."""
+        return tf.reshape(values, [-1])
+
+    def positions(self):
+        """The position of each row in its text, `[N]`."""
+        return tf.reshape(tf.broadcast_to(tf.range(self.length), [self.batch, self.length]), [-1])
+
+    def heads(self, rows, num_heads):
+        """Rows of queries, keys and values `[N, 3 H]` to three `[B, heads, L, d]`."""
+        size = rows.shape[-1] // (3 * num_heads)
+        split = tf.reshape(rows, [self.batch, self.length, 3, num_heads, size])
+        return tf.unstack(tf.transpose(split, [2, 0, 3, 1, 4]))
+
+    def merge(self, context):
+        """`[B, heads, L, d]` to rows `[N, H]`."""
+        width = context.shape[1] * context.shape[3]
+        return tf.reshape(tf.transpose(context, [0, 2, 1, 3]), [-1, width])
+
+    def padded(self, rows):
+        """Rows `[N, H]` to `[B, L, H]`."""
+        return tf.reshape(rows, [self.batch, self.length, rows.shape[-1]])
+
+    def first(self, rows):
+        """The row of each text's first token, `[B, H]`."""
+        return self.padded(rows)[:, 0]
+
+
+class RealTokensView:
+    """The `N` positions where the mask is not 0, text by text."""
+
+    def __init__(self, padding_mask):
+        mask = tf.not_equal(padding_mask, 0)
+        self.batch, self.length = tf.unstack(tf.shape(padding_mask))
+        self.mask = padding_mask
+        self._real = tf.cast(tf.where(tf.reshape(mask, [-1]))[:, 0], tf.int32)  # [N], places among B * L
+        self._text, self._column = self._real // self.length, self._real % self.length
+        # The row of each position [B, L]; padding shows some row, whose values nothing reads.
+        counted = tf.cumsum(tf.reshape(tf.cast(mask, tf.int32), [-1])) - 1
+        self._row = tf.reshape(tf.maximum(counted, 0), [self.batch, self.length])
+        self._is_real = mask
+        self._indices = {}
+
+    def rows(self, values):
+        return tf.gather(tf.reshape(values, [-1]), self._real)
+
+    def positions(self):
+        return self._column
+
+    def _index(self, num_heads):
+        """Where each head's row lies on either side; the same for every layer, so computed once.
+
+        Moving `d` numbers at a time, head by head, makes the gather do the transposes too.
+        """
+        if num_heads not in self._indices:
+            head = tf.range(num_heads)
+            part = tf.range(3)
+            of_position = self._row[:, None, :] * (3 * num_heads) + head[:, None]  # [B, heads, L]
+            split = of_position[None] + part[:, None, None, None] * num_heads  # [3, B, heads, L]
+            of_token = (self._text[:, None] * num_heads + head) * self.length + self._column[:, None]  # [N, heads]
+            joined = of_token[:, None, :] + (part * (self.batch * num_heads * self.length))[:, None]  # [N, 3, heads]
+            merge_back = self._row[:, None, :] * num_heads + head[:, None]  # [B, heads, L]
+            self._indices[num_heads] = split, joined, of_token, merge_back
+        return self._indices[num_heads]
+
+    def heads(self, rows, num_heads):
+        size = rows.shape[-1] // (3 * num_heads)
+        split, joined, _, _ = self._index(num_heads)
+
+        @tf.custom_gradient
+        def spread(rows):
+            def gradient(upstream):
+                # Padding is masked out of the scores and its context is never read, so its gradient is 0: only real
+                # tokens need collecting, by a gather. The automatic gradient is a scatter-add, many times slower.
+                return tf.reshape(tf.gather(tf.reshape(upstream, [-1, size]), joined), [-1, 3 * num_heads * size])
+
+            return tf.gather(tf.reshape(rows, [-1, size]), split), gradient
+
+        return tf.unstack(spread(rows), num=3)
+
+    def merge(self, context):
+        _, num_heads, _, size = context.shape
+        _, _, of_token, back = self._index(num_heads)
+        is_real = self._is_real[:, None, :, None]
+
+        @tf.custom_gradient
+        def collect(context):
+            def gradient(upstream):
+                spread = tf.gather(tf.reshape(upstream, [-1, size]), back)
+                return tf.where(is_real, spread, tf.zeros_like(spread))
+
+            rows = tf.gather(tf.reshape(context, [-1, size]), of_token)
+            return tf.reshape(rows, [-1, num_heads * size]), gradient
+
+        return collect(context)
+
+    def padded(self, rows):
+        """Rows `[N, H]` to `[B, L, H]`, zeros at padding."""
+        width = rows.shape[-1]
+        is_real = self._is_real[:, :, None]
+
+        @tf.custom_gradient
+        def spread(rows):
+            def gradient(upstream):
+                return tf.gather(tf.reshape(upstream, [-1, width]), self._real)
+
+            values = tf.gather(rows, self._row)
+            return tf.where(is_real, values, tf.zeros_like(values)), gradient
+
+        return spread(rows)
+
+    def first(self, rows):
+        return tf.gather(rows, self._row[:, 0])

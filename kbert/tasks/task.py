@@ -1,0 +1,389 @@
+"""What all tasks share: strings in, `compile` with the field's defaults, `fit`, `evaluate`, `predict`, save, export."""
+
+import math
+import pathlib
+import warnings
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kbert.atomic_files import check_target, written_aside
+from kbert.text.texts import text_list
+from kbert.training.batches import batches, sorted_batches
+from kbert.training.optimizer import AdamW, WarmupLinearDecay
+
+TOKENS_PER_PREDICTION = 4096  # positions of one step of predict: enough for the cores, small for the memory
+
+
+class Task(keras.Model):
+    """An encoder with a head, and what reads its text. Use one of its subclasses.
+
+    A subclass says what is special to it: `head_rules` and `architecture` (its weights' names elsewhere), `call`,
+    `default_loss`, `default_metrics`, `encode_targets`, and how logits become an answer.
+
+    Args:
+      encoder: a `BertEncoder`.
+      preprocessor: a `TextPreprocessor`, or `None` for a task that takes packed dictionaries in place of strings.
+    """
+
+    def __init__(self, encoder, preprocessor, **kwargs):
+        super().__init__(**kwargs)
+        self.encoder = encoder
+        self.preprocessor = preprocessor
+        self._said_truncated = False
+        if preprocessor is not None:
+            positions, size = encoder.config.max_position_embeddings, encoder.config.vocab_size
+            if preprocessor.max_length > positions:
+                raise ValueError(f"max_length {preprocessor.max_length} is more than the encoder's {positions} positions")
+            if preprocessor.tokenizer.vocabulary_size > size:
+                raise ValueError(
+                    f"the tokenizer has {preprocessor.tokenizer.vocabulary_size} tokens, the encoder embeds {size}"
+                )
+
+    @property
+    def supports_jit(self):
+        return self.encoder.supports_jit
+
+    @supports_jit.setter
+    def supports_jit(self, value):
+        """Keras sets this on every layer; here the encoder decides."""
+
+    @property
+    def tokenizer(self):
+        """The tokenizer, or None for a task without a preprocessor."""
+        return None if self.preprocessor is None else self.preprocessor.tokenizer
+
+    # Training
+
+    def compile(self, optimizer="auto", loss="auto", *, metrics="auto", learning_rate=5e-5, jit_compile=False, **kwargs):
+        """Prepares for training, with BERT's recipe as the default.
+
+        Args:
+          optimizer: by default AdamW (weight decay 0.01, none on biases and layer norms; gradients clipped to a global norm of
+            1) whose rate rises over the first tenth of the steps and then falls linearly to 0.
+          loss, metrics: by default the task's own.
+          learning_rate: the peak of the default optimizer's rate.
+          jit_compile: compile the steps with XLA; the encoder then computes on padded shapes.
+          **kwargs: the other arguments of `keras.Model.compile`.
+        """
+        if optimizer == "auto":
+            optimizer = AdamW(learning_rate=WarmupLinearDecay(learning_rate))
+        self.encoder.real_tokens = not jit_compile
+        super().compile(
+            optimizer=optimizer,
+            loss=self.default_loss() if loss == "auto" else loss,
+            metrics=self.default_metrics() if metrics == "auto" else metrics,
+            jit_compile=jit_compile,
+            **kwargs,
+        )
+
+    def compile_from_config(self, config):
+        """Compiles as the saved task was. (Keras leaves a model with its own `compile` uncompiled.)"""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self._build_optimizer()
+
+    def _build_optimizer(self):
+        """Makes the optimizer's variables now: made inside the first step, they cost a second trace of it."""
+        if not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def fit(
+        self, x=None, y=None, batch_size=32, epochs=1, verbose="auto", callbacks=None, validation_split=0.0,
+        validation_data=None, shuffle=True, class_weight=None, sample_weight=None, initial_epoch=0, steps_per_epoch=None,
+        **kwargs,
+    ):  # fmt: skip
+        """Trains on texts and their targets.
+
+        >>> task.fit(["good", "bad"], ["joy", "sadness"], epochs=3, validation_split=0.1)  # doctest: +SKIP
+
+        Args:
+          x: a list, array or pandas column of strings (a tuple of two for pairs); a `tf.data.Dataset` of `(text, target)`,
+            batched or not; or packed dictionaries.
+          y: the targets, as many as texts.
+          validation_split: the share at the end of the data to hold out, as in Keras.
+          validation_data: `(texts, targets)`, with weights as an optional third, or a dataset.
+          class_weight: a dictionary from a label (or its index) to the weight of its examples.
+          sample_weight: a weight for each text.
+          shuffle: see the texts in a new order each epoch, in batches of similar length.
+          **kwargs: the other arguments of `keras.Model.fit`; `batch_size`, `epochs`, `callbacks`, ... are Keras's too.
+
+        Returns:
+          Keras's `History`.
+
+        Raises:
+          TypeError, ValueError: texts that are not strings, targets that do not fit, before any step is run.
+        """
+        if not getattr(self, "compiled", False):
+            self.compile()
+        if not 0 <= validation_split < 1:
+            raise ValueError(f"validation_split should be a share in [0, 1), got {validation_split}")
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size should be a positive whole number, got {batch_size!r}")
+        if self._is_raw(x):
+            columns, targets, weights = self._columns(x, y, sample_weight, class_weight)
+            class_weight = None
+            if validation_split:
+                if validation_data is not None:
+                    raise ValueError("give validation_split or validation_data, not both")
+                columns, targets, weights, validation_data = self._split(columns, targets, weights, validation_split)
+            elif validation_data is not None and not isinstance(validation_data, tf.data.Dataset):
+                validation_data = self._validation(validation_data)
+            data = self._batches(columns, targets, weights, batch_size, shuffle)
+        else:
+            data = self._dataset(x, batch_size) if isinstance(x, tf.data.Dataset) else x
+            if validation_data is not None and self._is_raw(validation_data[0] if isinstance(validation_data, tuple) else None):
+                validation_data = self._validation(validation_data)
+        if isinstance(validation_data, tuple) and len(validation_data) == 4:  # our own columns
+            validation_data = self._batches(*validation_data[:3], batch_size, shuffle=False)
+        elif isinstance(validation_data, tf.data.Dataset):
+            validation_data = self._dataset(validation_data, batch_size)
+
+        self._start_schedule(data, y, batch_size, epochs - initial_epoch, steps_per_epoch)
+        self._build_optimizer()
+        if isinstance(data, tf.data.Dataset):
+            kwargs.update(shuffle=False)  # done by then
+        else:
+            kwargs.update(y=y, batch_size=batch_size, shuffle=shuffle, sample_weight=sample_weight)
+            kwargs.update(validation_split=validation_split)
+        return super().fit(
+            data, epochs=epochs, verbose=verbose, callbacks=callbacks, validation_data=validation_data, class_weight=class_weight,
+            initial_epoch=initial_epoch, steps_per_epoch=steps_per_epoch, **kwargs,
+        )  # fmt: skip
+
+    def evaluate(self, x=None, y=None, batch_size=32, verbose="auto", sample_weight=None, return_dict=False, **kwargs):
+        """Loss and metrics on texts and their targets; arguments as for `fit` and `keras.Model.evaluate`."""
+        if not getattr(self, "compiled", False):
+            self.compile()
+        if self._is_raw(x):
+            columns, targets, weights = self._columns(x, y, sample_weight)
+            x, y, sample_weight = self._batches(columns, targets, weights, batch_size, shuffle=False), None, None
+        elif isinstance(x, tf.data.Dataset) and not kwargs.get("_use_cached_eval_dataset"):
+            x = self._dataset(x, batch_size)
+        if not isinstance(x, tf.data.Dataset):
+            kwargs.update(y=y, batch_size=batch_size, sample_weight=sample_weight)
+        return super().evaluate(x, verbose=verbose, return_dict=return_dict, **kwargs)
+
+    def _is_raw(self, x):
+        """Whether the input is texts in memory, to be read by the preprocessor."""
+        return self.preprocessor is not None and not isinstance(x, (dict, tf.data.Dataset, type(None)))
+
+    def _tokenize(self, texts, name="x"):
+        """Columns of texts to a tuple of ragged ids, cut to what fits; says once if something was cut."""
+        columns = texts if isinstance(texts, tuple) else (texts,)
+        checked = [text_list(column, name) for column in columns]
+        if len({len(column) for column in checked}) > 1:
+            raise ValueError(f"both texts of a pair are needed: got columns of {' and '.join(str(len(c)) for c in checked)}")
+        room = self.preprocessor.max_length - 1 - len(columns)
+        ids = [self.tokenizer(column) for column in checked]
+        longest = max((int(tf.reduce_max(sum(column.row_lengths() for column in ids))) if checked[0] else 0), 0)
+        if longest > room and not self._said_truncated:
+            self._said_truncated = True
+            cut = int(tf.reduce_sum(tf.cast(sum(column.row_lengths() for column in ids) > room, tf.int32)))
+            warnings.warn(
+                f"{cut} of {len(checked[0])} texts are longer than max_length={self.preprocessor.max_length} and are cut "
+                f"(the longest has {longest} pieces); this is said once",
+                stacklevel=5,
+            )
+        # What is beyond the room of one text can never be packed; a pair is cut by its preprocessor.
+        return tuple(column[:, :room] if len(columns) == 1 else column for column in ids)
+
+    def _columns(self, x, y, sample_weight=None, class_weight=None):
+        """Checks and encodes a column of targets, then tokenizes the texts."""
+        if y is None:
+            raise ValueError("targets are missing: fit(texts, labels)")
+        texts = x if isinstance(x, tuple) else (x,)
+        texts = tuple(text_list(column, "x") for column in texts)
+        count = len(texts[0])
+        if count == 0:
+            raise ValueError("there are no texts: at least one text with its target is needed")
+        if not hasattr(y, "__len__") or isinstance(y, (str, bytes)):
+            raise TypeError(f"y should be a list, array or column with a target for each text, got {type(y).__name__}")
+        if len(y) != count:
+            raise ValueError(f"each text needs one target: got {count} texts and {len(y)} targets")
+        targets = self.encode_targets(y)
+        weights = None
+        if sample_weight is not None:
+            weights = np.asarray(sample_weight, np.float32)
+            if weights.shape != (count,):
+                raise ValueError(f"each text needs one weight: got {count} texts and weights of shape {weights.shape}")
+        if class_weight is not None:
+            of_class = self.encode_class_weight(class_weight)[targets]
+            weights = of_class if weights is None else weights * of_class
+        return self._tokenize(texts), targets, weights
+
+    def _validation(self, data):
+        if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
+            raise ValueError("validation_data should be (texts, targets), (texts, targets, weights) or a tf.data.Dataset")
+        return (*self._columns(*data), None)
+
+    def _split(self, columns, targets, weights, share):
+        """Holds out the end of the data, as Keras does."""
+        count = len(targets)
+        first = math.floor(count * (1 - share))
+        if first == 0:
+            raise ValueError(f"validation_split={share} of {count} texts leaves nothing to train on")
+        if targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer):
+            unseen = set(targets[first:].tolist()) - set(targets[:first].tolist())
+            if unseen:
+                warnings.warn(
+                    "validation_split holds out the end of the data, and there are labels that occur only there; "
+                    "shuffle texts and labels together before fit()",
+                    stacklevel=3,
+                )
+
+        def part(piece):
+            return (
+                tuple(column[piece] for column in columns),
+                targets[piece],
+                None if weights is None else weights[piece],
+            )
+
+        return (*part(slice(0, first)), (*part(slice(first, count)), None))
+
+    def _batches(self, columns, targets, weights, batch_size, shuffle):
+        extra = (targets,) if weights is None else (targets, weights)
+        seed = int(np.random.randint(2**31))  # follows keras.utils.set_random_seed
+        return batches(columns, extra, self.preprocessor.pack, batch_size, shuffle, seed)
+
+    def _dataset(self, dataset, batch_size):
+        """Packs a dataset of `(text, target, ...)`, batched or not; one of packed dictionaries passes as it is."""
+        spec = dataset.element_spec
+        text = spec[0] if isinstance(spec, tuple) else spec
+        if self.preprocessor is None or isinstance(text, dict):
+            return dataset
+        text = text[0] if isinstance(text, tuple) else text
+        if text.dtype != tf.string:
+            raise TypeError(f"the dataset should give (text, target) with strings as texts, got {text.dtype.name}")
+        if text.shape.rank == 0:
+            dataset = dataset.batch(batch_size)
+
+        def pack(texts, *targets):
+            if targets and targets[0].dtype == tf.string:
+                targets = (self.encode_target_tensor(targets[0]), *targets[1:])
+            return (self.preprocessor(texts), *targets)
+
+        return dataset.map(pack, num_parallel_calls=2, deterministic=True).prefetch(tf.data.AUTOTUNE)
+
+    def _start_schedule(self, data, y, batch_size, epochs, steps_per_epoch):
+        """Tells the default learning-rate schedule how long this fit is."""
+        schedule = getattr(self.optimizer, "_learning_rate", None)
+        if not isinstance(schedule, WarmupLinearDecay):
+            return
+        if steps_per_epoch is None and isinstance(data, tf.data.Dataset):
+            count = int(data.cardinality())
+            steps_per_epoch = count if count > 0 else None
+            if steps_per_epoch is None:
+                warnings.warn(
+                    "the data set does not say how many batches it has, so the learning rate stays at its peak after the "
+                    "warm-up; pass steps_per_epoch, or apply tf.data.experimental.assert_cardinality, for it to fall to 0",
+                    stacklevel=3,
+                )
+        elif steps_per_epoch is None and y is not None:
+            steps_per_epoch = -(-len(y) // batch_size)
+        total = steps_per_epoch and max(1, steps_per_epoch * epochs // (self.optimizer.gradient_accumulation_steps or 1))
+        schedule.start(int(self.optimizer.iterations), total)
+
+    # Answers
+
+    def predict(self, x, batch_size=None, verbose="auto", **kwargs):
+        """The logits of texts, as NumPy, in the order given.
+
+        Args:
+          x: a list, array or column of strings (a tuple of two for pairs), a string, a dataset, or packed dictionaries.
+          batch_size: the most texts of one step; by default as many as fill a step with tokens.
+
+        Returns:
+          What calling the task gives for each text: an array `[B, ...]`.
+        """
+        if not self._is_raw(x):
+            if isinstance(x, tf.data.Dataset):
+                x = self._dataset(x, batch_size or 32)
+            return super().predict(x, batch_size=batch_size, verbose=verbose, **kwargs)
+        ids = self._tokenize(x)
+        extra = 1 + len(ids)
+        lengths = np.minimum(sum(column.row_lengths().numpy() for column in ids) + extra, self.preprocessor.max_length)
+        if not len(lengths):
+            return np.zeros((0, *self.compute_output_shape(None)[1:]), np.float32)
+        groups = sorted_batches(lengths, TOKENS_PER_PREDICTION, batch_size)
+        progress = keras.utils.Progbar(len(groups)) if verbose == 1 else None
+        answers = []
+        for number, rows in enumerate(groups):
+            packed = self.preprocessor.pack(*(tf.gather(column, rows) for column in ids))
+            answers.append(self._forward(packed).numpy())
+            if progress:
+                progress.update(number + 1)
+        result = np.empty((len(lengths), *answers[0].shape[1:]), answers[0].dtype)
+        result[np.concatenate(groups)] = np.concatenate(answers)
+        return result
+
+    @property
+    def _forward(self):
+        """The compiled forward pass: traced once, for every batch size and length, and kept."""
+        if "_compiled_forward" not in self.__dict__:
+            spec = {name: tf.TensorSpec([None, None], tf.int32) for name in ("token_ids", "segment_ids", "padding_mask")}
+            forward = tf.function(lambda inputs: self(inputs, training=False), input_signature=[spec])
+            self.__dict__["_compiled_forward"] = forward  # not through Keras, which would track it
+        return self.__dict__["_compiled_forward"]
+
+    # Files
+
+    def save(self, path, overwrite=True, **kwargs):
+        """Writes a `.keras` file, with vocabulary and labels, that `kbert.load` opens. A crash leaves the old file."""
+        path = pathlib.Path(path)
+        if path.suffix != ".keras":
+            raise ValueError(f"a task is saved as a .keras file, got {path}; a folder for others is written by save_to_preset")
+        check_target(path, overwrite)
+        with written_aside(path) as aside:
+            super().save(aside, **kwargs)
+
+    def save_to_preset(self, folder):
+        """Writes a Hugging Face folder, which `from_preset` and transformers open: config.json, vocab.txt,
+        tokenizer_config.json, model.safetensors."""
+        from kbert.checkpoints.huggingface import HEADS, save_folder
+
+        save_folder(folder, self, self.architecture, HEADS[self.architecture], self.preset_config())
+
+    def export(self, path, format="tf_saved_model", **kwargs):
+        """Writes the task, from string to answer, for where it is to run.
+
+        >>> task.export("models/emotion/1")  # doctest: +SKIP
+        >>> task.export("emotion.tflite", format="litert")  # doctest: +SKIP
+
+        Args:
+          path: the folder (a SavedModel) or file (LiteRT) to write; it must not exist, unless `overwrite=True`.
+          format: `"tf_saved_model"` for TF Serving, or `"litert"` for phones.
+          **kwargs: for the format, see `kbert.export.export_saved_model` and `kbert.export.export_litert`.
+        """
+        from kbert import export
+
+        writers = {"tf_saved_model": export.export_saved_model, "litert": export.export_litert}
+        if format not in writers:
+            raise ValueError(f"format should be one of {', '.join(writers)}, got {format!r}")
+        return writers[format](self, pathlib.Path(path), **kwargs)
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "name": self.name,
+            "dtype": serialize(self.dtype_policy),
+            "encoder": serialize(self.encoder),
+            "preprocessor": None if self.preprocessor is None else serialize(self.preprocessor),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        for part in ("dtype", "encoder", "preprocessor"):
+            config[part] = keras.saving.deserialize_keras_object(config[part])
+        return cls(**config)
+
+
+def load(path):
+    """Opens a `.keras` file that `save` wrote, with its vocabulary and labels.
+
+    >>> task = load("emotion.keras")  # doctest: +SKIP
+    """
+    if not pathlib.Path(path).is_file():
+        raise FileNotFoundError(f"there is no file {path}; a preset folder is opened by from_preset")
+    return keras.saving.load_model(path)

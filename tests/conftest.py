@@ -1,0 +1,88 @@
+"""What tests share: a tiny model in a folder, the real MiniLM, and the data of `../shared` where it is there."""
+
+import json
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import kbert
+from kbert.checkpoints.huggingface import encoder_rules, weights_of
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+WORDS = "the a cat dog sat ran good bad day night film un ##able ##s ##ing , . ! ? ' é é 你 ##好 i am so very".split()
+VOCABULARY = SPECIAL + list(dict.fromkeys(WORDS))
+TINY = dict(
+    vocab_size=len(VOCABULARY), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+    max_position_embeddings=24, initializer_range=0.2,  # learns within some steps
+)  # fmt: skip
+SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    keras.utils.set_random_seed(7)
+
+
+@pytest.fixture(autouse=True)
+def doctest_names(doctest_namespace):
+    import tensorflow as tf
+
+    doctest_namespace.update(tf=tf, np=np, kbert=kbert)
+
+
+@pytest.fixture
+def tokenizer():
+    return kbert.WordPieceTokenizer(VOCABULARY)
+
+
+@pytest.fixture
+def encoder():
+    return kbert.BertEncoder(kbert.BertConfig(**TINY))
+
+
+@pytest.fixture
+def classifier(encoder, tokenizer):
+    """A tiny classifier with random weights."""
+    return kbert.TextClassifier(encoder, kbert.TextPreprocessor(tokenizer, max_length=24), labels=["bad", "good"])
+
+
+@pytest.fixture
+def tiny_folder(tmp_path):
+    """A Hugging Face folder of a headless BERT, as a hub has it."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    encoder = kbert.BertEncoder(kbert.BertConfig(**TINY))
+    save_file(weights_of(encoder, encoder_rules(TINY["num_hidden_layers"])), folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert", **encoder.config.to_dict()}))
+    (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True}))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def minilm():
+    """The folder of the real checkpoint, FACTS P1."""
+    from kbert.checkpoints.presets import find_folder
+
+    return find_folder("all-minilm-l6-v2")
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """The folder of real data that a developer has and a user has not."""
+    if not SHARED.is_dir():
+        pytest.skip("the real data of ../shared/data is not here")
+    return SHARED
+
+
+GOOD = ["good day", "the film so good", "good cat !", "very good night"] * 4
+BAD = ["bad day", "the film so bad", "bad dog .", "very bad night"] * 4
+
+
+@pytest.fixture
+def texts_and_labels():
+    """32 texts that a tiny model can learn to tell apart."""
+    return GOOD + BAD, ["good"] * len(GOOD) + ["bad"] * len(BAD)

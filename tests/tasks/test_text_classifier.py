@@ -1,0 +1,340 @@
+"""The classifier as a Keras user meets it: columns in, answers out, and what is said of bad input."""
+
+import warnings
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+
+import kbert
+from tests.conftest import TINY, VOCABULARY
+
+
+def accuracy(task, texts, labels):
+    return np.mean([answer["label"] == label for answer, label in zip(task.classify(texts), labels)])
+
+
+def columns(kind, texts, labels):
+    """The same data as every kind of column."""
+    indices = [["bad", "good"].index(label) for label in labels]
+    return {
+        "lists": (texts, labels),
+        "indices": (texts, indices),
+        "arrays": (np.array(texts), np.array(indices)),
+        "objects": (np.array(texts, object), np.array(labels, object)),
+        "pandas": (pd.Series(texts), pd.Series(labels, dtype="category")),
+        "bytes": ([text.encode() for text in texts], np.array(indices) == 1),
+        "tensors": (tf.constant(texts), tf.constant(indices)),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["lists", "indices", "arrays", "objects", "pandas", "bytes", "tensors"])
+def test_fit_takes_any_kind_of_column(classifier, texts_and_labels, kind):
+    texts, labels = texts_and_labels
+    classifier.compile(learning_rate=1e-2)
+    history = classifier.fit(*columns(kind, texts, labels), epochs=8, batch_size=8, verbose=0)
+    assert history.history["loss"][-1] < history.history["loss"][0] / 2
+    assert accuracy(classifier, texts, labels) == 1
+
+
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize("names", [False, True])
+def test_fit_takes_a_dataset(classifier, texts_and_labels, batched, names):
+    texts, labels = texts_and_labels
+    targets = labels if names else [["bad", "good"].index(label) for label in labels]
+    dataset = tf.data.Dataset.from_tensor_slices((texts, targets)).shuffle(32, seed=1)
+    dataset = dataset.batch(8) if batched else dataset
+    classifier.compile(learning_rate=1e-2)
+    classifier.fit(dataset, epochs=8, batch_size=8, verbose=0, validation_data=dataset)
+    assert classifier.evaluate(dataset, return_dict=True, verbose=0)["accuracy"] == 1
+    assert classifier.predict(dataset.map(lambda text, label: text), verbose=0).shape == (32, 2)
+
+
+def test_fit_compiles_by_itself(classifier, texts_and_labels):
+    classifier.fit(*texts_and_labels, verbose=0)
+    assert classifier.optimizer.iterations == 1
+
+
+def test_pairs_of_texts_are_packed_together(classifier, texts_and_labels):
+    texts, labels = texts_and_labels
+    classifier.fit((texts, texts[::-1]), labels, verbose=0)
+    logits = classifier.predict((texts, texts[::-1]))
+    assert logits.shape == (32, 2)
+    packed = classifier.preprocessor((["good cat"], ["bad"]))
+    assert packed["segment_ids"].numpy().tolist() == [[0, 0, 0, 0, 1, 1]]
+    np.testing.assert_allclose(classifier.predict((["good cat"], ["bad"])), classifier(packed), atol=1e-6)
+
+
+def test_validation_and_callbacks_are_kerass(classifier, texts_and_labels):
+    texts, labels = texts_and_labels
+    order = np.random.default_rng(0).permutation(len(texts))
+    texts, labels = [texts[i] for i in order], [labels[i] for i in order]
+    stop = keras.callbacks.EarlyStopping(monitor="val_loss", patience=0, min_delta=10)
+    history = classifier.fit(texts, labels, epochs=5, validation_split=0.25, callbacks=[stop], verbose=0)
+    assert set(history.history) == {"accuracy", "loss", "val_accuracy", "val_loss"}
+    assert len(history.history["loss"]) == 2  # stopped
+    history = classifier.fit(texts, labels, validation_data=(texts[:4], labels[:4]), verbose=0)
+    assert history.history["val_accuracy"]
+
+
+def test_validation_split_of_sorted_labels_is_warned_of(classifier, texts_and_labels):
+    with pytest.warns(UserWarning, match="labels that occur only there"):
+        classifier.fit(*texts_and_labels, validation_split=0.5, verbose=0)
+
+
+def test_fit_says_its_progress_as_keras_does(classifier, texts_and_labels, capsys):
+    classifier.fit(*texts_and_labels, batch_size=8, verbose=1)
+    assert "4/4" in capsys.readouterr().out
+
+
+def test_weights_of_classes_and_samples_change_the_loss(classifier, texts_and_labels):
+    texts, labels = texts_and_labels
+    classifier.compile(optimizer=keras.optimizers.SGD(0.0))
+
+    def loss(**weights):
+        return classifier.fit(texts, labels, verbose=0, **weights).history["loss"][0]
+
+    classifier.dropout.rate = 0
+    only_good = [float(label == "good") for label in labels]
+    assert loss(class_weight={"good": 1.0, "bad": 0.0}) == pytest.approx(loss(sample_weight=only_good), rel=0.2)
+    assert loss(class_weight={"good": 0.0, 0: 0.0}) == 0
+
+
+def test_the_train_step_is_traced_once(classifier, texts_and_labels):
+    traces = []
+
+    class Counted(type(classifier)):
+        def call(self, inputs, training=None):
+            if training:
+                traces.append(inputs["token_ids"].shape)
+            return super().call(inputs, training=training)
+
+    task = Counted(classifier.encoder, classifier.preprocessor, labels=classifier.labels)
+    task.fit(*texts_and_labels, batch_size=5, epochs=2, verbose=0)
+    task.fit(*texts_and_labels, batch_size=7, epochs=1, verbose=0)
+    assert len(traces) <= 2  # the second is Keras's own shape inference
+
+
+def test_predict_gives_what_a_call_gives_in_the_order_given(classifier, texts_and_labels):
+    texts = texts_and_labels[0] + ["", "a", "the cat sat , the dog ran . the day good ! un able"]
+    expected = np.concatenate([classifier(classifier.preprocessor([text])) for text in texts])
+    np.testing.assert_allclose(classifier.predict(texts), expected, atol=1e-6)
+    np.testing.assert_allclose(classifier.predict(texts, batch_size=3), expected, atol=1e-6)
+
+
+def test_predict_of_nothing_is_empty(classifier):
+    assert classifier.predict([]).shape == (0, 2)
+    assert classifier.classify([]) == []
+
+
+def test_one_bare_string_is_one_text(classifier):
+    assert len(classifier.classify("good cat")) == 1
+
+
+def test_classify_gives_labels_scores_and_all_scores(classifier):
+    (answer,) = classifier.classify(["good cat"])
+    assert set(answer) == {"label", "score", "scores"}
+    assert answer["score"] == max(answer["scores"].values()) == answer["scores"][answer["label"]]
+    assert sum(answer["scores"].values()) == pytest.approx(1)
+
+
+def test_an_empty_text_is_a_text(classifier):
+    assert classifier.preprocessor([""])["token_ids"].numpy().tolist() == [[2, 3]]
+    assert len(classifier.classify(["", "good"])) == 2
+
+
+def test_a_long_text_is_cut_and_that_is_said_once(classifier):
+    long = "good " * 100
+    with pytest.warns(UserWarning, match="1 of 2 texts are longer than max_length=24.*100 pieces"):
+        logits = classifier.predict([long, "bad"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = classifier.predict(["good " * 22, long])
+    np.testing.assert_allclose(again[0], logits[0], atol=1e-6)
+    np.testing.assert_allclose(again[1], logits[0], atol=1e-6)
+
+
+def test_without_a_preprocessor_it_takes_packed_input(encoder, classifier, texts_and_labels):
+    texts, labels = texts_and_labels
+    packed = {name: values.numpy() for name, values in classifier.preprocessor(texts).items()}
+    targets = np.array([["bad", "good"].index(label) for label in labels])
+    task = kbert.TextClassifier(encoder, preprocessor=None, labels=["bad", "good"])
+    task.compile(learning_rate=1e-2)
+    task.fit(packed, targets, epochs=8, batch_size=8, verbose=0)
+    assert task.evaluate(packed, targets, return_dict=True, verbose=0)["accuracy"] == 1
+    assert task.predict(packed, verbose=0).shape == (32, 2)
+
+
+def test_same_seed_same_weights(tokenizer, texts_and_labels):
+    results = []
+    for _ in range(2):
+        keras.utils.set_random_seed(3)
+        task = kbert.TextClassifier(
+            kbert.BertEncoder(kbert.BertConfig(**TINY)), kbert.TextPreprocessor(tokenizer, 24), labels=["bad", "good"]
+        )
+        task.fit(*texts_and_labels, epochs=2, batch_size=8, verbose=0)
+        results.append(task.get_weights())
+    for a, b in zip(*results):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_default_recipe_is_berts(classifier, texts_and_labels):
+    classifier.compile()
+    classifier.fit(*texts_and_labels, batch_size=8, epochs=5, verbose=0)  # 20 steps
+    optimizer = classifier.optimizer
+    assert optimizer.global_clipnorm == 1 and optimizer.weight_decay == 0.01
+    undecayed = {v.path.split("/")[-1] for v in classifier.trainable_variables if not optimizer._use_weight_decay(v)}
+    assert undecayed == {"bias", "gamma", "beta"}
+    schedule = optimizer._learning_rate
+    rates = [float(schedule(step)) for step in range(21)]
+    assert rates[0] == pytest.approx(2.5e-5) and max(rates) == rates[1] == pytest.approx(5e-5)
+    assert rates[11] == pytest.approx(2.5e-5) and rates[20] == 0
+
+
+def test_compile_takes_keras_arguments_in_place_of_its_defaults(classifier, texts_and_labels):
+    classifier.compile(
+        optimizer=keras.optimizers.Adam(1e-2),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=None),
+        metrics=[keras.metrics.SparseTopKCategoricalAccuracy(2, name="top2")],
+        steps_per_execution=2,
+    )
+    history = classifier.fit(*texts_and_labels, batch_size=8, verbose=0)
+    assert history.history["top2"] == [1.0]
+
+
+def test_xla_trains_to_the_same_losses(tokenizer, texts_and_labels):
+    losses = []
+    for jit in (False, True):
+        keras.utils.set_random_seed(3)
+        config = kbert.BertConfig(**TINY, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+        preprocessor = kbert.TextPreprocessor(tokenizer, 12, fixed_length=True)
+        task = kbert.TextClassifier(kbert.BertEncoder(config), preprocessor, labels=["bad", "good"])
+        task.compile(learning_rate=1e-2, jit_compile=jit)
+        losses.append(task.fit(*texts_and_labels, batch_size=8, epochs=3, verbose=0).history["loss"])
+    np.testing.assert_allclose(*losses, rtol=1e-3)
+
+
+def test_mixed_precision_trains(tokenizer, texts_and_labels):
+    encoder = kbert.BertEncoder(kbert.BertConfig(**TINY), dtype="mixed_bfloat16")
+    task = kbert.TextClassifier(encoder, kbert.TextPreprocessor(tokenizer, 24), labels=["bad", "good"])
+    task.compile(learning_rate=1e-2)
+    task.fit(*texts_and_labels, epochs=8, batch_size=8, verbose=0)
+    assert accuracy(task, *texts_and_labels) == 1
+    assert task.predict(["good"]).dtype == np.float32
+
+
+# Files
+
+
+def test_keras_file_carries_vocabulary_labels_and_training_state(classifier, texts_and_labels, tmp_path):
+    classifier.compile(learning_rate=1e-2)
+    classifier.fit(*texts_and_labels, verbose=0)
+    classifier.save(tmp_path / "task.keras")
+    for again in (kbert.load(tmp_path / "task.keras"), keras.saving.load_model(tmp_path / "task.keras")):
+        assert again.labels == ["bad", "good"] and again.tokenizer.vocabulary == VOCABULARY
+        np.testing.assert_array_equal(again.predict(["good cat"]), classifier.predict(["good cat"]))
+        assert again.optimizer.iterations == 1
+        for a, b in zip(classifier.optimizer.variables, again.optimizer.variables):
+            np.testing.assert_array_equal(a, b)
+        again.fit(*texts_and_labels, verbose=0)
+
+
+def test_a_save_that_fails_leaves_the_old_file(classifier, tmp_path, monkeypatch):
+    path = tmp_path / "task.keras"
+    classifier.save(path)
+    before = path.read_bytes()
+
+    def full(*_, **__):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(keras.Model, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        classifier.save(path)
+    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["task.keras"]
+
+
+def test_load_of_nothing_is_clear(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        kbert.load(tmp_path / "none.keras")
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("texts", "error", "message"),
+    [
+        (["good", None], TypeError, r"x\[1\] is None.*drop that row, or fill"),
+        (["good", float("nan")], TypeError, r"x\[1\] is nan \(float\).*drop that row"),
+        (["good", 3], TypeError, r"x\[1\] is 3 \(int\).*str\(\)"),
+        (["good", b"caf\xe9"], ValueError, r"x\[1\] is not UTF-8.*byte 3"),
+        (["good", "\ud800"], ValueError, r"x\[1\] cannot be written as UTF-8"),
+        ([["good"], ["bad"]], TypeError, r"x\[0\] is \['good'\]"),
+        (7, TypeError, "list, array or column of strings, got int"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["fit", "evaluate", "predict", "classify"])
+def test_what_is_not_a_text_is_named(classifier, verb, texts, error, message):
+    arguments = (["bad", "good"],) if verb in ("fit", "evaluate") else ()
+    with pytest.raises(error, match=message):
+        getattr(classifier, verb)(texts, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "error", "message"),
+    [
+        (["a", "b"], ["good", "joy"], ValueError, r"y\[1\] is 'joy', which is not one of the labels \['bad', 'good'\]"),
+        (["a", "b"], [0, 2], ValueError, r"y\[1\] is 2, but the 2 labels have indices 0 to 1"),
+        (["a", "b"], ["good", None], TypeError, r"y\[1\] is None"),
+        (["a", "b"], [0.5, 1.0], TypeError, r"y\[0\] is 0.5"),
+        (["a", "b"], ["good"], ValueError, "got 2 texts and 1 targets"),
+        (["a", "b"], None, ValueError, "targets are missing"),
+        ([], [], ValueError, "there are no texts"),
+        ((["a", "b"], ["a"]), ["good", "bad"], ValueError, "2 and 1"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["fit", "evaluate"])
+def test_targets_that_do_not_fit_are_named(classifier, verb, x, y, error, message):
+    with pytest.raises(error, match=message):
+        getattr(classifier, verb)(x, y)
+
+
+def test_unknown_label_in_a_dataset_is_named(classifier):
+    dataset = tf.data.Dataset.from_tensor_slices((["good", "bad"], ["good", "joy"]))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="joy"):
+        classifier.fit(dataset, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 0}, "batch_size"),
+        ({"validation_split": 1.5}, "validation_split"),
+        ({"validation_split": 0.99}, "leaves nothing to train on"),
+        ({"sample_weight": [1.0]}, "32 texts and weights"),
+        ({"class_weight": {"joy": 1.0}}, "class_weight is 'joy'"),
+        ({"validation_data": (["a"], ["joy"])}, "joy"),
+        ({"validation_data": ["a"]}, "validation_data should be"),
+    ],
+)
+def test_bad_arguments_are_refused_before_a_step(classifier, texts_and_labels, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        classifier.fit(*texts_and_labels, **arguments)
+
+
+@pytest.mark.parametrize("labels", [None, "good", ["good"], ["good", "good"], ["good", 3]])
+def test_labels_that_are_no_list_of_names_are_refused(encoder, labels):
+    with pytest.raises((TypeError, ValueError), match="label"):
+        kbert.TextClassifier(encoder, labels=labels)
+
+
+def test_preset_without_labels_asks_for_them(tiny_folder):
+    with pytest.raises(ValueError, match="does not say its labels"):
+        kbert.TextClassifier.from_preset(tiny_folder)
+
+
+def test_a_length_beyond_the_encoder_is_refused(tiny_folder):
+    with pytest.raises(ValueError, match="max_length 512 is more than the 24 positions"):
+        kbert.TextClassifier.from_preset(tiny_folder, labels=["a", "b"], max_length=512)

@@ -1,0 +1,76 @@
+"""What holds for the package as a whole: how it imports and what is in the wheel."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def python(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+
+
+def test_import_adds_less_than_a_second_to_tensorflow():
+    code = """
+import time, tensorflow, tensorflow_text
+started = time.perf_counter()
+import kbert
+print(time.perf_counter() - started)
+"""
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 1
+
+
+def test_import_prints_nothing_and_leaves_logging_alone():
+    done = python("import logging, kbert; print(logging.getLogger().handlers)", TF_CPP_MIN_LOG_LEVEL="3")
+    assert done.stdout.strip() == "[]"
+
+
+WITHOUT_TEXT = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "tensorflow_text":
+            raise ImportError("No module named 'tensorflow_text'")
+sys.meta_path.insert(0, Missing())
+import kbert
+kbert.BertEncoder(kbert.BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1))
+print("imported")
+kbert.WordPieceTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
+"""
+
+
+def test_without_tensorflow_text_only_text_fails_and_says_what_to_install():
+    done = python(WITHOUT_TEXT)
+    assert done.stdout.strip() == "imported"
+    assert "pip install" in done.stderr and "tensorflow-text==" in done.stderr and "WSL" in done.stderr
+
+
+def test_another_keras_backend_is_refused_at_import():
+    done = python("import kbert", KERAS_BACKEND="jax")
+    assert done.returncode != 0
+    assert "KERAS_BACKEND=tensorflow" in done.stderr
+
+
+@pytest.mark.slow
+def test_wheel_holds_the_package_the_exports_and_the_tables(tmp_path):
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, ROOT]
+    subprocess.run(command, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("kbert-*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {"kbert/export/saved_model.py", "kbert/text/bert_characters.json.gz", "kbert/answer_without_kbert.py"} <= names
+    assert not any(name.startswith(("tests/", "examples/", "export/")) for name in names)
+    assert wheel.stat().st_size < 1_000_000
+
+
+def test_help_of_the_command_line():
+    done = subprocess.run([sys.executable, "-m", "kbert", "--help"], capture_output=True, text=True, check=True)
+    assert "demo" in done.stdout
