@@ -89,7 +89,8 @@ def run(folder="demo"):
             keras.utils.set_random_seed(SETTINGS["seed"])
             task = TextClassifier.from_preset(SETTINGS["preset"], labels=labels, max_length=SETTINGS["max_length"])
             task.compile(learning_rate=SETTINGS["learning_rate"])
-            task.fit(*train, epochs=SETTINGS["epochs"], batch_size=SETTINGS["batch_size"])
+            verbose = 1 if console.is_terminal else 2  # no progress bar into a file
+            task.fit(*train, epochs=SETTINGS["epochs"], batch_size=SETTINGS["batch_size"], verbose=verbose)
             task.save(model)
             with written_aside(kept) as aside:
                 aside.write_text(json.dumps(SETTINGS))

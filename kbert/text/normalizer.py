@@ -16,6 +16,7 @@ import re
 
 import flatbuffers
 import numpy as np
+import tensorflow as tf
 
 _CHARACTERS = pathlib.Path(__file__).with_name("bert_characters.json.gz")
 _ABSENT = -1  # the op leaves a code point alone that the trie does not hold
@@ -26,6 +27,26 @@ _MAPPED = 0x40000000
 def reference_characters():
     """The reference's properties of characters: a dictionary of ranges and maps, see `derive_tables.derive`."""
     return json.loads(gzip.decompress(_CHARACTERS.read_bytes()))
+
+
+def tensorflow_text():
+    """Imports tensorflow-text, or says what to install."""
+    try:
+        import tensorflow_text
+    except ImportError as error:
+        minor = ".".join(tf.__version__.split(".")[:2])
+        raise ImportError(
+            f"kbert needs tensorflow-text to read text, and it cannot be imported ({error}). Install the release that "
+            f'belongs to TensorFlow {tf.__version__}: pip install "tensorflow-text=={minor}.*,!=2.21.0". There are wheels '
+            "for Linux and for macOS on arm64; on Windows, use WSL."
+        ) from error
+    return tensorflow_text
+
+
+def make_normalizer(model):
+    """The op for a table, whose bytes become one constant wherever it is exported."""
+    with tf.init_scope():
+        return tensorflow_text().FastBertNormalizer(model_buffer=tf.constant(np.frombuffer(model, np.uint8)))
 
 
 def _members(table, name):

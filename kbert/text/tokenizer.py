@@ -1,6 +1,5 @@
 """WordPiece as graph ops: strings in, the reference's ids out, wherever the graph runs."""
 
-import functools
 import os
 import re
 from typing import NamedTuple
@@ -9,25 +8,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kbert.text.normalizer import character_model, normalizer_model
+from kbert.text.normalizer import character_model, make_normalizer, normalizer_model, tensorflow_text
 from kbert.text.texts import is_tensor, text_list
-from kbert.text.vocabulary import SPECIAL_TOKENS, check_vocabulary, read_vocabulary
+from kbert.text.vocabulary import SPECIAL_TOKENS, check_vocabulary, learn_vocabulary, read_vocabulary
 
 MAX_CHARACTERS_PER_WORD = 100  # the reference's; a longer word is one [UNK]
-
-
-def tensorflow_text():
-    """Imports tensorflow-text, or says what to install."""
-    try:
-        import tensorflow_text
-    except ImportError as error:
-        minor = ".".join(tf.__version__.split(".")[:2])
-        raise ImportError(
-            f"kbert needs tensorflow-text to read text, and it cannot be imported ({error}). Install the release that "
-            f'belongs to TensorFlow {tf.__version__}: pip install "tensorflow-text=={minor}.*,!=2.21.0". There are wheels '
-            "for Linux and for macOS on arm64; on Windows, use WSL."
-        ) from error
-    return tensorflow_text
 
 
 class TokensWithOffsets(NamedTuple):
@@ -51,10 +36,13 @@ class WordPieceTokenizer(keras.layers.Layer):
     It is made of tensorflow-text ops that TF Serving and LiteRT have, so that an exported model cuts text into the very same
     pieces. No [CLS] or [SEP] is added here: that is packing.
 
-    Exact: every Unicode code point, cased and uncased, words over 100 characters, offsets. Not exact, and why: two combining
-    marks that are not nonspacing (U+302E, U+302F, U+1D165, U+1D166, U+1D16D to U+1D172, U+16FF0, U+16FF1) and stand in
-    non-canonical order within one word keep that order, where the reference swaps them; ids differ only if the
-    vocabulary holds such marks. A string tensor that is not UTF-8 is passed through, where Python strings cannot occur.
+    Exact: every Unicode code point, cased and uncased, words over 100 characters, offsets, special tokens. Not exact, and why:
+
+    * Combining marks that the reference keeps when it drops accents (the spacing ones U+302E, U+302F, U+1D165, U+1D166, U+1D16D to
+      U+1D172, and nonspacing ones newer than its Unicode 8.0): where one stands out of canonical order among other marks, the
+      reference reorders them, and its offset of that piece then names a neighbour; here the order and the offset are those of
+      the text. Ids differ only if the vocabulary holds two such marks.
+    * A string tensor that is not UTF-8 is passed through; Python's strings cannot be that, and bytes are checked.
 
     Args:
       vocabulary: a list of `V` tokens in the order of their ids, or the path of a `vocab.txt`.
@@ -101,14 +89,16 @@ class WordPieceTokenizer(keras.layers.Layer):
         check_vocabulary(self._tokens, special_tokens=self.special_tokens)
         self._id_of = {token: number for number, token in enumerate(self._tokens)}
         self._make_ops(tensorflow_text())
+        # A plain dictionary that Keras does not track: it holds functions, not weights.
+        self.__dict__["_compiled"] = {}
 
     def _make_ops(self, tft):
         self._marks = _marks(self.special_tokens) if self.recognize_special_tokens else {}
         marks = [mark.rstrip("\x01") for mark in self._marks.values()]
         normalizer = normalizer_model(self.lowercase, self.strip_accents, self.tokenize_chinese_chars, "".join(marks))
         with tf.init_scope():
-            self._normalizer = tft.FastBertNormalizer(model_buffer=_byte_tensor(normalizer))
-            self._characters = tft.FastBertNormalizer(model_buffer=_byte_tensor(character_model()))
+            self._normalizer = make_normalizer(normalizer)
+            self._characters = make_normalizer(character_model())
             self._words = tft.WhitespaceTokenizer()
             self._pieces = tft.FastWordpieceTokenizer(
                 [*self._tokens, *marks],  # a typed special token has an id of its own, V and up, until `_tokenize` ends
@@ -166,28 +156,55 @@ class WordPieceTokenizer(keras.layers.Layer):
 
         return load_tokenizer(preset, **kwargs)
 
+    @classmethod
+    def learn(cls, texts, vocabulary_size, lowercase=True, strip_accents=None, tokenize_chinese_chars=True, progress=True):
+        """Learns a vocabulary from raw text and returns its tokenizer.
+
+        >>> tokenizer = WordPieceTokenizer.learn(["the cat sat", "the cats sit"] * 9, vocabulary_size=40, progress=False)
+        >>> tokenizer.vocabulary[:5], "the" in tokenizer.vocabulary
+        (['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]'], True)
+
+        Args:
+          texts: an iterable of strings, read once; it may be larger than the memory.
+          vocabulary_size: the most tokens, special tokens included.
+          lowercase, strip_accents, tokenize_chinese_chars: as of the tokenizer.
+          progress: show how far it is.
+        """
+        clean_up = {
+            "lowercase": lowercase,
+            "strip_accents": strip_accents,
+            "tokenize_chinese_chars": tokenize_chinese_chars,
+        }
+        return cls(learn_vocabulary(texts, vocabulary_size, **clean_up, progress=progress), **clean_up)
+
     # Strings to ids
 
     def __call__(self, texts):
         # Keras would walk through a list of a million strings; a tensor it takes as it is.
         if not is_tensor(texts):
             texts = tf.constant(text_list(texts)[0] if isinstance(texts, (str, bytes)) else text_list(texts), tf.string)
-        if tf.executing_eagerly() and not isinstance(texts, tf.RaggedTensor) and texts.shape.rank == 1:
-            return self._side_by_side(texts)
+        if is_column(texts):
+            return self._side_by_side("ids")(texts)[0]
         return super().__call__(texts)
 
-    @functools.cached_property
-    def _side_by_side(self):
-        """A compiled call that cuts the texts into a part for each core: the ops themselves use one (half the time on two)."""
-        cores = min(os.cpu_count() or 1, 16)
+    def _side_by_side(self, what):
+        """A compiled function that cuts a column of texts into a part for each core: the ops themselves use one core.
 
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
-        def tokenize(texts):
-            count = tf.size(texts)
-            bounds = [count * part // cores for part in range(cores + 1)]
-            return tf.concat([self.call(texts[a:b]) for a, b in zip(bounds, bounds[1:])], 0)
+        Twice as fast on two cores. `what` is `"ids"`, or the unit of the offsets beside them.
+        """
+        if what not in self._compiled:
+            cores = min(os.cpu_count() or 1, 16)
+            compute = (lambda part: [self._tokenize(part).ids]) if what == "ids" else (lambda part: self._locate(part, what))
 
-        return tokenize
+            @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+            def tokenize(texts):
+                count = tf.size(texts)
+                bounds = [count * part // cores for part in range(cores + 1)]
+                parts = [compute(texts[a:b]) for a, b in zip(bounds, bounds[1:])]
+                return [tf.concat(column, 0) for column in zip(*parts)]
+
+            self._compiled[what] = tokenize
+        return self._compiled[what]
 
     def call(self, texts):
         """Cuts texts into pieces.
@@ -218,6 +235,10 @@ class WordPieceTokenizer(keras.layers.Layer):
         """
         if unit not in ("characters", "bytes"):
             raise ValueError(f'unit should be "characters" or "bytes", got {unit!r}')
+        if not is_tensor(texts) and not isinstance(texts, (str, bytes)):
+            texts = tf.constant(text_list(texts), tf.string)
+        if is_column(texts):
+            return TokensWithOffsets(*self._side_by_side(unit)(texts))
         return TokensWithOffsets(*self._on_flat_texts(texts, lambda flat: self._locate(flat, unit)))
 
     def _on_flat_texts(self, texts, compute):
@@ -382,6 +403,11 @@ class WordPieceTokenizer(keras.layers.Layer):
         }
 
 
+def is_column(texts):
+    """Whether the texts are an eager string tensor `[B]`."""
+    return tf.executing_eagerly() and tf.is_tensor(texts) and texts.shape.rank == 1
+
+
 class _Pieces(NamedTuple):
     """The pieces of `B` texts; `P` pieces, `W` words."""
 
@@ -420,10 +446,6 @@ def _marks(special_tokens):
         mark = chr(0xE000 + number) if size == 3 else chr(0xF0000 + number)
         marks[token] = mark + "\x01" * (size - len(mark.encode("utf-8")))
     return marks
-
-
-def _byte_tensor(data):
-    return tf.constant(np.frombuffer(data, np.uint8))
 
 
 def _clean_up(piece):

@@ -1,0 +1,148 @@
+"""Packing: pairs, truncation and windows, equal to the reference's with the same settings."""
+
+import itertools
+import random
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import kbert
+from kbert.text.packing import truncated_lengths, windows
+from tests.conftest import SPECIAL
+from tests.text.reference import reference, with_packing
+
+LETTERS = [chr(c) for c in range(ord("a"), ord("z") + 1)]
+
+
+@pytest.fixture(scope="module")
+def letters():
+    return kbert.WordPieceTokenizer([*SPECIAL, *LETTERS])
+
+
+def text(count, seed=0):
+    r = random.Random(seed)
+    return " ".join(r.choice(LETTERS) for _ in range(count))
+
+
+def rows(packed):
+    """The packed batch without its padding, as lists of (ids, segments)."""
+    packed = {name: values.numpy() for name, values in packed.items()}
+    return [
+        (ids[mask == 1].tolist(), segments[mask == 1].tolist())
+        for ids, segments, mask in zip(packed["token_ids"], packed["segment_ids"], packed["padding_mask"])
+    ]
+
+
+@pytest.mark.parametrize("truncation", ["longest_first", "only_first", "only_second"])
+@pytest.mark.parametrize("max_length", [7, 8, 15])
+def test_pairs_equal_the_reference(letters, truncation, max_length):
+    theirs = with_packing(reference(letters), letters)
+    theirs.enable_truncation(max_length, strategy=truncation)
+    first, second, expected = [], [], []
+    for a, b in itertools.product(range(20), repeat=2):
+        try:
+            encoding = theirs.encode(text(a, a), text(b, 100 + b))
+        except BaseException as error:  # the reference refuses to cut one text where the other alone is too long
+            assert "too short" in str(error) or "truncat" in str(error).lower(), error
+            continue
+        first.append(text(a, a))
+        second.append(text(b, 100 + b))
+        expected.append((encoding.ids, encoding.type_ids))
+    assert len(expected) > 50
+    preprocessor = kbert.TextPreprocessor(letters, max_length, truncation)
+    assert rows(preprocessor((first, second))) == expected
+
+
+def test_single_texts_equal_the_reference(letters):
+    theirs = with_packing(reference(letters), letters)
+    theirs.enable_truncation(9)
+    texts = [text(count, count) for count in range(30)]
+    expected = [(encoding.ids, encoding.type_ids) for encoding in theirs.encode_batch(texts)]
+    assert rows(kbert.TextPreprocessor(letters, 9)(texts)) == expected
+
+
+def test_all_length_pairs_keep_the_references_numbers():
+    """The closed form against taking piece by piece from the longer text (the second on a tie is the one that keeps more)."""
+
+    def one_by_one(a, b, budget):
+        while a + b > budget:
+            if a >= b:
+                a -= 1
+            else:
+                b -= 1
+        return a, b
+
+    pairs = np.array(list(itertools.product(range(26), repeat=2)), np.int32)
+    for budget in range(1, 27):
+        kept = truncated_lengths(tf.constant(pairs[:, 0]), tf.constant(pairs[:, 1]), budget)
+        expected = [sum(one_by_one(a, b, budget)) for a, b in pairs.tolist()]
+        assert (kept[0] + kept[1]).numpy().tolist() == expected
+        assert np.abs(kept[0] - kept[1])[(pairs.min(1) >= budget)].max(initial=0) <= 1
+
+
+@pytest.mark.parametrize(("max_length", "stride"), [(7, 0), (7, 4), (12, 3), (12, 9), (30, 5)])
+def test_windows_equal_the_references_overflow(letters, max_length, stride):
+    theirs = with_packing(reference(letters), letters)
+    theirs.enable_truncation(max_length, stride=stride)
+    texts = [text(count, count) for count in [*range(40), 200]]
+    expected, documents = [], []
+    for number, encoding in enumerate(theirs.encode_batch(texts)):
+        for part in [encoding, *encoding.overflowing]:
+            expected.append((part.ids, part.type_ids))
+            documents.append(number)
+    packed, cut = kbert.TextPreprocessor(letters, max_length).pack_windows(letters(texts), stride)
+    assert rows(packed) == expected
+    assert cut.document.numpy().tolist() == documents
+
+
+@pytest.mark.parametrize(("max_length", "stride"), [(20, 0), (20, 4), (40, 7)])
+def test_windows_of_questions_equal_the_references_overflow(letters, max_length, stride):
+    theirs = with_packing(reference(letters), letters)
+    theirs.enable_truncation(max_length, stride=stride, strategy="only_second")
+    pairs = [(text(q, q), text(c, 50 + c)) for q in range(8) for c in (1, 5, 12, 13, 14, 30, 90)]
+    expected = []
+    for encoding in theirs.encode_batch(pairs):
+        expected += [(part.ids, part.type_ids) for part in [encoding, *encoding.overflowing]]
+    questions, contexts = zip(*pairs)
+    preprocessor = kbert.TextPreprocessor(letters, max_length)
+    packed, cut = preprocessor.pack_windows(letters(list(contexts)), stride, queries=letters(list(questions)))
+    assert rows(packed) == expected
+    assert cut.start.numpy()[cut.document.numpy() == 6].tolist()[0] == 0
+
+
+def test_windows_map_back_to_every_piece():
+    lengths = tf.constant([0, 1, 10, 33, 100])
+    cut = windows(lengths, room=10, stride=3)
+    for number, length in enumerate(lengths.numpy()):
+        covered = np.zeros(length, int)
+        for document, start, size in zip(*(part.numpy() for part in cut)):
+            if document == number:
+                covered[start : start + size] += 1
+        assert (covered >= 1).all()
+
+
+@pytest.mark.parametrize("stride", [-1, 10, 11])
+def test_a_stride_that_loses_text_is_refused(letters, stride):
+    with pytest.raises(ValueError, match=f"stride should be .* got {stride}"):
+        kbert.TextPreprocessor(letters, 12).pack_windows(letters(["a b c"]), stride)
+    with pytest.raises(ValueError, match=f"stride should be .* got {stride}"):
+        kbert.TextPreprocessor(letters, 22).pack_windows(letters(["a b c"]), stride, queries=letters(["a"]))
+
+
+def test_fixed_and_dynamic_length(letters):
+    dynamic = kbert.TextPreprocessor(letters, 12)(["a b", "c"])
+    fixed = kbert.TextPreprocessor(letters, 12, fixed_length=True)(["a b", "c"])
+    assert dynamic["token_ids"].shape == (2, 4) and fixed["token_ids"].shape == (2, 12)
+    assert rows(dynamic) == rows(fixed)
+    assert {values.dtype for values in fixed.values()} == {tf.int32}
+    assert kbert.TextPreprocessor(letters, 12)([])["token_ids"].shape == (0, 2)
+
+
+def test_bad_arguments_are_clear(letters):
+    with pytest.raises(ValueError, match="longest_first, only_first, only_second, got 'first'"):
+        kbert.TextPreprocessor(letters, truncation="first")
+    with pytest.raises(ValueError, match="at least 4 positions, got 3"):
+        kbert.TextPreprocessor(letters, 3)
+    with pytest.raises(ValueError, match="tuple of 3 columns"):
+        kbert.TextPreprocessor(letters)((["a"], ["b"], ["c"]))

@@ -1,0 +1,104 @@
+"""Vocabularies: files that are refused with their line, and learning from raw text."""
+
+import subprocess
+import sys
+
+import pytest
+
+import kbert
+from kbert.text.vocabulary import learn_vocabulary, lines_of, read_vocabulary, save_vocabulary
+from tests.conftest import SPECIAL
+from tests.text.reference import read_texts
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[PAD]\n[UNK]\na\nb\na\n", r"vocab.txt, line 5: 'a' stands on line 3"),
+        (b"[PAD]\n\na\n", r"vocab.txt, line 2: the line is empty"),
+        (b"[PAD]\na\n\n", r"vocab.txt, line 3: the line is empty"),
+        (b"[PAD]\ncaf\xe9\n", r"vocab.txt, line 2: .* is not UTF-8"),
+        (b"", r"vocab.txt is empty"),
+    ],
+)
+def test_a_bad_file_is_named_with_its_line(tmp_path, content, message):
+    (tmp_path / "vocab.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_vocabulary(tmp_path / "vocab.txt")
+
+
+def test_no_file_is_clear(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no vocabulary at"):
+        kbert.WordPieceTokenizer(tmp_path / "vocab.txt")
+
+
+@pytest.mark.parametrize("missing", SPECIAL)
+def test_a_missing_special_token_is_named(missing):
+    with pytest.raises(ValueError, match=rf"none of its 5 lines is the special token '\{missing[:-1]}\]'"):
+        kbert.WordPieceTokenizer([*(token for token in SPECIAL if token != missing), "a"])
+
+
+def test_a_file_comes_back_as_it_was_written(tmp_path):
+    tokens = [*SPECIAL, "a\u2028b", " x", "\u00a0", "##é"]
+    save_vocabulary(tokens, tmp_path / "vocab.txt")
+    assert read_vocabulary(tmp_path / "vocab.txt") == tokens
+    (tmp_path / "vocab.txt").write_bytes("\r\n".join(SPECIAL).encode())
+    assert read_vocabulary(tmp_path / "vocab.txt") == SPECIAL
+    assert [path.name for path in tmp_path.iterdir()] == ["vocab.txt"]
+
+
+@pytest.fixture(scope="module")
+def news():
+    return read_texts("bbc", None)[:120]
+
+
+def test_learned_vocabulary_spells_its_corpus(news):
+    tokenizer = kbert.WordPieceTokenizer.learn(news, vocabulary_size=2000, progress=False)
+    tokens = tokenizer.vocabulary
+    assert tokens[:5] == SPECIAL and 1500 < len(tokens) <= 2000 and len(set(tokens)) == len(tokens)
+    ids = tokenizer(news).flat_values.numpy()
+    assert (ids == tokenizer.unk_token_id).mean() < 0.001
+    assert len(ids) < 1.5 * len(kbert.WordPieceTokenizer.from_preset("all-minilm-l6-v2")(news).flat_values)
+
+
+def test_learning_repeats_and_ignores_the_order_of_texts(news):
+    once = learn_vocabulary(news, 1000, progress=False)
+    assert once == learn_vocabulary(iter(news), 1000, progress=False) == learn_vocabulary(news[::-1], 1000, progress=False)
+    assert len(once) <= 1000
+
+
+def test_cased_learning_keeps_case(news):
+    tokens = learn_vocabulary(news, 1000, lowercase=False, progress=False)
+    assert "The" in tokens and "The" not in learn_vocabulary(news, 1000, progress=False)
+
+
+@pytest.mark.parametrize("size", [13, 20, 60])
+def test_a_small_size_is_kept_to(news, size):
+    assert 5 < len(learn_vocabulary(news, size, progress=False)) <= size
+
+
+def test_bad_arguments_are_clear(tmp_path):
+    with pytest.raises(ValueError, match="vocabulary_size should be .* at least 13, got 5"):
+        learn_vocabulary(["a"], 5)
+    with pytest.raises(ValueError, match="no word"):
+        learn_vocabulary(["", " \n"], 100, progress=False)
+    with pytest.raises(TypeError, match="many strings, got one"):
+        learn_vocabulary("corpus.txt", 100)
+    with pytest.raises(TypeError, match=r"texts\[1\] is None"):
+        learn_vocabulary(["a", None], 100, progress=False)
+    (tmp_path / "bad.txt").write_bytes(b"fine\ncaf\xe9\n")
+    with pytest.raises(ValueError, match=r"bad.txt, line 2 is not UTF-8"):
+        learn_vocabulary(lines_of([tmp_path / "bad.txt"]), 100, progress=False)
+
+
+def test_command_line_writes_a_file_that_opens(tmp_path, news):
+    (tmp_path / "a.txt").write_text("\n".join(news[:60]), encoding="utf-8")
+    (tmp_path / "b.txt").write_text("\n".join(news[60:]), encoding="utf-8")
+    command = [sys.executable, "-m", "kbert", "vocab", "a.txt", "b.txt", "--size", "900", "--out", "vocab.txt"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    tokens = read_vocabulary(tmp_path / "vocab.txt")
+    assert f"{len(tokens):,} tokens" in done.stdout
+    assert tokens == learn_vocabulary(lines_of([tmp_path / "a.txt", tmp_path / "b.txt"]), 900, progress=False)
+    missing = subprocess.run([*command[:4], "none.txt"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert missing.returncode == 1 and "there is no file none.txt" in missing.stderr
