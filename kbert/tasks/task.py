@@ -33,6 +33,8 @@ class Task(keras.Model):
         self.preprocessor = preprocessor
         self._said_truncated = False
         if preprocessor is not None:
+            if preprocessor.ragged:
+                raise ValueError("a task computes on padded batches: build its TextPreprocessor without ragged=True")
             positions, size = encoder.config.max_position_embeddings, encoder.config.vocab_size
             if preprocessor.max_length > positions:
                 raise ValueError(f"max_length {preprocessor.max_length} is more than the encoder's {positions} positions")

@@ -109,12 +109,13 @@ class TextPreprocessor(keras.layers.Layer):
       max_length: the most positions of a row, special tokens included.
       truncation: which text of a pair loses pieces, see `truncated_lengths`.
       fixed_length: make every row `max_length` long, in place of as long as the longest of the batch.
+      ragged: give ragged tensors `[B, (positions)]` without padding; for pipelines of your own, tasks take padded ones.
 
     A call takes a list or string tensor `[B]`, or a tuple of two for pairs, and returns int32 `[B, L]` each: `token_ids`,
     `segment_ids` (1 on the second text and its [SEP]) and `padding_mask` (1 on real tokens).
     """
 
-    def __init__(self, tokenizer, max_length=512, truncation="longest_first", fixed_length=False, **kwargs):
+    def __init__(self, tokenizer, max_length=512, truncation="longest_first", fixed_length=False, ragged=False, **kwargs):
         super().__init__(**kwargs)
         self._convert_input_args = False
         self._allow_non_tensor_positional_args = True
@@ -123,6 +124,9 @@ class TextPreprocessor(keras.layers.Layer):
             raise ValueError(f"truncation should be one of {', '.join(TRUNCATIONS)}, got {truncation!r}")
         if not isinstance(max_length, int) or max_length < 4:
             raise ValueError(f"max_length should be a whole number of at least 4 positions, got {max_length!r}")
+        if ragged and fixed_length:
+            raise ValueError("ragged rows have no fixed length: choose ragged=True or fixed_length=True")
+        self.ragged = ragged
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.truncation = truncation
@@ -205,6 +209,9 @@ class TextPreprocessor(keras.layers.Layer):
             segments = tf.cast((inner >= 0) & (inner <= length), tf.int32)
         mask = position < total[:, None]
         ids = tf.where(mask, ids, tokenizer.pad_token_id)
+        if self.ragged:
+            rows = {"token_ids": ids, "segment_ids": segments, "padding_mask": tf.cast(mask, tf.int32)}
+            return {name: tf.RaggedTensor.from_tensor(row, lengths=total) for name, row in rows.items()}
         if fixed_length:  # a shape known beforehand lets LiteRT plan the encoder
             shape = [-1, width]
             ids, segments, mask = tf.reshape(ids, shape), tf.reshape(segments, shape), tf.reshape(mask, shape)
@@ -217,6 +224,7 @@ class TextPreprocessor(keras.layers.Layer):
             "max_length": self.max_length,
             "truncation": self.truncation,
             "fixed_length": self.fixed_length,
+            "ragged": self.ragged,
         }
 
     @classmethod

@@ -139,7 +139,51 @@ def test_fixed_and_dynamic_length(letters):
     assert kbert.TextPreprocessor(letters, 12)([])["token_ids"].shape == (0, 2)
 
 
+def test_ragged_rows_are_the_dense_ones_without_padding(letters):
+    columns = (["a b c", "", "d"], ["e", "f g", ""])
+    dense = rows(kbert.TextPreprocessor(letters, 8)(columns))
+    ragged = kbert.TextPreprocessor(letters, 8, ragged=True)(columns)
+    assert ragged["token_ids"].to_list() == [ids for ids, _ in dense]
+    assert ragged["segment_ids"].to_list() == [segments for _, segments in dense]
+    packed, _ = kbert.TextPreprocessor(letters, 8, ragged=True).pack_windows(letters([text(20)]), 2)
+    assert packed["token_ids"].row_lengths().numpy().tolist() == [8, 8, 8, 8, 6]
+
+
+def test_litert_packs_pairs_and_windows_the_same(letters, tmp_path):
+    import tensorflow_text
+    from ai_edge_litert.interpreter import InterpreterWithCustomOps
+
+    preprocessor = kbert.TextPreprocessor(letters, 12, fixed_length=True)
+    string = tf.TensorSpec([None], tf.string)
+
+    def pack(question, context):
+        packed, cut = preprocessor.pack_windows(letters.call(context), 2, queries=letters.call(question))
+        pair = preprocessor.call((question, context))
+        return {"pair": pair["token_ids"], "segments": pair["segment_ids"], "windows": packed["token_ids"], "starts": cut.start}
+
+    module = tf.Module()
+    module.pack = tf.function(pack, input_signature=[string, string])
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([module.pack.get_concrete_function()], module)
+    converter.allow_custom_ops = True
+    (tmp_path / "pack.tflite").write_bytes(converter.convert())
+    interpreter = InterpreterWithCustomOps(
+        model_path=str(tmp_path / "pack.tflite"), custom_op_registerers=tensorflow_text.tflite_registrar.SELECT_TFTEXT_OPS
+    )
+    interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], [3])
+    interpreter.resize_tensor_input(interpreter.get_input_details()[1]["index"], [3])
+    runner = interpreter.get_signature_runner()
+    for seed in range(20):
+        questions = [text(count, seed) for count in (seed % 7, 1, 0)]
+        contexts = [text(count, seed + 1) for count in (40, seed, 0)]
+        expected = module.pack(tf.constant(questions), tf.constant(contexts))
+        ours = runner(question=np.array([t.encode() for t in questions]), context=np.array([t.encode() for t in contexts]))
+        for name, values in expected.items():
+            np.testing.assert_array_equal(ours[name], values, err_msg=name)
+
+
 def test_bad_arguments_are_clear(letters):
+    with pytest.raises(ValueError, match="ragged=True or fixed_length=True"):
+        kbert.TextPreprocessor(letters, ragged=True, fixed_length=True)
     with pytest.raises(ValueError, match="longest_first, only_first, only_second, got 'first'"):
         kbert.TextPreprocessor(letters, truncation="first")
     with pytest.raises(ValueError, match="at least 4 positions, got 3"):
