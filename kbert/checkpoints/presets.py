@@ -65,7 +65,7 @@ def find_folder(preset):
       ValueError: a file of a data package is not the published one.
     """
     folder = pathlib.Path(preset)
-    built_in = presets().get(str(preset).lower().replace("_", "-"))
+    built_in = presets().get(str(preset).lower().replace("_", "-").removeprefix("sentence-transformers/"))
     if built_in is not None and not folder.is_dir():
         return _installed(built_in)
     if not folder.is_dir():
@@ -124,7 +124,7 @@ def load_encoder(preset, **kwargs):
     return encoder
 
 
-def load_task(cls, preset, head, head_rules, max_length=None, dtype=None, **kwargs):
+def load_task(cls, preset, head, head_rules, max_length=None, dtype=None, preprocessor="auto", **kwargs):
     """Builds a task from a preset: encoder and tokenizer from the folder, and the head where the checkpoint has it.
 
     Args:
@@ -134,6 +134,7 @@ def load_task(cls, preset, head, head_rules, max_length=None, dtype=None, **kwar
       head_rules: the table of the head's weights.
       max_length: positions of a row; the encoder's most by default.
       dtype: a Keras dtype policy for the whole task.
+      preprocessor: a `TextPreprocessor` in place of the folder's, or None for a task that takes packed input.
       **kwargs: for `cls`; a function gets the dictionary in config.json and returns the value.
     """
     from kbert.text.packing import TextPreprocessor
@@ -141,18 +142,22 @@ def load_task(cls, preset, head, head_rules, max_length=None, dtype=None, **kwar
     folder = find_folder(preset)
     config = huggingface.read_config(folder)
     kwargs = {key: value(config) if callable(value) else value for key, value in kwargs.items()}
-    tokenizer = load_tokenizer(folder)
     encoder_config = BertConfig.from_dict(config, source=str(folder / "config.json"))
-    if tokenizer.vocabulary_size > encoder_config.vocab_size:
-        raise ValueError(
-            f"{folder / 'vocab.txt'} has {tokenizer.vocabulary_size} tokens, more than the {encoder_config.vocab_size} rows "
-            f"of the embedding: line {encoder_config.vocab_size + 1} has no vector; is it another checkpoint's vocabulary?"
-        )
-    most = encoder_config.max_position_embeddings
-    if max_length is not None and max_length > most:
-        raise ValueError(f"max_length {max_length} is more than the {most} positions of the checkpoint at {folder}")
+    if preprocessor == "auto":
+        most = encoder_config.max_position_embeddings
+        if max_length is not None and max_length > most:
+            raise ValueError(f"max_length {max_length} is more than the {most} positions of the checkpoint at {folder}")
+        tokenizer = load_tokenizer(folder)
+        if tokenizer.vocabulary_size > encoder_config.vocab_size:
+            raise ValueError(
+                f"{folder / 'vocab.txt'} has {tokenizer.vocabulary_size} tokens, more than the {encoder_config.vocab_size} "
+                f"rows of the embedding: line {encoder_config.vocab_size + 1} has no vector; is it another checkpoint's?"
+            )
+        preprocessor = TextPreprocessor(tokenizer, max_length or most)
+    elif max_length is not None:
+        raise ValueError("give max_length, or a preprocessor that has its own, not both")
     encoder, used, missing, checkpoint = _read_encoder(folder, dtype=dtype)
-    task = cls(encoder, TextPreprocessor(tokenizer, max_length or most), dtype=dtype, **kwargs)
+    task = cls(encoder, preprocessor, dtype=dtype, **kwargs)
     fits = all(
         checkpoint.shape(name) == tuple(huggingface.weight(task, rule.ours).shape)[:: -1 if rule.transposed else 1]
         for rule in head_rules

@@ -69,6 +69,7 @@ class Task(keras.Model):
           jit_compile: compile the steps with XLA; the encoder then computes on padded shapes.
           **kwargs: the other arguments of `keras.Model.compile`.
         """
+        jit_compile = jit_compile is True  # "auto" too: on real tokens only, XLA has nothing to add
         if optimizer == "auto":
             optimizer = AdamW(learning_rate=WarmupLinearDecay(learning_rate))
         self.encoder.real_tokens = not jit_compile
@@ -134,6 +135,8 @@ class Task(keras.Model):
             data = self._batches(columns, targets, weights, batch_size, shuffle)
         else:
             data = self._dataset(x, batch_size) if isinstance(x, tf.data.Dataset) else x
+            if class_weight is not None:
+                class_weight = dict(enumerate(self.encode_class_weight(class_weight).tolist()))
             if validation_data is not None and self._is_raw(validation_data[0] if isinstance(validation_data, tuple) else None):
                 validation_data = self._validation(validation_data)
         if isinstance(validation_data, tuple) and len(validation_data) == 4:  # our own columns

@@ -58,7 +58,7 @@ class TextClassifier(Task):
           labels: the names of the classes. A checkpoint that was fine-tuned brings its own; where it brings as many, its
             head is kept.
           max_length: the most positions of a text; the checkpoint's most (512) by default. A shorter one is faster.
-          **kwargs: `dropout`, and `dtype` for a Keras dtype policy.
+          **kwargs: `dropout`, `dtype` for a Keras dtype policy, and `preprocessor`, `None` for packed input.
         """
         from kbert.checkpoints.huggingface import HEADS
         from kbert.checkpoints.presets import label_names, load_task

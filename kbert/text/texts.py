@@ -33,6 +33,8 @@ def text_list(texts, name="texts"):
                 f"{name} should be a tensor of strings with one axis, got {texts.dtype.name} of shape {texts.shape}"
             )
         texts = texts.numpy()
+    if hasattr(texts, "columns"):
+        raise TypeError(f'{name} should be one column, got a table of {list(texts.columns)}; pass table["name"]')
     if isinstance(texts, dict) or not hasattr(texts, "__iter__"):
         raise TypeError(f"{name} should be a list, array or column of strings, got {type(texts).__name__}: {texts!r:.80}")
     encoded = []
@@ -54,7 +56,7 @@ def text_list(texts, name="texts"):
                 ) from error
             encoded.append(bytes(text))
         else:
-            missing = text is None or (isinstance(text, numbers.Real) and text != text)
+            missing = text is None or type(text).__name__ == "NAType" or (isinstance(text, numbers.Real) and text != text)
             raise TypeError(
                 f"{name}[{place}] is {text!r:.80} ({type(text).__name__}), not a string; "
                 + ("drop that row, or fill it with an empty string" if missing else "turn it into text with str()")

@@ -167,6 +167,24 @@ def test_without_a_preprocessor_it_takes_packed_input(encoder, classifier, texts
     assert task.predict(packed, verbose=0).shape == (32, 2)
 
 
+def test_from_preset_without_or_with_another_preprocessor(classifier, tmp_path):
+    classifier.save_to_preset(tmp_path / "mine")
+    packed = kbert.TextClassifier.from_preset(tmp_path / "mine", preprocessor=None)
+    assert packed.tokenizer is None
+    inputs = classifier.preprocessor(["good cat"])
+    np.testing.assert_array_equal(packed(inputs), classifier(inputs))
+    shorter = kbert.TextPreprocessor(classifier.tokenizer, max_length=9)
+    assert kbert.TextClassifier.from_preset(tmp_path / "mine", preprocessor=shorter).preprocessor.max_length == 9
+    with pytest.raises(ValueError, match="not both"):
+        kbert.TextClassifier.from_preset(tmp_path / "mine", preprocessor=shorter, max_length=9)
+
+
+def test_class_weight_by_name_works_for_a_dataset_too(classifier, texts_and_labels):
+    dataset = tf.data.Dataset.from_tensor_slices(texts_and_labels).batch(8)
+    history = classifier.fit(dataset, class_weight={"good": 0.0, "bad": 0.0}, verbose=0)
+    assert history.history["loss"] == [0.0]
+
+
 def test_same_seed_same_weights(tokenizer, texts_and_labels):
     results = []
     for _ in range(2):
@@ -272,6 +290,8 @@ def test_load_of_nothing_is_clear(tmp_path):
         (["good", b"caf\xe9"], ValueError, r"x\[1\] is not UTF-8.*byte 3"),
         (["good", "\ud800"], ValueError, r"x\[1\] cannot be written as UTF-8"),
         ([["good"], ["bad"]], TypeError, r"x\[0\] is \['good'\]"),
+        (pd.Series(["good", None], dtype="string"), TypeError, r"x\[1\] is <NA>.*drop that row"),
+        (pd.DataFrame({"text": ["good"]}), TypeError, r"one column, got a table of \['text'\]"),
         (7, TypeError, "list, array or column of strings, got int"),
     ],
 )
