@@ -18,7 +18,9 @@ class BertConfig:
     >>> BertConfig.from_json(config.to_json()) == config
     True
 
-    The defaults are BERT-base, uncased. `hidden_act` is one of `gelu` (exact, by erf), `gelu_new` or
+    The defaults are BERT-base, uncased; `base()`, `large()`, `medium()`, `small()`, `mini()` and `tiny()` are the named sizes, and
+    `of_size(layers, width)` any of Google's 24 small models. DistilBERT is the same encoder with `type_vocab_size=0` (no
+    segments) and `add_pooling_layer=False`. `hidden_act` is one of `gelu` (exact, by erf), `gelu_new` or
     `gelu_pytorch_tanh` (the tanh approximation), `relu`, `silu`, `tanh`. Dropouts are probabilities.
 
     Raises:
@@ -39,16 +41,19 @@ class BertConfig:
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
     pad_token_id: int = 0
+    add_pooling_layer: bool = True
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.type is int:
-                smallest = 0 if field.name == "pad_token_id" else 1
+                smallest = 0 if field.name in ("pad_token_id", "type_vocab_size") else 1
                 if isinstance(value, bool) or not isinstance(value, int):
                     raise TypeError(f"{field.name} should be a whole number, got {value!r}")
                 if value < smallest:
                     raise ValueError(f"{field.name} should be at least {smallest}, got {value}")
+            elif field.type is bool and not isinstance(value, bool):
+                raise TypeError(f"{field.name} should be true or false, got {value!r}")
             elif field.type is float and (isinstance(value, bool) or not isinstance(value, (int, float))):
                 raise TypeError(f"{field.name} should be a number, got {value!r}")
         if self.hidden_size % self.num_attention_heads:
@@ -63,6 +68,51 @@ class BertConfig:
                 raise ValueError(f"{name} should be a probability below 1, got {getattr(self, name)}")
         if self.pad_token_id >= self.vocab_size:
             raise ValueError(f"pad_token_id {self.pad_token_id} is outside the vocabulary of {self.vocab_size} tokens")
+
+    @classmethod
+    def of_size(cls, num_hidden_layers, hidden_size, **changes):
+        """A BERT of that depth and width, with heads 64 wide and a feed-forward four times the width (Turc et al. 2019).
+
+        >>> BertConfig.of_size(2, 128).num_attention_heads
+        2
+        """
+        sizes = {
+            "num_hidden_layers": num_hidden_layers,
+            "hidden_size": hidden_size,
+            "num_attention_heads": max(1, hidden_size // 64),
+            "intermediate_size": 4 * hidden_size,
+        }
+        return cls(**{**sizes, **changes})
+
+    @classmethod
+    def tiny(cls, **changes):
+        """2 layers, 128 wide."""
+        return cls.of_size(2, 128, **changes)
+
+    @classmethod
+    def mini(cls, **changes):
+        """4 layers, 256 wide."""
+        return cls.of_size(4, 256, **changes)
+
+    @classmethod
+    def small(cls, **changes):
+        """4 layers, 512 wide."""
+        return cls.of_size(4, 512, **changes)
+
+    @classmethod
+    def medium(cls, **changes):
+        """8 layers, 512 wide."""
+        return cls.of_size(8, 512, **changes)
+
+    @classmethod
+    def base(cls, **changes):
+        """12 layers, 768 wide."""
+        return cls.of_size(12, 768, **changes)
+
+    @classmethod
+    def large(cls, **changes):
+        """24 layers, 1024 wide."""
+        return cls.of_size(24, 1024, **changes)
 
     @classmethod
     def from_dict(cls, values, source="the configuration"):

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import kbert
-from kbert.checkpoints.huggingface import encoder_rules, weights_of
+from kbert.checkpoints.huggingface import FAMILIES, weights_of
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = "the a cat dog sat ran good bad day night film un ##able ##s ##ing , . ! ? ' é é 你 ##好 i am so very".split()
@@ -55,7 +55,7 @@ def tiny_folder(tmp_path):
     folder = tmp_path / "tiny"
     folder.mkdir()
     encoder = kbert.BertEncoder(kbert.BertConfig(**TINY))
-    save_file(weights_of(encoder, encoder_rules(TINY["num_hidden_layers"])), folder / "model.safetensors")
+    save_file(weights_of(encoder, FAMILIES["bert"].rules(encoder.config)), folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps({"model_type": "bert", **encoder.config.to_dict()}))
     (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
     (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True}))

@@ -8,9 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from kbert.atomic_files import written_aside
+from kbert.config import BertConfig
 from kbert.text.vocabulary import SPECIAL_TOKENS, save_vocabulary
-
-MODEL_TYPES = ("bert",)
 
 
 class Rule(NamedTuple):
@@ -19,6 +18,30 @@ class Rule(NamedTuple):
     ours: str
     theirs: tuple
     transposed: bool = False
+
+
+class Family(NamedTuple):
+    """How transformers names one architecture: the classes' prefix, the weights' prefix, config.json's keys, the tables."""
+
+    name: str  # AutoModel classes are called `<name>For<head>`
+    prefix: str  # of the encoder's weights in a checkpoint with a head
+    keys: dict  # ours -> theirs in config.json; the rest are the same
+    implied: dict  # values of our configuration that the architecture implies
+    stated: dict  # keys that we write beside them
+    embeddings: list
+    block: list
+    pooler: list
+    heads: dict  # head -> its table
+
+    def rules(self, config):
+        """The table for an encoder."""
+        layers = range(config.num_hidden_layers)
+        blocks = [
+            Rule(rule.ours.format(n=n), tuple(name.format(n=n) for name in rule.theirs), rule.transposed)
+            for n in layers
+            for rule in self.block
+        ]
+        return [*self.embeddings, *blocks, *(self.pooler if config.add_pooling_layer else [])]
 
 
 def _dense(ours, *theirs):
@@ -32,38 +55,70 @@ def _norm(ours, theirs):
     return [Rule(f"{ours}.gamma", (f"{theirs}.weight",)), Rule(f"{ours}.beta", (f"{theirs}.bias",))]
 
 
-_EMBEDDINGS = [
+_TABLES = [
     Rule("embeddings.tokens", ("embeddings.word_embeddings.weight",)),
     Rule("embeddings.positions", ("embeddings.position_embeddings.weight",)),
-    Rule("embeddings.segments", ("embeddings.token_type_embeddings.weight",)),
     *_norm("embeddings.norm", "embeddings.LayerNorm"),
 ]
-_SELF = "encoder.layer.{n}.attention.self"
-_BLOCK = [
-    *_dense("blocks.{n}.attention.qkv", f"{_SELF}.query", f"{_SELF}.key", f"{_SELF}.value"),
-    *_dense("blocks.{n}.attention.output_projection", "encoder.layer.{n}.attention.output.dense"),
-    *_norm("blocks.{n}.attention_norm", "encoder.layer.{n}.attention.output.LayerNorm"),
-    *_dense("blocks.{n}.feed_forward.inner", "encoder.layer.{n}.intermediate.dense"),
-    *_dense("blocks.{n}.feed_forward.outer", "encoder.layer.{n}.output.dense"),
-    *_norm("blocks.{n}.feed_forward_norm", "encoder.layer.{n}.output.LayerNorm"),
-]
-_POOLER = _dense("pooler", "pooler.dense")
-# A task's weights beside its encoder's, by the name of the transformers class that holds them.
-HEADS = {"BertForSequenceClassification": _dense("classifier", "classifier")}
+_BERT, _DISTIL = "encoder.layer.{n}", "transformer.layer.{n}"
+FAMILIES = {
+    "bert": Family(
+        name="Bert",
+        prefix="bert.",
+        keys={},
+        implied={},
+        stated={"position_embedding_type": "absolute"},
+        embeddings=[*_TABLES, Rule("embeddings.segments", ("embeddings.token_type_embeddings.weight",))],
+        block=[
+            *_dense("blocks.{n}.attention.qkv", *(f"{_BERT}.attention.self.{part}" for part in ("query", "key", "value"))),
+            *_dense("blocks.{n}.attention.output_projection", f"{_BERT}.attention.output.dense"),
+            *_norm("blocks.{n}.attention_norm", f"{_BERT}.attention.output.LayerNorm"),
+            *_dense("blocks.{n}.feed_forward.inner", f"{_BERT}.intermediate.dense"),
+            *_dense("blocks.{n}.feed_forward.outer", f"{_BERT}.output.dense"),
+            *_norm("blocks.{n}.feed_forward_norm", f"{_BERT}.output.LayerNorm"),
+        ],
+        pooler=_dense("pooler", "pooler.dense"),
+        heads={"SequenceClassification": _dense("classifier", "classifier")},
+    ),
+    "distilbert": Family(
+        name="DistilBert",
+        prefix="distilbert.",
+        keys={
+            "hidden_size": "dim",
+            "num_hidden_layers": "n_layers",
+            "num_attention_heads": "n_heads",
+            "intermediate_size": "hidden_dim",
+            "hidden_act": "activation",
+            "hidden_dropout_prob": "dropout",
+            "attention_probs_dropout_prob": "attention_dropout",
+        },
+        implied={"type_vocab_size": 0, "add_pooling_layer": False, "layer_norm_eps": 1e-12},
+        stated={},
+        embeddings=_TABLES,
+        block=[
+            *_dense("blocks.{n}.attention.qkv", *(f"{_DISTIL}.attention.{part}_lin" for part in "qkv")),
+            *_dense("blocks.{n}.attention.output_projection", f"{_DISTIL}.attention.out_lin"),
+            *_norm("blocks.{n}.attention_norm", f"{_DISTIL}.sa_layer_norm"),
+            *_dense("blocks.{n}.feed_forward.inner", f"{_DISTIL}.ffn.lin1"),
+            *_dense("blocks.{n}.feed_forward.outer", f"{_DISTIL}.ffn.lin2"),
+            *_norm("blocks.{n}.feed_forward_norm", f"{_DISTIL}.output_layer_norm"),
+        ],
+        pooler=[],
+        heads={
+            "SequenceClassification": [*_dense("pre_classifier", "pre_classifier"), *_dense("classifier", "classifier")],
+        },
+    ),
+}
 
 _OF_HEADS = re.compile(r"^(cls|classifier|qa_outputs|pre_classifier|vocab_\w+)\.")  # known heads of other tasks
 _OLD_NAMES = ((re.compile(r"LayerNorm\.gamma$"), "LayerNorm.weight"), (re.compile(r"LayerNorm\.beta$"), "LayerNorm.bias"))
 _BUFFERS = re.compile(r"(^|\.)position_ids$")  # stored by old releases, not weights
 
 
-def encoder_rules(num_layers):
-    """The table for an encoder of `num_layers` blocks."""
-    rules = [*_EMBEDDINGS]
-    for n in range(num_layers):
-        rules += [
-            Rule(rule.ours.format(n=n), tuple(name.format(n=n) for name in rule.theirs), rule.transposed) for rule in _BLOCK
-        ]
-    return rules + _POOLER
+def family_of(config):
+    """The family whose files describe an encoder: DistilBERT has neither segments nor a pooler."""
+    distilled = config.type_vocab_size == 0 and not config.add_pooling_layer
+    return FAMILIES["distilbert" if distilled else "bert"]
 
 
 def weight(owner, path):
@@ -74,32 +129,57 @@ def weight(owner, path):
 
 
 class Checkpoint:
-    """The tensors of a folder's safetensors file, by the encoder's names without the `bert.` prefix."""
+    """The tensors of a folder, in one safetensors file or in several with an index, by names without the family's prefix."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, family):
+        self.path = self._find(pathlib.Path(folder))
+        self._stored = {}  # name -> (file, name in the file)
+        for file in self._open(self.path):
+            for stored in file.keys():
+                name = stored.removeprefix(family.prefix)
+                for old, new in _OLD_NAMES:
+                    name = old.sub(new, name)
+                if not _BUFFERS.search(name):
+                    self._stored[name] = file, stored
+
+    @staticmethod
+    def _find(folder):
+        for name in ("model.safetensors", "model.safetensors.index.json"):
+            if (folder / name).is_file():
+                return folder / name
+        pickles = sorted(path.name for path in folder.glob("*.bin"))
+        if pickles:
+            raise ValueError(
+                f"{folder} has its weights in {pickles[0]}, a pickle, which can run any code when it is opened and is "
+                "refused. Turn it into safetensors where you trust it: "
+                "transformers.AutoModel.from_pretrained(folder).save_pretrained(new_folder)"
+            )
+        raise FileNotFoundError(f"{folder} has no model.safetensors; a preset folder needs its weights")
+
+    @staticmethod
+    def _open(path):
         from safetensors import SafetensorError, safe_open
 
-        self.path = pathlib.Path(folder) / "model.safetensors"
-        if not self.path.is_file():
-            pickles = sorted(path.name for path in pathlib.Path(folder).glob("*.bin"))
-            if pickles:
-                raise ValueError(
-                    f"{folder} has its weights in {pickles[0]}, a pickle, which can run any code when it is opened and is "
-                    "refused. Turn it into safetensors where you trust it: "
-                    "transformers.AutoModel.from_pretrained(folder).save_pretrained(new_folder)"
-                )
-            raise FileNotFoundError(f"{folder} has no model.safetensors; a preset folder needs its weights")
-        try:
-            self._file = safe_open(self.path, framework="numpy")
-        except SafetensorError as error:
-            raise ValueError(f"{self.path} is not a whole safetensors file ({error}); fetch it again") from error
-        self._stored = {}
-        for stored in self._file.keys():
-            name = stored.removeprefix("bert.")
-            for old, new in _OLD_NAMES:
-                name = old.sub(new, name)
-            if not _BUFFERS.search(name):
-                self._stored[name] = stored
+        paths = [path]
+        if path.suffix == ".json":
+            index = _read_json(path)
+            if not isinstance(index.get("weight_map"), dict) or not index["weight_map"]:
+                raise ValueError(f"{path} has no weight_map, which says which file holds which weight")
+            names = sorted(set(index["weight_map"].values()))
+            for name in names:
+                # A file beside the index, and nothing else: an index comes from outside.
+                if not isinstance(name, str) or pathlib.PurePath(name).name != name or "\\" in name:
+                    raise ValueError(f"{path} names {name!r}, which is not a file beside it; such an index is refused")
+                if not (path.parent / name).is_file():
+                    raise FileNotFoundError(f"{path.parent} lacks {name}, one of the {len(names)} files that {path.name} names")
+            paths = [path.parent / name for name in names]
+        files = []
+        for part in paths:
+            try:
+                files.append(safe_open(part, framework="numpy"))
+            except SafetensorError as error:
+                raise ValueError(f"{part} is not a whole safetensors file ({error}); fetch it again") from error
+        return files
 
     def __contains__(self, name):
         return name in self._stored
@@ -108,10 +188,13 @@ class Checkpoint:
         return set(self._stored)
 
     def shape(self, name):
-        return tuple(self._file.get_slice(self._stored[name]).get_shape())
+        file, stored = self._stored[name]
+        return tuple(file.get_slice(stored).get_shape())
 
     def tensor(self, name):
-        return self._file.get_tensor(self._stored[name])
+        """One tensor as float32, whichever float it is stored as."""
+        file, stored = self._stored[name]
+        return file.get_tensor(stored).astype(np.float32, copy=False)
 
 
 def load_weights(owner, rules, checkpoint):
@@ -167,15 +250,24 @@ def weights_of(owner, rules, prefix=""):
 
 
 def read_config(folder):
-    """The dictionary in a folder's config.json."""
+    """A folder's config.json: the family, the encoder's configuration, and the dictionary as it is."""
     path = pathlib.Path(folder) / "config.json"
+    values = _read_json(path)
+    kind = values.get("model_type", "bert")
+    if kind not in FAMILIES:
+        raise ValueError(f"{path}: model_type {kind!r} is not one that kbert reads ({', '.join(FAMILIES)})")
+    family = FAMILIES[kind]
+    translated = {**values, **{ours: values[theirs] for ours, theirs in family.keys.items() if theirs in values}}
+    return family, BertConfig.from_dict({**translated, **family.implied}, source=str(path)), values
+
+
+def _read_json(path):
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
-    kind = values.get("model_type", "bert") if isinstance(values, dict) else None
-    if kind not in MODEL_TYPES:
-        raise ValueError(f"{path}: model_type {kind!r} is not one that kbert reads ({', '.join(MODEL_TYPES)})")
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} should hold a JSON object, got {type(values).__name__}")
     return values
 
 
@@ -186,10 +278,7 @@ def read_tokenizer_options(folder):
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         path = pathlib.Path(folder) / name
         if path.is_file():
-            try:
-                stated.update(json.loads(path.read_text(encoding="utf-8")))
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path} is not JSON: {error}") from error
+            stated.update(_read_json(path))
     for theirs, ours in _TOKENIZER_KEYS.items():
         if theirs in stated:
             options[ours] = stated[theirs]
@@ -209,23 +298,22 @@ _TOKENIZER_KEYS = {
 }
 
 
-def save_folder(folder, task, architecture, rules, config):
+def save_folder(folder, task, head_config):
     """Writes a folder that transformers opens, file by file beside the target and renamed.
 
     Args:
       folder: made if it is not there.
-      task: what owns the weights, with `encoder` and `tokenizer`.
-      architecture: the transformers class, for config.json.
-      rules: the table of the head's weights.
-      config: keys for config.json beside the encoder's.
+      task: what owns the weights, with `encoder`, `preprocessor` and the name of its `head`.
+      head_config: the head's keys for config.json.
     """
     from safetensors.numpy import save_file
 
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = task.tokenizer
-    tensors = weights_of(task.encoder, encoder_rules(task.encoder.config.num_hidden_layers), prefix="bert.")
-    tensors.update(weights_of(task, rules))
+    tokenizer, config = task.tokenizer, task.encoder.config
+    family = family_of(config)
+    tensors = weights_of(task.encoder, family.rules(config), prefix=family.prefix)
+    tensors.update(weights_of(task, family.heads[task.head]))
     with written_aside(folder / "model.safetensors") as aside:
         save_file(tensors, aside, metadata={"format": "pt"})
     if tokenizer is not None:
@@ -234,21 +322,23 @@ def save_folder(folder, task, architecture, rules, config):
         _write_json(
             folder / "tokenizer_config.json",
             {
-                "tokenizer_class": "BertTokenizer",
+                "tokenizer_class": f"{family.name}Tokenizer",
                 **{theirs: getattr(tokenizer, ours) for theirs, ours in _TOKENIZER_KEYS.items()},
                 "model_max_length": task.preprocessor.max_length,
                 **special,
             },
         )
         _write_json(folder / "special_tokens_map.json", special)
+    # What the architecture implies is not written: their configuration has no such key.
+    keys = {key: value for key, value in config.to_dict().items() if key not in (*family.implied, "add_pooling_layer")}
     _write_json(
         folder / "config.json",
         {
-            "model_type": "bert",
-            "architectures": [architecture],
-            **task.encoder.config.to_dict(),
-            "position_embedding_type": "absolute",
-            **config,
+            "model_type": family.name.lower(),
+            "architectures": [f"{family.name}For{task.head}"],
+            **{family.keys.get(key, key): value for key, value in keys.items()},
+            **family.stated,
+            **head_config,
         },
     )
 

@@ -8,7 +8,6 @@ import pathlib
 import warnings
 
 from kbert.checkpoints import huggingface
-from kbert.config import BertConfig
 from kbert.encoders.bert import BertEncoder
 from kbert.text.tokenizer import WordPieceTokenizer
 
@@ -124,14 +123,13 @@ def load_encoder(preset, **kwargs):
     return encoder
 
 
-def load_task(cls, preset, head, head_rules, max_length=None, dtype=None, preprocessor="auto", **kwargs):
+def load_task(cls, preset, head, max_length=None, dtype=None, preprocessor="auto", **kwargs):
     """Builds a task from a preset: encoder and tokenizer from the folder, and the head where the checkpoint has it.
 
     Args:
       cls: the task's class, called as `cls(encoder, preprocessor, **kwargs)`.
       preset: a built-in name or a folder.
       head: what the notice calls the head.
-      head_rules: the table of the head's weights.
       max_length: positions of a row; the encoder's most by default.
       dtype: a Keras dtype policy for the whole task.
       preprocessor: a `TextPreprocessor` in place of the folder's, or None for a task that takes packed input.
@@ -140,9 +138,9 @@ def load_task(cls, preset, head, head_rules, max_length=None, dtype=None, prepro
     from kbert.text.packing import TextPreprocessor
 
     folder = find_folder(preset)
-    config = huggingface.read_config(folder)
+    family, encoder_config, config = huggingface.read_config(folder)
+    head_rules = family.heads[cls.head]
     kwargs = {key: value(config) if callable(value) else value for key, value in kwargs.items()}
-    encoder_config = BertConfig.from_dict(config, source=str(folder / "config.json"))
     if preprocessor == "auto":
         most = encoder_config.max_position_embeddings
         if max_length is not None and max_length > most:
@@ -175,10 +173,10 @@ def load_task(cls, preset, head, head_rules, max_length=None, dtype=None, prepro
 
 
 def _read_encoder(folder, **kwargs):
-    config = BertConfig.from_dict(huggingface.read_config(folder), source=str(folder / "config.json"))
-    checkpoint = huggingface.Checkpoint(folder)
+    family, config, _ = huggingface.read_config(folder)
+    checkpoint = huggingface.Checkpoint(folder, family)
     encoder = BertEncoder(config, **{key: value for key, value in kwargs.items() if value is not None})
-    used, missing = huggingface.load_weights(encoder, huggingface.encoder_rules(config.num_hidden_layers), checkpoint)
+    used, missing = huggingface.load_weights(encoder, family.rules(config), checkpoint)
     body = [name for name in missing if not name.startswith("pooler.")]
     if body:
         raise ValueError(

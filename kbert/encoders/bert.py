@@ -30,7 +30,7 @@ class BertEncoder(keras.Model):
     A call takes a dictionary of int32 `[B, L]`: `token_ids`, `segment_ids` (0 or 1) and `padding_mask` (1 on real tokens);
     the last two may be left out for single texts without padding. `L` is at most `max_position_embeddings`. It
     gives a dictionary with `sequence_output` `[B, L, H]` (zeros at padding when on real tokens only) and `pooled_output`
-    `[B, H]`, which is `tanh(W x + b)` of the first token. With `output_hidden_states=True` it also holds
+    `[B, H]`, which is `tanh(W x + b)` of the first token, where the configuration has a pooling layer. With `output_hidden_states=True` it also holds
     `hidden_states`, a tuple of the embeddings and each block's output `[B, L, H]`, and with `output_attentions=True`
     `attentions`, a tuple of each block's weights `[B, heads, L, L]`.
     """
@@ -44,16 +44,18 @@ class BertEncoder(keras.Model):
         self.blocks = [
             EncoderBlock(self.config, dtype=policy, name=f"block_{number}") for number in range(self.config.num_hidden_layers)
         ]
-        self.pooler = Projection(
-            self.config.hidden_size, initializer_range=self.config.initializer_range, dtype=policy, name="pooler"
-        )
+        if self.config.add_pooling_layer:
+            self.pooler = Projection(
+                self.config.hidden_size, initializer_range=self.config.initializer_range, dtype=policy, name="pooler"
+            )
         self.build()
 
     def build(self, input_shape=None):
         self.embeddings.build()
         for block in self.blocks:
             block.build()
-        self.pooler.build((None, self.config.hidden_size))
+        if self.config.add_pooling_layer:
+            self.pooler.build((None, self.config.hidden_size))
         self.built = True
 
     @property
@@ -78,10 +80,9 @@ class BertEncoder(keras.Model):
             rows, attention = block(rows, view=view, training=training)
             hidden_states.append(rows)
             attentions.append(attention)
-        outputs = {
-            "sequence_output": view.padded(rows),  # [B, L, H]
-            "pooled_output": tf.math.tanh(self.pooler(view.first(rows))),  # [B, H]
-        }
+        outputs = {"sequence_output": view.padded(rows)}  # [B, L, H]
+        if self.config.add_pooling_layer:
+            outputs["pooled_output"] = tf.math.tanh(self.pooler(view.first(rows)))  # [B, H]
         if output_hidden_states:
             outputs["hidden_states"] = tuple(view.padded(rows) for rows in hidden_states)
         if output_attentions:

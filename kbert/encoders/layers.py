@@ -66,14 +66,16 @@ class Embeddings(keras.layers.Layer):
 
         self.tokens = table("tokens", config.vocab_size)
         self.positions = table("positions", config.max_position_embeddings)
-        self.segments = table("segments", config.type_vocab_size)
+        if config.type_vocab_size:
+            self.segments = table("segments", config.type_vocab_size)
         self.norm.build((None, config.hidden_size))
         self.built = True
 
     def call(self, token_ids, segment_ids, positions, training=None):
         rows = tf.gather(self.tokens, token_ids) + tf.gather(self.positions, positions)
-        # Two segments: a product with a one-hot is cheaper than a gather, whose gradient scatters into two rows.
-        rows += tf.matmul(tf.one_hot(segment_ids, self.config.type_vocab_size, dtype=rows.dtype), self.segments)
+        if self.config.type_vocab_size:
+            # Two segments: a product with a one-hot is cheaper than a gather, whose gradient scatters into two rows.
+            rows += tf.matmul(tf.one_hot(segment_ids, self.config.type_vocab_size, dtype=rows.dtype), self.segments)
         return self.dropout(self.norm(rows), training=training)
 
 

@@ -19,8 +19,8 @@ TOKENS_PER_PREDICTION = 4096  # positions of one step of predict: enough for the
 class Task(keras.Model):
     """An encoder with a head, and what reads its text. Use one of its subclasses.
 
-    A subclass says what is special to it: `head_rules` and `architecture` (its weights' names elsewhere), `call`,
-    `default_loss`, `default_metrics`, `encode_targets`, and how logits become an answer.
+    A subclass says what is special to it: `head` (what transformers calls it, by which its weights are named), `call`, `default_loss`,
+    `default_metrics`, `encode_targets`, and how logits become an answer.
 
     Args:
       encoder: a `BertEncoder`.
@@ -345,9 +345,9 @@ class Task(keras.Model):
     def save_to_preset(self, folder):
         """Writes a Hugging Face folder, which `from_preset` and transformers open: config.json, vocab.txt,
         tokenizer_config.json, model.safetensors."""
-        from kbert.checkpoints.huggingface import HEADS, save_folder
+        from kbert.checkpoints.huggingface import save_folder
 
-        save_folder(folder, self, self.architecture, HEADS[self.architecture], self.preset_config())
+        save_folder(folder, self, self.preset_config())
 
     def export(self, path, format="tf_saved_model", **kwargs):
         """Writes the task, from string to answer, for where it is to run.

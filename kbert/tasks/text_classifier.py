@@ -26,24 +26,33 @@ class TextClassifier(Task):
     Calling it with the packed dictionary gives logits `[B, labels]`.
     """
 
-    architecture = "BertForSequenceClassification"
+    head = "SequenceClassification"
 
     def __init__(self, encoder, preprocessor=None, labels=None, dropout=None, **kwargs):
         super().__init__(encoder, preprocessor, **kwargs)
         self.labels = check_labels(labels)
         self.dropout_rate = encoder.config.hidden_dropout_prob if dropout is None else dropout
+        width, initializer_range = encoder.config.hidden_size, encoder.config.initializer_range
+        self.pre_classifier = None
+        if not encoder.config.add_pooling_layer:  # as DistilBERT: a layer of the head in the pooler's place
+            self.pre_classifier = Projection(width, initializer_range, dtype=self.dtype_policy, name="pre_classifier")
+            self.pre_classifier.build((None, width))
         self.dropout = keras.layers.Dropout(self.dropout_rate, dtype=self.dtype_policy, name="dropout")
         self.classifier = Projection(
             len(self.labels),
-            initializer_range=encoder.config.initializer_range,
+            initializer_range=initializer_range,
             dtype="float32",  # logits keep their precision under a mixed policy
             name="classifier",
         )
-        self.classifier.build((None, encoder.config.hidden_size))
+        self.classifier.build((None, width))
         self.built = True
 
     def call(self, inputs, training=None):
-        pooled = self.encoder(inputs, training=training)["pooled_output"]  # [B, H]
+        outputs = self.encoder(inputs, training=training)
+        if self.pre_classifier is None:
+            pooled = outputs["pooled_output"]  # [B, H]
+        else:
+            pooled = tf.nn.relu(self.pre_classifier(outputs["sequence_output"][:, 0]))
         return self.classifier(tf.cast(self.dropout(pooled, training=training), tf.float32))  # [B, labels]
 
     def compute_output_shape(self, input_shape):
@@ -60,7 +69,6 @@ class TextClassifier(Task):
           max_length: the most positions of a text; the checkpoint's most (512) by default. A shorter one is faster.
           **kwargs: `dropout`, `dtype` for a Keras dtype policy, and `preprocessor`, `None` for packed input.
         """
-        from kbert.checkpoints.huggingface import HEADS
         from kbert.checkpoints.presets import label_names, load_task
 
         if labels is not None:
@@ -72,8 +80,8 @@ class TextClassifier(Task):
                 raise ValueError(f'{preset} does not say its labels: pass labels=["...", "..."]')
             return names
 
-        head = f"the classification head ({len(labels)} labels)" if labels else "the classification head"
-        return load_task(cls, preset, head, HEADS[cls.architecture], max_length=max_length, labels=known_labels, **kwargs)
+        description = f"the classification head ({len(labels)} labels)" if labels else "the classification head"
+        return load_task(cls, preset, description, max_length=max_length, labels=known_labels, **kwargs)
 
     def default_loss(self):
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True)

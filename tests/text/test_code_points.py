@@ -2,7 +2,6 @@
 
 import itertools
 
-import numpy as np
 import pytest
 import tensorflow as tf
 from tokenizers import normalizers, pre_tokenizers
@@ -90,7 +89,7 @@ def test_tables_do_not_depend_on_pythons_unicode(monkeypatch):
         raise AssertionError("unicodedata was asked")
 
     expected = normalizer_model(True, None, True)
-    for name in ("normalize", "category", "combining"):
-        monkeypatch.setattr(unicodedata, name, refuse)
-    assert normalizer_model.__wrapped__(True, None, True) == expected
-    assert np.frombuffer(expected, np.uint8).size == len(expected)
+    with monkeypatch.context() as hidden:  # pytest itself needs it again
+        for name in ("normalize", "category", "combining"):
+            hidden.setattr(unicodedata, name, refuse)
+        assert normalizer_model.__wrapped__(True, None, True) == expected
