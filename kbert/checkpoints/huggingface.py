@@ -154,7 +154,10 @@ class Checkpoint:
                 "refused. Turn it into safetensors where you trust it: "
                 "transformers.AutoModel.from_pretrained(folder).save_pretrained(new_folder)"
             )
-        raise FileNotFoundError(f"{folder} has no model.safetensors; a preset folder needs its weights")
+        raise FileNotFoundError(
+            f"{folder} has no model.safetensors; a preset needs its weights (of a hub's repository kbert fetches no pickles: if "
+            "it has nothing else, turn it into safetensors first)"
+        )
 
     @staticmethod
     def _open(path):

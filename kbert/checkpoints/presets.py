@@ -7,7 +7,7 @@ import json
 import pathlib
 import warnings
 
-from kbert.checkpoints import huggingface
+from kbert.checkpoints import hub, huggingface
 from kbert.encoders.bert import BertEncoder
 from kbert.text.tokenizer import WordPieceTokenizer
 
@@ -18,12 +18,16 @@ class Preset:
 
     name: str
     description: str
-    parameters: int
+    parameters: int  # of the encoder
     licence: str
-    source: str  # what to hand to pip
-    module: str  # the installed module
-    folder: str  # where the checkpoint is in it
-    sha256: tuple  # of its files: ((name, digest), ...)
+    source: str  # `hf://owner/name`, or what to hand to pip
+    module: str = ""  # the installed module, of a package
+    folder: str = ""  # where the checkpoint is in it
+    sha256: tuple = ()  # of its files: ((name, digest), ...)
+
+
+def _on_hub(owner, name, description, parameters):
+    return Preset(name, description, parameters, "Apache-2.0", f"hf://{owner}/{name}")
 
 
 _BUILT_IN = (
@@ -40,6 +44,13 @@ _BUILT_IN = (
             ("vocab.txt", "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"),
         ),
     ),
+    _on_hub("google-bert", "bert-base-uncased", "BERT, 12 layers of width 768, uncased English", 109_482_240),
+    _on_hub("google-bert", "bert-base-cased", "BERT, 12 layers of width 768, cased English", 108_310_272),
+    _on_hub("google-bert", "bert-large-uncased", "BERT, 24 layers of width 1024, uncased English", 335_141_888),
+    _on_hub("google-bert", "bert-large-cased", "BERT, 24 layers of width 1024, cased English", 333_579_264),
+    _on_hub("google-bert", "bert-base-multilingual-cased", "BERT, 12 layers of width 768, cased, 104 languages", 177_853_440),
+    _on_hub("distilbert", "distilbert-base-uncased", "DistilBERT, 6 layers of width 768, uncased English", 66_362_880),
+    _on_hub("distilbert", "distilbert-base-cased", "DistilBERT, 6 layers of width 768, cased English", 65_190_912),
 )
 
 
@@ -56,20 +67,23 @@ def find_folder(preset):
     """The folder of a preset.
 
     Args:
-      preset: a built-in name, in any case, or the path of a folder with config.json, vocab.txt and model.safetensors.
+      preset: a built-in name, in any case, `hf://owner/name@revision`, or the path of a folder with config.json, vocab.txt and
+        model.safetensors.
 
     Raises:
       FileNotFoundError: there is no such folder or name, or its files are not complete.
       ImportError: the data package of a built-in name is not installed; the command that installs it is named.
       ValueError: a file of a data package is not the published one.
     """
+    if str(preset).startswith(hub.SCHEME):
+        return hub.download(str(preset))
     folder = pathlib.Path(preset)
     built_in = presets().get(str(preset).lower().replace("_", "-").removeprefix("sentence-transformers/"))
     if built_in is not None and not folder.is_dir():
-        return _installed(built_in)
+        return _installed(built_in) if built_in.module else hub.download(built_in.source)
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"{str(preset)!r} is neither a folder nor a built-in preset; built in are: {', '.join(presets())}"
+            f"{str(preset)!r} is neither a folder nor a built-in preset; built in are: {', '.join(presets())}; a hub's are hf://owner/name"
         )
     if not (folder / "config.json").is_file():
         there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"

@@ -1,0 +1,61 @@
+"""`hf://owner/name@revision`: checkpoints from a Hugging Face hub, through huggingface_hub with its cache and progress bars."""
+
+import pathlib
+import re
+
+SCHEME = "hf://"
+_PLACE = re.compile(r"hf://(?P<repository>[\w.-]+(/[\w.-]+)?)(@(?P<revision>[\w./-]+))?")
+# Only what kbert reads: no pickles, no other frameworks' weights.
+FILES = [
+    "config.json",
+    "vocab.txt",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model-*.safetensors",
+]
+
+
+def download(place):
+    """Brings a repository's files into huggingface_hub's cache, or finds them there, and returns their folder.
+
+    >>> download("hf://google-bert/bert-base-uncased@main")  # doctest: +SKIP
+    PosixPath('.../snapshots/86b5e0934494bd15c9632b12f734a8a67f723594')
+
+    huggingface_hub's environment variables hold: `HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN`, `HF_HUB_OFFLINE`.
+
+    Args:
+      place: `hf://owner/name`, with `@` and a branch, tag or commit if not the newest.
+
+    Raises:
+      ValueError: not of that form; FileNotFoundError: no such repository or revision; PermissionError: it is gated or private;
+      ConnectionError: the hub cannot be reached or fails, and the cache does not hold it.
+    """
+    from huggingface_hub import errors, snapshot_download
+
+    match = _PLACE.fullmatch(place)
+    if match is None:
+        raise ValueError(f"a hub preset is written hf://owner/name or hf://owner/name@revision, got {place!r}")
+    repository, revision = match["repository"], match["revision"]
+    try:
+        return pathlib.Path(snapshot_download(repository, revision=revision, allow_patterns=FILES))
+    except errors.GatedRepoError as error:
+        raise PermissionError(
+            f"{place}: its owner asks you to agree to terms first; do so on its page, then log in (HF_TOKEN)"
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise FileNotFoundError(
+            f"{place}: the hub has no such repository, or it is private: check the name, or log in (HF_TOKEN)"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise FileNotFoundError(f"{place}: the repository has no revision {revision!r}") from error
+    except errors.LocalEntryNotFoundError as error:
+        raise ConnectionError(
+            f"{place}: the hub cannot be reached (or HF_HUB_OFFLINE is set) and the cache does not hold it; connect once, or "
+            "give the path of a folder"
+        ) from error
+    except (errors.HfHubHTTPError, OSError) as error:
+        raise ConnectionError(f"{place}: the hub failed: {error}") from error
+    except errors.HFValidationError as error:
+        raise ValueError(f"{place}: {error}") from error
