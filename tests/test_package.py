@@ -74,3 +74,12 @@ def test_wheel_holds_the_package_the_exports_and_the_tables(tmp_path):
 def test_help_of_the_command_line():
     done = subprocess.run([sys.executable, "-m", "kbert", "--help"], capture_output=True, text=True, check=True)
     assert "demo" in done.stdout
+
+
+def test_example_converts_a_checkpoint(classifier, tmp_path):
+    classifier.save_to_preset(tmp_path / "mine")
+    command = [sys.executable, ROOT / "examples" / "convert_checkpoint.py", tmp_path / "mine", tmp_path / "theirs"]
+    done = subprocess.run([*command, "--layout", "google"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    count = len(classifier.get_weights())
+    assert done.stdout.strip().endswith(f"{count} of {count} weights are the same to the bit, and so are the logits")

@@ -91,6 +91,7 @@ FAMILIES = {
             "hidden_act": "activation",
             "hidden_dropout_prob": "dropout",
             "attention_probs_dropout_prob": "attention_dropout",
+            "classifier_dropout": "seq_classif_dropout",
         },
         implied={"type_vocab_size": 0, "add_pooling_layer": False, "layer_norm_eps": 1e-12},
         stated={},
@@ -110,7 +111,9 @@ FAMILIES = {
     ),
 }
 
-_OF_HEADS = re.compile(r"^(cls|classifier|qa_outputs|pre_classifier|vocab_\w+)\.")  # known heads of other tasks
+_OF_HEADS = re.compile(
+    r"^(cls|classifier|qa_outputs|pre_classifier|vocab_\w+)[./]|^output_(weights|bias)$"
+)  # known heads of other tasks
 _OLD_NAMES = ((re.compile(r"LayerNorm\.gamma$"), "LayerNorm.weight"), (re.compile(r"LayerNorm\.beta$"), "LayerNorm.bias"))
 _BUFFERS = re.compile(r"(^|\.)position_ids$")  # stored by old releases, not weights
 
@@ -131,7 +134,8 @@ def weight(owner, path):
 class Checkpoint:
     """The tensors of a folder, in one safetensors file or in several with an index, by names without the family's prefix."""
 
-    def __init__(self, folder, family):
+    def __init__(self, folder):
+        family, _, _ = read_config(folder)
         self.path = self._find(pathlib.Path(folder))
         self._stored = {}  # name -> (file, name in the file)
         for file in self._open(self.path):
@@ -339,9 +343,8 @@ def save_folder(folder, task, head_config):
         {
             "model_type": family.name.lower(),
             "architectures": [f"{family.name}For{task.head}"],
-            **{family.keys.get(key, key): value for key, value in keys.items()},
+            **{family.keys.get(key, key): value for key, value in {**keys, **head_config}.items()},
             **family.stated,
-            **head_config,
         },
     )
 

@@ -7,9 +7,10 @@ import json
 import pathlib
 import warnings
 
-from kbert.checkpoints import hub, huggingface
+from kbert.checkpoints import google, hub, huggingface
 from kbert.encoders.bert import BertEncoder
 from kbert.text.tokenizer import WordPieceTokenizer
+from kbert.text.vocabulary import read_vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +68,8 @@ def find_folder(preset):
     """The folder of a preset.
 
     Args:
-      preset: a built-in name, in any case, `hf://owner/name@revision`, or the path of a folder with config.json, vocab.txt and
-        model.safetensors.
+      preset: a built-in name, in any case, `hf://owner/name@revision`, or the path of a folder of Hugging Face's or
+        Google's layout.
 
     Raises:
       FileNotFoundError: there is no such folder or name, or its files are not complete.
@@ -85,11 +86,11 @@ def find_folder(preset):
         raise FileNotFoundError(
             f"{str(preset)!r} is neither a folder nor a built-in preset; built in are: {', '.join(presets())}; a hub's are hf://owner/name"
         )
-    if not (folder / "config.json").is_file():
+    if not (folder / "config.json").is_file() and not (folder / google.CONFIG).is_file():
         there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
         raise FileNotFoundError(
             f"{folder} is not a checkpoint that kbert reads: a Hugging Face folder has config.json, vocab.txt and "
-            f"model.safetensors; this one holds {there}"
+            f"model.safetensors, Google's {google.CONFIG}, vocab.txt and bert_model.ckpt.index; this one holds {there}"
         )
     return folder
 
@@ -119,13 +120,22 @@ def _sha256(file):  # Python 3.10 has no hashlib.file_digest
     return digest.hexdigest()
 
 
+def _format(folder):
+    """The module that reads a folder."""
+    return huggingface if (folder / "config.json").is_file() else google
+
+
 def load_tokenizer(preset, **kwargs):
     """See `WordPieceTokenizer.from_preset`."""
     folder = find_folder(preset)
     vocabulary = folder / "vocab.txt"
     if not vocabulary.is_file():
         raise FileNotFoundError(f"{folder} has no vocab.txt; without its vocabulary a checkpoint cannot read text")
-    return WordPieceTokenizer(vocabulary, **{**huggingface.read_tokenizer_options(folder), **kwargs})
+    tokens = read_vocabulary(vocabulary)
+    options = huggingface.read_tokenizer_options(folder)
+    if not (folder / "config.json").is_file():
+        options.setdefault("lowercase", not google.is_cased(tokens))
+    return WordPieceTokenizer(tokens, **{**options, **kwargs})
 
 
 def load_encoder(preset, **kwargs):
@@ -152,7 +162,7 @@ def load_task(cls, preset, head, max_length=None, dtype=None, preprocessor="auto
     from kbert.text.packing import TextPreprocessor
 
     folder = find_folder(preset)
-    family, encoder_config, config = huggingface.read_config(folder)
+    family, encoder_config, config = _format(folder).read_config(folder)
     head_rules = family.heads[cls.head]
     kwargs = {key: value(config) if callable(value) else value for key, value in kwargs.items()}
     if preprocessor == "auto":
@@ -187,8 +197,8 @@ def load_task(cls, preset, head, max_length=None, dtype=None, preprocessor="auto
 
 
 def _read_encoder(folder, **kwargs):
-    family, config, _ = huggingface.read_config(folder)
-    checkpoint = huggingface.Checkpoint(folder, family)
+    family, config, _ = _format(folder).read_config(folder)
+    checkpoint = _format(folder).Checkpoint(folder)
     encoder = BertEncoder(config, **{key: value for key, value in kwargs.items() if value is not None})
     used, missing = huggingface.load_weights(encoder, family.rules(config), checkpoint)
     body = [name for name in missing if not name.startswith("pooler.")]

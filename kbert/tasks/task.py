@@ -342,12 +342,22 @@ class Task(keras.Model):
         with written_aside(path) as aside:
             super().save(aside, **kwargs)
 
-    def save_to_preset(self, folder):
-        """Writes a Hugging Face folder, which `from_preset` and transformers open: config.json, vocab.txt,
-        tokenizer_config.json, model.safetensors."""
-        from kbert.checkpoints.huggingface import save_folder
+    def save_to_preset(self, folder, layout="huggingface"):
+        """Writes a folder that `from_preset` opens, and others too.
 
-        save_folder(folder, self, self.preset_config())
+        Args:
+          folder: made if it is not there.
+          layout: `"huggingface"` (config.json, vocab.txt, tokenizer_config.json, model.safetensors), which transformers opens,
+            or `"google"` (bert_config.json, vocab.txt, bert_model.ckpt.*), which has no place for the labels' names.
+        """
+        from kbert.checkpoints import google, huggingface
+
+        if layout not in ("huggingface", "google"):
+            raise ValueError(f'layout should be "huggingface" or "google", got {layout!r}')
+        if layout == "google":
+            google.save_folder(folder, self)
+        else:
+            huggingface.save_folder(folder, self, self.preset_config())
 
     def export(self, path, format="tf_saved_model", **kwargs):
         """Writes the task, from string to answer, for where it is to run.

@@ -59,7 +59,7 @@ class TextClassifier(Task):
         return (None, len(self.labels))
 
     @classmethod
-    def from_preset(cls, preset, labels=None, max_length=None, **kwargs):
+    def from_preset(cls, preset, labels=None, max_length=None, dropout=None, **kwargs):
         """A classifier on the encoder of a preset.
 
         Args:
@@ -67,7 +67,8 @@ class TextClassifier(Task):
           labels: the names of the classes. A checkpoint that was fine-tuned brings its own; where it brings as many, its
             head is kept.
           max_length: the most positions of a text; the checkpoint's most (512) by default. A shorter one is faster.
-          **kwargs: `dropout`, `dtype` for a Keras dtype policy, and `preprocessor`, `None` for packed input.
+          dropout: of the text's vector; by default the checkpoint's.
+          **kwargs: `dtype` for a Keras dtype policy, and `preprocessor`, `None` for packed input.
         """
         from kbert.checkpoints.presets import label_names, load_task
 
@@ -80,8 +81,12 @@ class TextClassifier(Task):
                 raise ValueError(f'{preset} does not say its labels: pass labels=["...", "..."]')
             return names
 
+        def known_dropout(config):
+            stated = (dropout, config.get("classifier_dropout"), config.get("seq_classif_dropout"))
+            return next((rate for rate in stated if rate is not None), None)
+
         description = f"the classification head ({len(labels)} labels)" if labels else "the classification head"
-        return load_task(cls, preset, description, max_length=max_length, labels=known_labels, **kwargs)
+        return load_task(cls, preset, description, max_length=max_length, labels=known_labels, dropout=known_dropout, **kwargs)
 
     def default_loss(self):
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True)

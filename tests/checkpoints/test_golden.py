@@ -125,6 +125,8 @@ def test_a_saved_folder_holds_the_same_bits_under_the_same_names(golden, tmp_pat
         np.testing.assert_array_equal(written[name], value, err_msg=name)
     theirs, ours = (json.loads((folder / "config.json").read_text()) for folder in (golden.folder, tmp_path / "again"))
     assert ours["model_type"] == theirs["model_type"]
+    again = kbert.TextClassifier.from_preset(tmp_path / "again", labels=LABELS, preprocessor=None)
+    assert again.dropout_rate == task.dropout_rate == (0.2 if "dim" in theirs else 0.1)
     for key in ("dim", "hidden_size", "n_heads", "num_attention_heads", "activation", "hidden_act", "vocab_size"):
         assert ours.get(key) == theirs.get(key), key
 
