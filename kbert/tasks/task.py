@@ -1,6 +1,5 @@
 """What all tasks share: strings in, `compile` with the field's defaults, `fit`, `evaluate`, `predict`, save, export."""
 
-import math
 import pathlib
 import warnings
 
@@ -10,7 +9,8 @@ import tensorflow as tf
 
 from kbert.atomic_files import check_target, written_aside
 from kbert.text.texts import text_list
-from kbert.training.batches import batches, sorted_batches
+from kbert.training.batches import sorted_batches
+from kbert.training.examples import Examples, check_weights
 from kbert.training.optimizer import AdamW, WarmupLinearDecay
 
 TOKENS_PER_PREDICTION = 4096  # positions of one step of predict: enough for the cores, small for the memory
@@ -123,26 +123,19 @@ class Task(keras.Model):
             raise ValueError(f"validation_split should be a share in [0, 1), got {validation_split}")
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"batch_size should be a positive whole number, got {batch_size!r}")
+        if validation_split and validation_data is not None:
+            raise ValueError("give validation_split or validation_data, not both")
         if self._is_raw(x):
-            columns, targets, weights = self._columns(x, y, sample_weight, class_weight)
-            class_weight = None
+            examples = self._examples(x, y, sample_weight, class_weight)
+            class_weight = None  # in the examples' weights
             if validation_split:
-                if validation_data is not None:
-                    raise ValueError("give validation_split or validation_data, not both")
-                columns, targets, weights, validation_data = self._split(columns, targets, weights, validation_split)
-            elif validation_data is not None and not isinstance(validation_data, tf.data.Dataset):
-                validation_data = self._validation(validation_data)
-            data = self._batches(columns, targets, weights, batch_size, shuffle)
+                examples, validation_data = examples.split(validation_split)
+            data = examples.batches(self.preprocessor.pack, batch_size, shuffle)
         else:
             data = self._dataset(x, batch_size) if isinstance(x, tf.data.Dataset) else x
             if class_weight is not None:
                 class_weight = dict(enumerate(self.encode_class_weight(class_weight).tolist()))
-            if validation_data is not None and self._is_raw(validation_data[0] if isinstance(validation_data, tuple) else None):
-                validation_data = self._validation(validation_data)
-        if isinstance(validation_data, tuple) and len(validation_data) == 4:  # our own columns
-            validation_data = self._batches(*validation_data[:3], batch_size, shuffle=False)
-        elif isinstance(validation_data, tf.data.Dataset):
-            validation_data = self._dataset(validation_data, batch_size)
+        validation_data = self._validation(validation_data, batch_size)
 
         self._start_schedule(data, y, batch_size, epochs - initial_epoch, steps_per_epoch)
         self._build_optimizer()
@@ -161,8 +154,8 @@ class Task(keras.Model):
         if not getattr(self, "compiled", False):
             self.compile()
         if self._is_raw(x):
-            columns, targets, weights = self._columns(x, y, sample_weight)
-            x, y, sample_weight = self._batches(columns, targets, weights, batch_size, shuffle=False), None, None
+            examples = self._examples(x, y, sample_weight)
+            x, y, sample_weight = examples.batches(self.preprocessor.pack, batch_size, shuffle=False), None, None
         elif isinstance(x, tf.data.Dataset) and not kwargs.get("_use_cached_eval_dataset"):
             x = self._dataset(x, batch_size)
         if not isinstance(x, tf.data.Dataset):
@@ -171,7 +164,14 @@ class Task(keras.Model):
 
     def _is_raw(self, x):
         """Whether the input is texts in memory, to be read by the preprocessor."""
-        return self.preprocessor is not None and not isinstance(x, (dict, tf.data.Dataset, type(None)))
+        if isinstance(x, (dict, tf.data.Dataset, type(None))):
+            return False
+        if self.preprocessor is None:
+            raise TypeError(
+                "this task was built with preprocessor=None, so that it takes packed dictionaries (token_ids, segment_ids, "
+                f"padding_mask), got {type(x).__name__}; build it with a TextPreprocessor to give it texts"
+            )
+        return True
 
     def _tokenize(self, texts, name="x"):
         """Columns of texts to a tuple of ragged ids, cut to what fits; says once if something was cut."""
@@ -181,19 +181,19 @@ class Task(keras.Model):
             raise ValueError(f"both texts of a pair are needed: got columns of {' and '.join(str(len(c)) for c in checked)}")
         room = self.preprocessor.max_length - 1 - len(columns)
         ids = [self.tokenizer(column) for column in checked]
-        longest = max((int(tf.reduce_max(sum(column.row_lengths() for column in ids))) if checked[0] else 0), 0)
+        lengths = sum(column.row_lengths().numpy() for column in ids)
+        longest = lengths.max(initial=0)
         if longest > room and not self._said_truncated:
             self._said_truncated = True
-            cut = int(tf.reduce_sum(tf.cast(sum(column.row_lengths() for column in ids) > room, tf.int32)))
             warnings.warn(
-                f"{cut} of {len(checked[0])} texts are longer than max_length={self.preprocessor.max_length} and are cut "
+                f"{(lengths > room).sum()} of {len(lengths)} texts are longer than max_length={self.preprocessor.max_length} and are cut "
                 f"(the longest has {longest} pieces); this is said once",
                 stacklevel=5,
             )
         # What is beyond the room of one text can never be packed; a pair is cut by its preprocessor.
         return tuple(column[:, :room] if len(columns) == 1 else column for column in ids)
 
-    def _columns(self, x, y, sample_weight=None, class_weight=None):
+    def _examples(self, x, y, sample_weight=None, class_weight=None):
         """Checks and encodes a column of targets, then tokenizes the texts."""
         if y is None:
             raise ValueError("targets are missing: fit(texts, labels)")
@@ -207,49 +207,23 @@ class Task(keras.Model):
         if len(y) != count:
             raise ValueError(f"each text needs one target: got {count} texts and {len(y)} targets")
         targets = self.encode_targets(y)
-        weights = None
-        if sample_weight is not None:
-            weights = np.asarray(sample_weight, np.float32)
-            if weights.shape != (count,):
-                raise ValueError(f"each text needs one weight: got {count} texts and weights of shape {weights.shape}")
+        weights = check_weights(sample_weight, count)
         if class_weight is not None:
             of_class = self.encode_class_weight(class_weight)[targets]
             weights = of_class if weights is None else weights * of_class
-        return self._tokenize(texts), targets, weights
+        return Examples(self._tokenize(texts), targets, weights)
 
-    def _validation(self, data):
-        if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
-            raise ValueError("validation_data should be (texts, targets), (texts, targets, weights) or a tf.data.Dataset")
-        return (*self._columns(*data), None)
-
-    def _split(self, columns, targets, weights, share):
-        """Holds out the end of the data, as Keras does."""
-        count = len(targets)
-        first = math.floor(count * (1 - share))
-        if first == 0:
-            raise ValueError(f"validation_split={share} of {count} texts leaves nothing to train on")
-        if targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer):
-            unseen = set(targets[first:].tolist()) - set(targets[:first].tolist())
-            if unseen:
-                warnings.warn(
-                    "validation_split holds out the end of the data, and there are labels that occur only there; "
-                    "shuffle texts and labels together before fit()",
-                    stacklevel=3,
-                )
-
-        def part(piece):
-            return (
-                tuple(column[piece] for column in columns),
-                targets[piece],
-                None if weights is None else weights[piece],
-            )
-
-        return (*part(slice(0, first)), (*part(slice(first, count)), None))
-
-    def _batches(self, columns, targets, weights, batch_size, shuffle):
-        extra = (targets,) if weights is None else (targets, weights)
-        seed = int(np.random.randint(2**31))  # follows keras.utils.set_random_seed
-        return batches(columns, extra, self.preprocessor.pack, batch_size, shuffle, seed)
+    def _validation(self, data, batch_size):
+        """Whatever `validation_data` may be, as what Keras takes."""
+        if isinstance(data, tf.data.Dataset):
+            return self._dataset(data, batch_size)
+        if data is None or (isinstance(data, (tuple, list)) and data and isinstance(data[0], dict)):
+            return data
+        if not isinstance(data, Examples):
+            if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
+                raise ValueError("validation_data should be (texts, targets), (texts, targets, weights) or a tf.data.Dataset")
+            data = self._examples(*data)
+        return data.batches(self.preprocessor.pack, batch_size, shuffle=False)
 
     def _dataset(self, dataset, batch_size):
         """Packs a dataset of `(text, target, ...)`, batched or not; one of packed dictionaries passes as it is."""

@@ -185,6 +185,13 @@ def test_class_weight_by_name_works_for_a_dataset_too(classifier, texts_and_labe
     assert history.history["loss"] == [0.0]
 
 
+@pytest.mark.parametrize("verb", ["fit", "evaluate", "predict"])
+def test_without_a_preprocessor_texts_are_refused(encoder, verb):
+    task = kbert.TextClassifier(encoder, labels=["bad", "good"])
+    with pytest.raises(TypeError, match="preprocessor=None.*got list"):
+        getattr(task, verb)(["good cat"], *([["good"]] if verb != "predict" else []))
+
+
 def test_same_seed_same_weights(tokenizer, texts_and_labels):
     results = []
     for _ in range(2):

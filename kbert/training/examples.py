@@ -1,0 +1,55 @@
+"""Texts with their targets, in memory: what `fit` and `evaluate` make of columns."""
+
+import math
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+
+from kbert.training.batches import batches
+
+
+class Examples(NamedTuple):
+    """Tokenized texts, encoded targets, and weights if there are any; the same number of rows in each."""
+
+    columns: tuple  # of ragged ids [rows, (pieces)], one for each text of the input
+    targets: np.ndarray  # [rows, ...]
+    weights: np.ndarray | None  # float32 [rows]
+
+    def rows(self, piece):
+        """The examples of a slice."""
+        weights = None if self.weights is None else self.weights[piece]
+        return Examples(tuple(column[piece] for column in self.columns), self.targets[piece], weights)
+
+    def split(self, share):
+        """Holds out the end of the data, as Keras does, and warns where labels occur only there."""
+        count = len(self.targets)
+        first = math.floor(count * (1 - share))
+        if first == 0:
+            raise ValueError(f"validation_split={share} of {count} texts leaves nothing to train on")
+        kept, held_out = self.rows(slice(0, first)), self.rows(slice(first, count))
+        if self.targets.ndim == 1 and np.issubdtype(self.targets.dtype, np.integer):
+            unseen = np.setdiff1d(held_out.targets, kept.targets)
+            if len(unseen):
+                warnings.warn(
+                    "validation_split holds out the end of the data, and there are labels that occur only there; "
+                    "shuffle texts and labels together before fit()",
+                    stacklevel=3,
+                )
+        return kept, held_out
+
+    def batches(self, pack, batch_size, shuffle):
+        """A dataset of packed batches, see `kbert.training.batches`."""
+        extra = (self.targets,) if self.weights is None else (self.targets, self.weights)
+        seed = int(np.random.randint(2**31))  # follows keras.utils.set_random_seed
+        return batches(self.columns, extra, pack, batch_size, shuffle, seed)
+
+
+def check_weights(weights, count):
+    """A weight for each text as float32, or None."""
+    if weights is None:
+        return None
+    weights = np.asarray(weights, np.float32)
+    if weights.shape != (count,):
+        raise ValueError(f"each text needs one weight: got {count} texts and weights of shape {weights.shape}")
+    return weights
