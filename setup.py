@@ -32,6 +32,7 @@ setup(
         "kbert.text",
         "kbert.encoders",
         "kbert.tasks",
+        "kbert.pretraining",
         "kbert.checkpoints",
         "kbert.training",
         "kbert.export",

@@ -20,10 +20,15 @@ import keras as _keras
 _check_backend(_keras.backend.backend())
 
 from kbert.checkpoints.presets import presets
-from kbert.config import BertConfig
+from kbert.config import BertConfig, MobileBertConfig
 from kbert.encoders.bert import BertEncoder
+from kbert.encoders.mobilebert import MobileBertEncoder
+from kbert.pretraining.pretrainer import Pretrainer
+from kbert.tasks.masked_lm import MaskedLM
+from kbert.tasks.question_answerer import QuestionAnswerer
 from kbert.tasks.task import load
 from kbert.tasks.text_classifier import TextClassifier
+from kbert.tasks.token_classifier import TokenClassifier
 from kbert.text.packing import TextPreprocessor
 from kbert.text.tokenizer import WordPieceTokenizer
 
@@ -32,8 +37,14 @@ __version__ = "0.1.0"
 __all__ = [
     "BertConfig",
     "BertEncoder",
+    "MaskedLM",
+    "MobileBertConfig",
+    "MobileBertEncoder",
+    "Pretrainer",
+    "QuestionAnswerer",
     "TextClassifier",
     "TextPreprocessor",
+    "TokenClassifier",
     "WordPieceTokenizer",
     "load",
     "presets",

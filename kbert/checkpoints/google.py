@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.atomic_files import written_aside
-from kbert.checkpoints.huggingface import Family, Rule, weights_of
-from kbert.config import BertConfig
+from kbert.checkpoints.huggingface import Family, Rule, read_json, weights_of, write_json
+from kbert.encoders.bert import BertEncoder
 from kbert.text.vocabulary import save_vocabulary
 
 CONFIG = "bert_config.json"
@@ -23,20 +23,30 @@ def _norm(ours, theirs):
     return [Rule(f"{ours}.{part}", (f"{theirs}/{part}",)) for part in ("gamma", "beta")]
 
 
+def _output(ours, theirs):
+    return [Rule(f"{ours}.kernel", (f"{theirs}_weights",), transposed=True), Rule(f"{ours}.bias", (f"{theirs}_bias",))]
+
+
 _LAYER = "encoder/layer_{n}"
+_MASKED_LM = [
+    *_dense("token_head.transform", "cls/predictions/transform/dense"),
+    *_norm("token_head.norm", "cls/predictions/transform/LayerNorm"),
+    Rule("token_head.bias", ("cls/predictions/output_bias",)),
+]
 FAMILY = Family(
     name="Bert",
     prefix="bert/",
+    encoder=BertEncoder,
     keys={},
     implied={},
     stated={},
-    embeddings=[
+    embeddings=lambda config: [
         Rule("embeddings.tokens", ("embeddings/word_embeddings",)),
         Rule("embeddings.positions", ("embeddings/position_embeddings",)),
         Rule("embeddings.segments", ("embeddings/token_type_embeddings",)),
         *_norm("embeddings.norm", "embeddings/LayerNorm"),
     ],
-    block=[
+    block=lambda config: [
         *_dense("blocks.{n}.attention.qkv", *(f"{_LAYER}/attention/self/{part}" for part in ("query", "key", "value"))),
         *_dense("blocks.{n}.attention.output_projection", f"{_LAYER}/attention/output/dense"),
         *_norm("blocks.{n}.attention_norm", f"{_LAYER}/attention/output/LayerNorm"),
@@ -45,11 +55,13 @@ FAMILY = Family(
         *_norm("blocks.{n}.feed_forward_norm", f"{_LAYER}/output/LayerNorm"),
     ],
     pooler=_dense("pooler", "pooler/dense"),
-    heads={  # as run_classifier.py names them
-        "SequenceClassification": [
-            Rule("classifier.kernel", ("output_weights",), transposed=True),
-            Rule("classifier.bias", ("output_bias",)),
-        ]
+    heads={
+        # as run_classifier.py and run_squad.py name them
+        "SequenceClassification": _output("classifier", "output"),
+        "QuestionAnswering": _output("spans", "cls/squad/output"),
+        "MaskedLM": _MASKED_LM,
+        "NextSentencePrediction": _output("classifier", "cls/seq_relationship/output"),
+        "PreTraining": [*_MASKED_LM, *_output("next_sentence", "cls/seq_relationship/output")],
     },
 )
 
@@ -84,16 +96,23 @@ class Checkpoint:
     def shape(self, name):
         return self._shapes[name]
 
-    def tensor(self, name):
+    def tensor(self, *names):
+        """A tensor, or several side by side."""
         try:
-            return self._reader.get_tensor(self._stored[name])
+            values = [self._reader.get_tensor(self._stored[name]) for name in names]
         except (tf.errors.OpError, RuntimeError, IndexError) as error:
             raise ValueError(f"{self.path} is cut or damaged ({error}); fetch it again") from error
+        return values[0] if len(values) == 1 else np.concatenate(values, -1)
 
 
 def read_config(folder):
     """As `huggingface.read_config`: the family, the encoder's configuration, and nothing more, for labels are not stored."""
-    return FAMILY, BertConfig.from_json(pathlib.Path(folder) / CONFIG), {}
+    path = pathlib.Path(folder) / CONFIG
+    values = read_json(path)
+    for key, kind in (("intra_bottleneck_size", "MobileBERT"), ("num_hidden_groups", "ALBERT")):
+        if key in values:
+            raise ValueError(f"{path} describes {kind}; of Google's layout kbert reads BERT only")
+    return FAMILY, BertEncoder.config_class.from_dict(values, source=str(path)), {}
 
 
 def is_cased(tokens):
@@ -101,15 +120,17 @@ def is_cased(tokens):
     return any(token != token.lower() for token in tokens if not (token.startswith("[") and token.endswith("]")))
 
 
-def save_folder(folder, task):
-    """Writes a folder that Google's code, and whatever reads its checkpoints, opens."""
-    config = task.encoder.config
-    if not config.add_pooling_layer or config.type_vocab_size == 0:
-        raise ValueError("Google's layout has no place for DistilBERT; save it in Hugging Face's")
+def save_folder(folder, encoder, preprocessor=None, task=None):
+    """Writes a folder that Google's code, and whatever reads its checkpoints, opens; arguments as of `huggingface.save_folder`."""
+    config = encoder.config
+    if type(encoder) is not BertEncoder or config.type_vocab_size == 0:
+        raise ValueError("Google's layout has no place for DistilBERT and MobileBERT; save them in Hugging Face's")
+    head_rules = [] if task is None else FAMILY.head(task.head)
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = weights_of(task.encoder, FAMILY.rules(config), FAMILY.prefix)
-    tensors.update(weights_of(task, FAMILY.heads[task.head]))
+    tensors = weights_of(encoder, FAMILY.rules(config), FAMILY.prefix)
+    if task is not None:
+        tensors.update(weights_of(task, head_rules))
     names = sorted(tensors)
     with written_aside(folder / "bert_model.ckpt.index") as aside:
         prefix = aside.with_suffix("")
@@ -122,7 +143,7 @@ def save_folder(folder, task):
         # The data first: an index without its data would be half a checkpoint.
         for data in prefix.parent.glob(f"{prefix.name}.data-*"):
             data.replace(folder / data.name)
-    if task.tokenizer is not None:
-        save_vocabulary(task.tokenizer.vocabulary, folder / "vocab.txt")
-    with written_aside(folder / CONFIG) as aside:
-        aside.write_text(config.to_json(), encoding="utf-8")
+    if preprocessor is not None:
+        save_vocabulary(preprocessor.tokenizer.vocabulary, folder / "vocab.txt")
+    keys = {key: value for key, value in config.to_dict().items() if key != "add_pooling_layer"}
+    write_json(folder / CONFIG, keys)

@@ -8,7 +8,7 @@ import pathlib
 import warnings
 
 from kbert.checkpoints import google, hub, huggingface
-from kbert.encoders.bert import BertEncoder
+from kbert.encoders.layers import weights_left_empty
 from kbert.text.tokenizer import WordPieceTokenizer
 from kbert.text.vocabulary import read_vocabulary
 
@@ -125,6 +125,14 @@ def _format(folder):
     return huggingface if (folder / "config.json").is_file() else google
 
 
+def writer_of(layout):
+    """The function that writes a folder of a layout."""
+    writers = {"huggingface": huggingface.save_folder, "google": google.save_folder}
+    if layout not in writers:
+        raise ValueError(f'layout should be "huggingface" or "google", got {layout!r}')
+    return writers[layout]
+
+
 def load_tokenizer(preset, **kwargs):
     """See `WordPieceTokenizer.from_preset`."""
     folder = find_folder(preset)
@@ -138,22 +146,24 @@ def load_tokenizer(preset, **kwargs):
     return WordPieceTokenizer(tokens, **{**options, **kwargs})
 
 
-def load_encoder(preset, **kwargs):
+def load_encoder(cls, preset, **kwargs):
     """See `BertEncoder.from_preset`."""
     folder = find_folder(preset)
     encoder, used, missing, checkpoint = _read_encoder(folder, **kwargs)
-    huggingface.check_left_over(checkpoint, used)
+    if not isinstance(encoder, cls):
+        raise ValueError(f"{folder} holds a {type(encoder).__name__}, not a {cls.__name__}: open it with the former")
+    huggingface.check_left_over(checkpoint, used, encoder.config)
     warn_of_new_weights(preset, missing)
     return encoder
 
 
-def load_task(cls, preset, head, max_length=None, dtype=None, preprocessor="auto", **kwargs):
+def load_task(cls, preset, describe_head, max_length=None, dtype=None, preprocessor="auto", **kwargs):
     """Builds a task from a preset: encoder and tokenizer from the folder, and the head where the checkpoint has it.
 
     Args:
       cls: the task's class, called as `cls(encoder, preprocessor, **kwargs)`.
       preset: a built-in name or a folder.
-      head: what the notice calls the head.
+      describe_head: a function of the task, and of its weights that are missing, to what the notice calls them.
       max_length: positions of a row; the encoder's most by default.
       dtype: a Keras dtype policy for the whole task.
       preprocessor: a `TextPreprocessor` in place of the folder's, or None for a task that takes packed input.
@@ -163,8 +173,8 @@ def load_task(cls, preset, head, max_length=None, dtype=None, preprocessor="auto
 
     folder = find_folder(preset)
     family, encoder_config, config = _format(folder).read_config(folder)
-    head_rules = family.heads[cls.head]
     kwargs = {key: value(config) if callable(value) else value for key, value in kwargs.items()}
+    family.head(kwargs.get("head", cls.head))
     if preprocessor == "auto":
         most = encoder_config.max_position_embeddings
         if max_length is not None and max_length > most:
@@ -178,8 +188,9 @@ def load_task(cls, preset, head, max_length=None, dtype=None, preprocessor="auto
         preprocessor = TextPreprocessor(tokenizer, max_length or most)
     elif max_length is not None:
         raise ValueError("give max_length, or a preprocessor that has its own, not both")
-    encoder, used, missing, checkpoint = _read_encoder(folder, dtype=dtype)
+    encoder, used, missing, checkpoint = _read_encoder(folder, dtype=dtype, add_pooling_layer=None if cls.pools else False)
     task = cls(encoder, preprocessor, dtype=dtype, **kwargs)
+    head_rules = family.head(task.head)
     fits = all(
         checkpoint.shape(name) == tuple(huggingface.weight(task, rule.ours).shape)[:: -1 if rule.transposed else 1]
         for rule in head_rules
@@ -191,15 +202,18 @@ def load_task(cls, preset, head, max_length=None, dtype=None, preprocessor="auto
         used |= in_head
     else:
         not_in_head = [rule.ours for rule in head_rules]
-    huggingface.check_left_over(checkpoint, used)
-    warn_of_new_weights(preset, missing + ([head] if not_in_head else []))
+    huggingface.check_left_over(checkpoint, used, encoder.config)
+    warn_of_new_weights(preset, missing + ([describe_head(task, not_in_head)] if not_in_head else []))
     return task
 
 
-def _read_encoder(folder, **kwargs):
+def _read_encoder(folder, add_pooling_layer=None, **kwargs):
     family, config, _ = _format(folder).read_config(folder)
+    if add_pooling_layer is not None:
+        config = dataclasses.replace(config, add_pooling_layer=add_pooling_layer)
     checkpoint = _format(folder).Checkpoint(folder)
-    encoder = BertEncoder(config, **{key: value for key, value in kwargs.items() if value is not None})
+    with weights_left_empty():
+        encoder = family.encoder(config, **{key: value for key, value in kwargs.items() if value is not None})
     used, missing = huggingface.load_weights(encoder, family.rules(config), checkpoint)
     body = [name for name in missing if not name.startswith("pooler.")]
     if body:
@@ -209,6 +223,7 @@ def _read_encoder(folder, **kwargs):
             + " of the encoder; "
             "is it the checkpoint that config.json describes?"
         )
+    huggingface.initialize(encoder, missing, config.initializer_range)
     return encoder, used, ["the pooler"] if missing else [], checkpoint
 
 
@@ -231,3 +246,20 @@ def label_names(config):
         return [names[key] for key in sorted(names, key=int)]
     except (TypeError, ValueError):
         raise ValueError(f"id2label should map numbers to names, got {json.dumps(names)[:80]}") from None
+
+
+def stated_labels(preset, labels):
+    """A function of a config.json to the given labels, or to those that it states."""
+
+    def known(config):
+        names = labels or label_names(config)
+        if names is None:
+            raise ValueError(f'{preset} does not say its labels: pass labels=["...", "..."]')
+        return names
+
+    return known
+
+
+def head_dropout(given, keys, otherwise=None):
+    """A function of a config.json to the given rate, or to the first of its keys that states one."""
+    return lambda config: next((rate for rate in (given, *map(config.get, keys)) if rate is not None), otherwise)

@@ -35,26 +35,39 @@ class BertEncoder(keras.Model):
     `attentions`, a tuple of each block's weights `[B, heads, L, L]`.
     """
 
+    config_class, embeddings_class, block_class = BertConfig, Embeddings, EncoderBlock
+
     def __init__(self, config, real_tokens=True, **kwargs):
         super().__init__(**kwargs)
-        self.config = BertConfig.from_dict(config) if isinstance(config, dict) else config
+        self.config = self.config_class.from_dict(config) if isinstance(config, dict) else config
+        if not isinstance(self.config, self.config_class):
+            raise TypeError(f"{type(self).__name__} takes a {self.config_class.__name__}, got {type(config).__name__}")
         self.real_tokens = real_tokens
         policy = self.dtype_policy
-        self.embeddings = Embeddings(self.config, dtype=policy, name="embeddings")
+        self.embeddings = self.embeddings_class(self.config, dtype=policy, name="embeddings")
         self.blocks = [
-            EncoderBlock(self.config, dtype=policy, name=f"block_{number}") for number in range(self.config.num_hidden_layers)
+            self.block_class(self.config, dtype=policy, name=f"block_{number}")
+            for number in range(self.config.num_hidden_layers)
         ]
-        if self.config.add_pooling_layer:
-            self.pooler = Projection(
-                self.config.hidden_size, initializer_range=self.config.initializer_range, dtype=policy, name="pooler"
-            )
+        self.pooler = self.make_pooler()
         self.build()
+
+    def make_pooler(self):
+        """The layer of `pooled_output`, or None."""
+        if not self.config.add_pooling_layer:
+            return None
+        width, initializer_range = self.config.hidden_size, self.config.initializer_range
+        return Projection(width, initializer_range, dtype=self.dtype_policy, name="pooler")
+
+    def pool(self, first):
+        """The first token's rows `[B, H]` to `pooled_output`."""
+        return tf.math.tanh(self.pooler(first))
 
     def build(self, input_shape=None):
         self.embeddings.build()
         for block in self.blocks:
             block.build()
-        if self.config.add_pooling_layer:
+        if self.pooler is not None:
             self.pooler.build((None, self.config.hidden_size))
         self.built = True
 
@@ -72,9 +85,7 @@ class BertEncoder(keras.Model):
     def call(self, inputs, training=None, output_hidden_states=False, output_attentions=False):
         inputs = complete_inputs(inputs, self.config)
         view = (RealTokensView if self.real_tokens else PaddedView)(inputs["padding_mask"])
-        rows = self.embeddings(
-            view.rows(inputs["token_ids"]), view.rows(inputs["segment_ids"]), view.positions(), training=training
-        )  # [N, H]
+        rows = self.embeddings(inputs, view=view, training=training)  # [N, H]
         hidden_states, attentions = [rows], []
         for block in self.blocks:
             rows, attention = block(rows, view=view, training=training)
@@ -82,7 +93,7 @@ class BertEncoder(keras.Model):
             attentions.append(attention)
         outputs = {"sequence_output": view.padded(rows)}  # [B, L, H]
         if self.config.add_pooling_layer:
-            outputs["pooled_output"] = tf.math.tanh(self.pooler(view.first(rows)))  # [B, H]
+            outputs["pooled_output"] = self.pool(view.first(rows))  # [B, H]
         if output_hidden_states:
             outputs["hidden_states"] = tuple(view.padded(rows) for rows in hidden_states)
         if output_attentions:
@@ -90,16 +101,28 @@ class BertEncoder(keras.Model):
         return outputs
 
     @classmethod
-    def from_preset(cls, preset, **kwargs):
+    def from_preset(cls, preset, add_pooling_layer=None, **kwargs):
         """The encoder of a preset with its weights, e.g. of a Hugging Face folder; heads in the checkpoint are left out.
 
         Args:
           preset: a built-in name (`kbert.presets()`) or a folder.
+          add_pooling_layer: `False` leaves the pooler out; by default it is there if the architecture has one.
           **kwargs: passed to the constructor, e.g. `dtype="mixed_bfloat16"`.
         """
         from kbert.checkpoints.presets import load_encoder
 
-        return load_encoder(preset, **kwargs)
+        return load_encoder(cls, preset, add_pooling_layer=add_pooling_layer, **kwargs)
+
+    def save_to_preset(self, folder, preprocessor=None, layout="huggingface"):
+        """Writes a folder with the encoder alone, which `from_preset` and transformers' AutoModel open.
+
+        Args:
+          folder, layout: as of a task's `save_to_preset`.
+          preprocessor: a `TextPreprocessor` whose vocabulary is written too.
+        """
+        from kbert.checkpoints.presets import writer_of
+
+        writer_of(layout)(folder, self, preprocessor)
 
     def get_config(self):
         return {**super().get_config(), "config": dataclasses.asdict(self.config), "real_tokens": self.real_tokens}

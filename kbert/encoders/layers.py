@@ -1,5 +1,7 @@
 """What BERT is made of. Every layer works on rows `[N, H]`; attention asks its view for the texts."""
 
+import contextlib
+import contextvars
 import math
 
 import keras
@@ -32,13 +34,33 @@ ACTIVATIONS = {
 }
 
 
+_left_empty = contextvars.ContextVar("left_empty", default=False)
+
+
+@contextlib.contextmanager
+def weights_left_empty():
+    """Layers made inside have matrices without initial values: for a checkpoint to fill, at no cost in time or memory before."""
+    token = _left_empty.set(True)
+    try:
+        yield
+    finally:
+        _left_empty.reset(token)
+
+
+def initial_values(initializer_range):
+    """The initializer of matrices: a normal distribution cut at two standard deviations, as BERT's."""
+    if _left_empty.get():
+        return lambda shape, dtype=None: tf.raw_ops.Empty(shape=shape, dtype=dtype)
+    return keras.initializers.TruncatedNormal(stddev=initializer_range)
+
+
 class Projection(keras.layers.Layer):
     """A dense layer on rows, `x W + b`: `[N, in]` to `[N, out]`."""
 
     def __init__(self, width, initializer_range=0.02, **kwargs):
         super().__init__(**kwargs)
         self.width = width
-        self.initializer = keras.initializers.TruncatedNormal(stddev=initializer_range)
+        self.initializer = initial_values(initializer_range)
 
     def build(self, input_shape):
         self.kernel = self.add_weight(shape=(input_shape[-1], self.width), initializer=self.initializer, name="kernel")
@@ -49,7 +71,7 @@ class Projection(keras.layers.Layer):
 
 
 class Embeddings(keras.layers.Layer):
-    """Token, position and segment embeddings, summed and normalized: ids `[N]` to rows `[N, H]`."""
+    """Token, position and segment embeddings, summed and normalized: packed ids `[B, L]` to rows `[N, H]`."""
 
     def __init__(self, config, **kwargs):
         super().__init__(**kwargs)
@@ -59,7 +81,7 @@ class Embeddings(keras.layers.Layer):
 
     def build(self):
         config = self.config
-        initializer = keras.initializers.TruncatedNormal(stddev=config.initializer_range)
+        initializer = initial_values(config.initializer_range)
 
         def table(name, size):
             return self.add_weight(shape=(size, config.hidden_size), initializer=initializer, name=name)
@@ -71,16 +93,53 @@ class Embeddings(keras.layers.Layer):
         self.norm.build((None, config.hidden_size))
         self.built = True
 
-    def call(self, token_ids, segment_ids, positions, training=None):
-        rows = tf.gather(self.tokens, token_ids) + tf.gather(self.positions, positions)
+    def call(self, inputs, view=None, training=None):
+        rows = look_up(self.tokens, view.rows(inputs["token_ids"]), self.config) + tf.gather(self.positions, view.positions())
         if self.config.type_vocab_size:
-            # Two segments: a product with a one-hot is cheaper than a gather, whose gradient scatters into two rows.
-            rows += tf.matmul(tf.one_hot(segment_ids, self.config.type_vocab_size, dtype=rows.dtype), self.segments)
+            rows += segment_rows(self.segments, view.rows(inputs["segment_ids"]))
         return self.dropout(self.norm(rows), training=training)
 
 
+def look_up(table, ids, config):
+    """The embeddings of tokens `[N]` to `[N, H]`. That of [PAD] learns nothing from it, as in the reference (`padding_idx`)."""
+
+    @tf.custom_gradient
+    def gather(table):
+        def gradient(upstream):
+            upstream = tf.where((ids == config.pad_token_id)[:, None], tf.zeros_like(upstream), upstream)
+            return tf.IndexedSlices(upstream, ids, tf.shape(table))
+
+        return tf.gather(table, ids), gradient
+
+    return gather(tf.convert_to_tensor(table))
+
+
+def segment_rows(table, segment_ids):
+    """Segment embeddings `[N, H]`: a product with a one-hot is cheaper than a gather, whose gradient scatters into two rows."""
+    return tf.matmul(tf.one_hot(segment_ids, table.shape[0], dtype=tf.as_dtype(table.dtype)), table)
+
+
+def attend(rows, view, num_heads, dropout, training):
+    """`softmax(Q K^T / sqrt(d)) V` for each head (Vaswani et al. 2017, section 3.2).
+
+    Args:
+      rows: queries, keys and values side by side, `[N, 3 H]`.
+      view: how rows stand in their texts.
+      dropout: the layer for the attention weights.
+
+    Returns:
+      Rows `[N, H]`, and the weights `[B, heads, L, L]`.
+    """
+    query, key, value = view.heads(rows, num_heads)  # [B, heads, L, d]
+    scores = tf.matmul(query * tf.constant(1 / math.sqrt(query.shape[-1]), query.dtype), key, transpose_b=True)
+    padding = tf.cast(tf.equal(view.mask, 0), scores.dtype) * tf.constant(MASKED_SCORE, scores.dtype)
+    attention = tf.nn.softmax(scores + padding[:, None, None, :])  # [B, heads, L, L]
+    context = tf.matmul(dropout(attention, training=training), value)  # [B, heads, L, d]
+    return view.merge(context), attention
+
+
 class SelfAttention(keras.layers.Layer):
-    """`softmax(Q K^T / sqrt(d)) V` for each head (Vaswani et al. 2017, section 3.2), then a projection: rows to rows."""
+    """Attention of each text to itself, with one product for queries, keys and values, then a projection: rows to rows."""
 
     def __init__(self, config, **kwargs):
         super().__init__(**kwargs)
@@ -97,13 +156,8 @@ class SelfAttention(keras.layers.Layer):
         self.built = True
 
     def call(self, rows, view=None, training=None):
-        size = self.config.hidden_size // self.num_heads
-        query, key, value = view.heads(self.qkv(rows), self.num_heads)  # [B, heads, L, d]
-        scores = tf.matmul(query * tf.constant(1 / math.sqrt(size), query.dtype), key, transpose_b=True)
-        padding = tf.cast(tf.equal(view.mask, 0), scores.dtype) * tf.constant(MASKED_SCORE, scores.dtype)
-        attention = tf.nn.softmax(scores + padding[:, None, None, :])  # [B, heads, L, L]
-        context = tf.matmul(self.dropout(attention, training=training), value)  # [B, heads, L, d]
-        return self.output_projection(view.merge(context)), attention
+        context, attention = attend(self.qkv(rows), view, self.num_heads, self.dropout, training)
+        return self.output_projection(context), attention
 
 
 class FeedForward(keras.layers.Layer):

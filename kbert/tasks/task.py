@@ -27,9 +27,15 @@ class Task(keras.Model):
       preprocessor: a `TextPreprocessor`, or `None` for a task that takes packed dictionaries in place of strings.
     """
 
+    pools = True  # whether the head reads the pooler
+    positional = False  # whether the outputs have an axis for positions
+    on_real_tokens = True  # whether the head is indifferent to what stands at padding
+
     def __init__(self, encoder, preprocessor, **kwargs):
         super().__init__(**kwargs)
         self.encoder = encoder
+        if not self.on_real_tokens:
+            encoder.real_tokens = False
         self.preprocessor = preprocessor
         self._said_truncated = False
         if preprocessor is not None:
@@ -72,7 +78,9 @@ class Task(keras.Model):
         jit_compile = jit_compile is True  # "auto" too: on real tokens only, XLA has nothing to add
         if optimizer == "auto":
             optimizer = AdamW(learning_rate=WarmupLinearDecay(learning_rate))
-        self.encoder.real_tokens = not jit_compile
+        self.encoder.real_tokens = self.on_real_tokens and not jit_compile
+        if loss == "auto" and kwargs.get("loss_weights") is None:
+            kwargs["loss_weights"] = self.default_loss_weights()
         super().compile(
             optimizer=optimizer,
             loss=self.default_loss() if loss == "auto" else loss,
@@ -80,6 +88,9 @@ class Task(keras.Model):
             jit_compile=jit_compile,
             **kwargs,
         )
+
+    def default_loss_weights(self):
+        """What each output's loss counts; None for a task with one output, or for equal parts."""
 
     def compile_from_config(self, config):
         """Compiles as the saved task was. (Keras leaves a model with its own `compile` uncompiled.)"""
@@ -289,11 +300,20 @@ class Task(keras.Model):
         answers = []
         for number, rows in enumerate(groups):
             packed = self.preprocessor.pack(*(tf.gather(column, rows) for column in ids))
-            answers.append(self._forward(packed).numpy())
+            answers.append(tf.nest.map_structure(lambda output: output.numpy(), self._forward(packed)))
             if progress:
                 progress.update(number + 1)
-        result = np.empty((len(lengths), *answers[0].shape[1:]), answers[0].dtype)
-        result[np.concatenate(groups)] = np.concatenate(answers)
+        return tf.nest.map_structure(lambda *outputs: self._in_order(groups, outputs), *answers)
+
+    def _in_order(self, groups, outputs):
+        """The rows of groups, put where they belong; shorter texts have zeros at the positions that they lack."""
+        shape = list(outputs[0].shape[1:])  # the first group is that of the longest texts
+        result = np.zeros((sum(map(len, groups)), *shape), outputs[0].dtype)
+        for rows, output in zip(groups, outputs):
+            if self.positional:
+                result[rows, : output.shape[1]] = output
+            else:
+                result[rows] = output
         return result
 
     @property
@@ -324,14 +344,9 @@ class Task(keras.Model):
           layout: `"huggingface"` (config.json, vocab.txt, tokenizer_config.json, model.safetensors), which transformers opens,
             or `"google"` (bert_config.json, vocab.txt, bert_model.ckpt.*), which has no place for the labels' names.
         """
-        from kbert.checkpoints import google, huggingface
+        from kbert.checkpoints.presets import writer_of
 
-        if layout not in ("huggingface", "google"):
-            raise ValueError(f'layout should be "huggingface" or "google", got {layout!r}')
-        if layout == "google":
-            google.save_folder(folder, self)
-        else:
-            huggingface.save_folder(folder, self, self.preset_config())
+        writer_of(layout)(folder, self.encoder, self.preprocessor, self)
 
     def export(self, path, format="tf_saved_model", **kwargs):
         """Writes the task, from string to answer, for where it is to run.

@@ -1,11 +1,14 @@
-"""One label for each text."""
+"""One label for each text, or several, or a number."""
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from kbert.encoders.layers import Projection
+from kbert.tasks.labels import check_labels, label_index, label_keys
 from kbert.tasks.task import Task
+
+SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"  # config.json's names
 
 
 @keras.saving.register_keras_serializable("kbert")
@@ -18,23 +21,46 @@ class TextClassifier(Task):
     [{'label': 'spam', 'score': 0.99, 'scores': {'ham': 0.01, 'spam': 0.99}}]
 
     Args:
-      encoder: a `BertEncoder`.
+      encoder: a `BertEncoder` or `MobileBertEncoder`.
       preprocessor: a `TextPreprocessor`, or `None` for packed input.
-      labels: the names of the classes, in the order of their indices.
+      labels: the names of the classes, in the order of their indices; for a regression of its numbers, `["score"]` by default.
+      problem_type: `"single_label_classification"` (a softmax, the default), `"multi_label_classification"` (a sigmoid for each
+        label; any number of them can be right) or `"regression"`; `"single_label"` and `"multi_label"` for short.
       dropout: of the text's vector in training; the encoder's own by default.
+      head: `"SequenceClassification"`, or `"NextSentencePrediction"` for the two classes of BERT's pretraining, whose head has
+        another name in checkpoints.
 
-    Calling it with the packed dictionary gives logits `[B, labels]`.
+    Calling it with the packed dictionary gives logits `[B, labels]`; of a regression, the numbers themselves.
     """
 
     head = "SequenceClassification"
 
-    def __init__(self, encoder, preprocessor=None, labels=None, dropout=None, **kwargs):
+    def __init__(
+        self,
+        encoder,
+        preprocessor=None,
+        labels=None,
+        problem_type=SINGLE,
+        dropout=None,
+        head="SequenceClassification",
+        **kwargs,
+    ):
         super().__init__(encoder, preprocessor, **kwargs)
-        self.labels = check_labels(labels)
-        self.dropout_rate = encoder.config.hidden_dropout_prob if dropout is None else dropout
-        width, initializer_range = encoder.config.hidden_size, encoder.config.initializer_range
+        self.problem_type = check_problem_type(problem_type)
+        if head not in ("SequenceClassification", "NextSentencePrediction"):
+            raise ValueError(f"head should be SequenceClassification or NextSentencePrediction, got {head!r}")
+        self.head = head
+        if labels is None and self.problem_type == REGRESSION:
+            labels = ["score"]
+        self.labels = check_labels(labels, fewest=2 if self.problem_type == SINGLE else 1)
+        config = encoder.config
+        self.dropout_rate = config.hidden_dropout_prob if dropout is None else dropout
+        width, initializer_range = config.hidden_size, config.initializer_range
         self.pre_classifier = None
-        if not encoder.config.add_pooling_layer:  # as DistilBERT: a layer of the head in the pooler's place
+        if not config.add_pooling_layer:
+            if config.type_vocab_size:
+                raise ValueError("a TextClassifier reads the pooler, which this encoder lacks (only DistilBERT does without)")
+            # DistilBERT has a layer of the head in the pooler's place.
             self.pre_classifier = Projection(width, initializer_range, dtype=self.dtype_policy, name="pre_classifier")
             self.pre_classifier.build((None, width))
         self.dropout = keras.layers.Dropout(self.dropout_rate, dtype=self.dtype_policy, name="dropout")
@@ -59,44 +85,82 @@ class TextClassifier(Task):
         return (None, len(self.labels))
 
     @classmethod
-    def from_preset(cls, preset, labels=None, max_length=None, dropout=None, **kwargs):
+    def from_preset(
+        cls, preset, labels=None, max_length=None, dropout=None, problem_type=None, head="SequenceClassification", **kwargs
+    ):
         """A classifier on the encoder of a preset.
 
         Args:
-          preset: a built-in name (`kbert.presets()`) or a folder.
+          preset: a built-in name (`kbert.presets()`), `hf://owner/name` or a folder.
           labels: the names of the classes. A checkpoint that was fine-tuned brings its own; where it brings as many, its
             head is kept.
           max_length: the most positions of a text; the checkpoint's most (512) by default. A shorter one is faster.
           dropout: of the text's vector; by default the checkpoint's.
+          problem_type: by default what the checkpoint says; a regression, if it has one label.
+          head: `"NextSentencePrediction"` opens the head of that name, with labels `is_next` and `not_next`.
           **kwargs: `dtype` for a Keras dtype policy, and `preprocessor`, `None` for packed input.
         """
-        from kbert.checkpoints.presets import label_names, load_task
+        from kbert.checkpoints.presets import head_dropout, label_names, load_task, stated_labels
 
+        if problem_type is not None:
+            problem_type = check_problem_type(problem_type)
+        if labels is None and head == "NextSentencePrediction":
+            labels = ["is_next", "not_next"]  # transformers' order
+        if labels is None and problem_type == REGRESSION:
+            labels = ["score"]
         if labels is not None:
-            labels = check_labels(labels)
+            labels = check_labels(labels, fewest=1)
 
-        def known_labels(config):
-            names = labels or label_names(config)
-            if names is None:
-                raise ValueError(f'{preset} does not say its labels: pass labels=["...", "..."]')
-            return names
+        def known_type(config):
+            stated = label_names(config) if labels is None else labels
+            return problem_type or config.get("problem_type") or (REGRESSION if stated and len(stated) == 1 else SINGLE)
 
-        def known_dropout(config):
-            stated = (dropout, config.get("classifier_dropout"), config.get("seq_classif_dropout"))
-            return next((rate for rate in stated if rate is not None), None)
-
-        description = f"the classification head ({len(labels)} labels)" if labels else "the classification head"
-        return load_task(cls, preset, description, max_length=max_length, labels=known_labels, dropout=known_dropout, **kwargs)
+        return load_task(
+            cls, preset, lambda task, missing: f"the classification head ({len(task.labels)} labels)", max_length=max_length,
+            labels=stated_labels(preset, labels), problem_type=known_type, head=head,
+            dropout=head_dropout(dropout, ("classifier_dropout", "seq_classif_dropout")), **kwargs,
+        )  # fmt: skip
 
     def default_loss(self):
-        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        losses = {
+            SINGLE: keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            MULTI: keras.losses.BinaryCrossentropy(from_logits=True),
+            REGRESSION: keras.losses.MeanSquaredError(),
+        }
+        return losses[self.problem_type]
 
     def default_metrics(self):
-        return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+        metrics = {
+            SINGLE: keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
+            MULTI: keras.metrics.BinaryAccuracy(threshold=0.0, name="accuracy"),
+            REGRESSION: keras.metrics.MeanAbsoluteError(name="mean_absolute_error"),
+        }
+        return [metrics[self.problem_type]]
 
     def encode_targets(self, y):
-        """Names or indices of labels to int32 `[B]`."""
-        return np.array([self._index(label, place) for place, label in enumerate(y)], np.int32)
+        """Names or indices of labels to int32 `[B]`; for several labels or numbers to float32 `[B, labels]`."""
+        if self.problem_type == SINGLE:
+            return np.array([label_index(self.labels, label, f"y[{place}]") for place, label in enumerate(y)], np.int32)
+        if self.problem_type == REGRESSION:
+            return check_numbers(y, len(self.labels))
+        return np.stack([self._one_for_each(labels, f"y[{place}]") for place, labels in enumerate(y)])
+
+    def _one_for_each(self, labels, where):
+        """The labels of one text, a list of names or a row of 0 and 1, as such a row."""
+        if isinstance(labels, (str, bytes)) or not hasattr(labels, "__iter__"):
+            raise TypeError(
+                f"{where} is {labels!r}; with several labels each text has a list of them, or 0 or 1 for each label"
+            )
+        labels = list(labels)
+        if labels and not any(isinstance(label, (str, bytes)) for label in labels):
+            if len(labels) != len(self.labels) or not set(labels) <= {0, 1}:
+                raise ValueError(
+                    f"{where} should hold 0 or 1 for each of the {len(self.labels)} labels (or names), got {labels}"
+                )
+            return np.array(labels, np.float32)
+        row = np.zeros(len(self.labels), np.float32)
+        row[[label_index(self.labels, label, where) for label in labels]] = 1
+        return row
 
     def encode_target_tensor(self, names):
         """A string tensor of names to indices, in a dataset's graph."""
@@ -110,78 +174,83 @@ class TextClassifier(Task):
 
     def encode_class_weight(self, class_weight):
         """A dictionary by label or index to float32 `[labels]`; a label left out weighs 1."""
+        if self.problem_type != SINGLE:
+            raise ValueError(f"class_weight is for one label a text; a {self.problem_type} takes sample_weight")
         weights = np.ones(len(self.labels), np.float32)
         for label, weight in class_weight.items():
-            weights[self._index(label, None)] = weight
+            weights[label_index(self.labels, label, "class_weight")] = weight
         return weights
 
-    def _index(self, label, place):
-        where = "class_weight" if place is None else f"y[{place}]"
-        if isinstance(label, bytes):
-            label = label.decode("utf-8")
-        if isinstance(label, str):
-            if label not in self.labels:
-                raise ValueError(f"{where} is {label!r}, which is not one of the labels {self.labels}")
-            return self.labels.index(label)
-        if isinstance(label, (bool, np.bool_, int, np.integer)) or (hasattr(label, "dtype") and label.dtype.is_integer):
-            if not 0 <= int(label) < len(self.labels):
-                raise ValueError(
-                    f"{where} is {int(label)}, but the {len(self.labels)} labels have indices 0 to {len(self.labels) - 1}"
-                )
-            return int(label)
-        raise TypeError(f"{where} is {label!r} ({type(label).__name__}); a label is its name or its index")
+    def probabilities(self, logits):
+        """Logits `[B, labels]` to what stands beside the labels: probabilities, or a regression's numbers."""
+        turn = {SINGLE: tf.nn.softmax, MULTI: tf.math.sigmoid, REGRESSION: tf.identity}
+        return turn[self.problem_type](logits)
 
-    def classify(self, texts, **kwargs):
+    def classify(self, texts, threshold=0.5, **kwargs):
         """The label of each text with its probability, and those of all labels.
 
         Args:
           texts: as for `predict`.
+          threshold: the least probability of a label that is given, where a text can have several.
 
         Returns:
-          A list with `{"label": str, "score": float, "scores": {label: float}}` for each text.
+          A list with `{"label": str, "score": float, "scores": {label: float}}` for each text. Where a text can have several
+          labels, also `"labels"`, those at or above the threshold, the likeliest first. Of a regression
+          `{"score": float, "scores": {name: float}}`, with the first number as the score.
         """
         answers = []
-        for row in np.asarray(tf.nn.softmax(self.predict(texts, **kwargs))):
-            best = int(row.argmax())
-            scores = dict(zip(self.labels, row.tolist()))
-            answers.append({"label": self.labels[best], "score": float(row[best]), "scores": scores})
+        for row in np.asarray(self.probabilities(self.predict(texts, **kwargs))):
+            best = int(row.argmax()) if self.problem_type != REGRESSION else 0
+            answer = {"score": float(row[best]), "scores": dict(zip(self.labels, row.tolist()))}
+            if self.problem_type != REGRESSION:
+                answer = {"label": self.labels[best], **answer}
+            if self.problem_type == MULTI:
+                answer["labels"] = [self.labels[n] for n in np.argsort(-row, kind="stable") if row[n] >= threshold]
+            answers.append(answer)
         return answers
 
     def serving_outputs(self, logits):
         """What an exported graph answers for logits `[B, labels]`."""
-        probabilities = tf.nn.softmax(logits)
+        values = self.probabilities(logits)
+        if self.problem_type == REGRESSION:
+            return {"scores": values}
         return {
-            "label": tf.gather(tf.constant(self.labels), tf.argmax(probabilities, -1)),
-            "score": tf.reduce_max(probabilities, -1),
-            "probabilities": probabilities,
+            "label": tf.gather(tf.constant(self.labels), tf.argmax(values, -1)),
+            "score": tf.reduce_max(values, -1),
+            "probabilities": values,
         }
 
     def preset_config(self):
         """The keys of config.json that transformers needs for this head."""
-        return {
-            "id2label": {str(number): label for number, label in enumerate(self.labels)},
-            "label2id": {label: number for number, label in enumerate(self.labels)},
-            "problem_type": "single_label_classification",
-            "classifier_dropout": self.dropout_rate,
-        }
+        if self.head == "NextSentencePrediction":
+            return {}
+        stated = {"problem_type": self.problem_type, "classifier_dropout": self.dropout_rate}
+        return {**label_keys(self.labels), **stated}
 
     def get_config(self):
-        return {**super().get_config(), "labels": self.labels, "dropout": self.dropout_rate}
+        stated = {"labels": self.labels, "dropout": self.dropout_rate, "problem_type": self.problem_type, "head": self.head}
+        return {**super().get_config(), **stated}
 
 
-def check_labels(labels):
-    """The names of the classes as a list, two or more and all different."""
-    if labels is None or isinstance(labels, (str, bytes, int)):
-        raise TypeError(f'labels should be a list of names such as ["ham", "spam"], got {labels!r}')
-    labels = list(labels)
-    if all(isinstance(label, (int, np.integer)) for label in labels) and labels == list(range(len(labels))):
-        labels = [str(label) for label in labels]
-    wrong = [label for label in labels if not isinstance(label, str) or not label]
-    if wrong:
-        raise TypeError(f"labels should be names, got {wrong[0]!r}")
-    if len(set(labels)) != len(labels):
-        twice = next(label for label in labels if labels.count(label) > 1)
-        raise ValueError(f"labels should differ, got {twice!r} twice")
-    if len(labels) < 2:
-        raise ValueError(f"at least two labels are needed, got {labels}")
-    return labels
+def check_problem_type(value):
+    """One of the three names, from it or its short form."""
+    short = {"single_label": SINGLE, "multi_label": MULTI}
+    value = short.get(value, value)
+    if value not in (SINGLE, MULTI, REGRESSION):
+        raise ValueError(f"problem_type should be {SINGLE}, {MULTI} or {REGRESSION}, got {value!r}")
+    return value
+
+
+def check_numbers(y, count):
+    """The targets of a regression as float32 `[B, count]`, all of them finite."""
+    try:
+        numbers = np.asarray(y, np.float32)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"the targets of a regression should be numbers ({error})") from error
+    numbers = numbers[:, None] if numbers.ndim == 1 else numbers
+    if numbers.shape != (len(y), count):
+        raise ValueError(f"each text needs {count} numbers as its target, got shape {numbers.shape}")
+    wrong = np.flatnonzero(~np.isfinite(numbers).all(-1))
+    if len(wrong):
+        raise ValueError(f"y[{wrong[0]}] is {y[wrong[0]]}, which is not a finite number")
+    return numbers
