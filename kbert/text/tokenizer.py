@@ -194,7 +194,9 @@ class WordPieceTokenizer(keras.layers.Layer):
         """
         if what not in self._compiled:
             cores = min(os.cpu_count() or 1, 16)
-            compute = (lambda part: [self._tokenize(part).ids]) if what == "ids" else (lambda part: self._locate(part, what))
+
+            def compute(part):
+                return [self._tokenize(part).ids] if what == "ids" else self._locate(part, what)
 
             @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
             def tokenize(texts):

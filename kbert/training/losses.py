@@ -11,7 +11,8 @@ class LabelledCrossentropy(keras.losses.Loss):
     """The mean cross-entropy of the positions that have a label.
 
     >>> loss = LabelledCrossentropy()
-    >>> round(float(loss([[1, -100]], [[[0.0, 0.0], [9.0, -9.0]]])), 4)  # log 2: the second position does not count
+    >>> logits = np.array([[[0.0, 0.0], [9.0, -9.0]]], "float32")
+    >>> round(float(loss(np.array([[1, -100]]), logits)), 4)  # log 2: the second position does not count
     0.6931
 
     Labels `[B, L]` are indices, or -100 for none; logits are `[B, L, C]`. A sample weight for each text `[B]` multiplies its

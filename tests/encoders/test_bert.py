@@ -1,9 +1,12 @@
 """The encoder: the reference's vectors, two views that agree, padding that has no influence."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from safetensors import safe_open
 
 import kbert
 from tests.conftest import TINY
@@ -41,6 +44,23 @@ def test_real_checkpoint_gives_the_references_vectors(minilm):
     for view in both_views(encoder):
         vectors = view(packed)["sequence_output"][:, 0, :6].numpy()
         np.testing.assert_allclose(vectors, list(REFERENCE.values()), atol=1e-4)
+
+
+@pytest.mark.slow
+def test_real_checkpoint_on_texts_of_every_length(minilm):
+    with safe_open(Path(__file__).parents[1] / "fixtures" / "minilm.safetensors", framework="numpy") as file:
+        golden = {name: file.get_tensor(name) for name in file.keys()}
+    lengths = golden["lengths"]
+    mask = (np.arange(512) < lengths[:, None]).astype(np.int32)
+    ids = np.zeros_like(mask)
+    ids[mask == 1] = golden["ids"]
+    encoder = kbert.BertEncoder.from_preset(minilm)
+    for start in range(0, 64, 16):
+        rows = slice(start, start + 16)
+        width = lengths[rows].max()
+        vectors = encoder({"token_ids": ids[rows, :width], "padding_mask": mask[rows, :width]})["sequence_output"].numpy()
+        np.testing.assert_allclose(vectors[:, 0], golden["first"][rows], atol=1e-4)
+        np.testing.assert_allclose(vectors[np.arange(16), lengths[rows] - 1], golden["last"][rows], atol=1e-4)
 
 
 def test_both_views_give_the_same_outputs(encoder):
