@@ -28,6 +28,7 @@ from kbert.tasks.masked_lm import MaskedLM
 from kbert.tasks.question_answerer import QuestionAnswerer
 from kbert.tasks.task import load
 from kbert.tasks.text_classifier import TextClassifier
+from kbert.tasks.text_embedder import TextEmbedder
 from kbert.tasks.token_classifier import TokenClassifier
 from kbert.text.packing import TextPreprocessor
 from kbert.text.tokenizer import WordPieceTokenizer
@@ -43,6 +44,7 @@ __all__ = [
     "Pretrainer",
     "QuestionAnswerer",
     "TextClassifier",
+    "TextEmbedder",
     "TextPreprocessor",
     "TokenClassifier",
     "WordPieceTokenizer",

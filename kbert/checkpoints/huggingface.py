@@ -244,38 +244,19 @@ def weight(owner, path):
     return owner
 
 
-class Checkpoint:
-    """The tensors of a folder, in one safetensors file or in several with an index, by names without the family's prefix.
+class Tensors:
+    """The tensors of a folder, in one safetensors file or in several with an index.
 
     safetensors checks a file and says what is in it. The numbers are read from it directly: through its memory map they would
     count twice in the process's memory, and every tensor would be made once more than it needs to be.
     """
 
     def __init__(self, folder):
-        family, _, _ = read_config(folder)
         self.path = self._find(pathlib.Path(folder))
         self._stored = {}  # name -> where it is
         self._scratch = np.empty(0, np.uint8)
         for path in self._paths(self.path):
-            for stored, place in _places(path).items():
-                name = stored.removeprefix(family.prefix)
-                for old, new in _OLD_NAMES:
-                    name = old.sub(new, name)
-                if not _BUFFERS.search(name):
-                    self._stored[name] = place
-        for copy, name in _TIED.items():
-            if copy in self._stored:
-                self._check_tied(copy, name)
-
-    def _check_tied(self, copy, name):
-        """A copy in the file stands for what it is tied to where that is missing; where both are there, they have to agree."""
-        if name not in self._stored:
-            self._stored[name] = self._stored[copy]
-        elif self.shape(copy) != self.shape(name) or not np.array_equal(self.tensor(copy).copy(), self.tensor(name)):
-            raise ValueError(
-                f"{self.path}: {copy} differs from {name}; a masked-LM head with an output table of its own is not supported"
-            )
-        del self._stored[copy]
+            self._stored.update(_places(path))
 
     @staticmethod
     def _find(folder):
@@ -337,6 +318,33 @@ class Checkpoint:
             filled += count
         values = self._scratch[:size].view(places[0].dtype).astype(np.float32, copy=False)
         return values.reshape(len(names) * places[0].shape[0] if places[0].shape else 1, *places[0].shape[1:])
+
+class Checkpoint(Tensors):
+    """The tensors of a model's folder, by names without the family's prefix."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        family, _, _ = read_config(folder)
+        stored, self._stored = self._stored, {}
+        for name, place in stored.items():
+            name = name.removeprefix(family.prefix)
+            for old, new in _OLD_NAMES:
+                name = old.sub(new, name)
+            if not _BUFFERS.search(name):
+                self._stored[name] = place
+        for copy, name in _TIED.items():
+            if copy in self._stored:
+                self._check_tied(copy, name)
+
+    def _check_tied(self, copy, name):
+        """A copy in the file stands for what it is tied to where that is missing; where both are there, they have to agree."""
+        if name not in self._stored:
+            self._stored[name] = self._stored[copy]
+        elif self.shape(copy) != self.shape(name) or not np.array_equal(self.tensor(copy).copy(), self.tensor(name)):
+            raise ValueError(
+                f"{self.path}: {copy} differs from {name}; a masked-LM head with an output table of its own is not supported"
+            )
+        del self._stored[copy]
 
 
 def _aligned(size):

@@ -235,7 +235,9 @@ def _read_task(cls, preset, folder, describe_head, max_length, dtype, preprocess
 
     family, encoder_config, config = _format(folder).read_config(folder)
     kwargs = {key: value(config) if callable(value) else value for key, value in kwargs.items()}
-    family.head(kwargs.get("head", cls.head))
+    head = kwargs.get("head", cls.head)
+    if head:
+        family.head(head)
     if preprocessor == "auto":
         most = encoder_config.max_position_embeddings
         if max_length is not None and max_length > most:
@@ -251,7 +253,7 @@ def _read_task(cls, preset, folder, describe_head, max_length, dtype, preprocess
         raise ValueError("give max_length, or a preprocessor that has its own, not both")
     encoder, used, missing, checkpoint, _ = _read_encoder(folder, dtype=dtype, add_pooling_layer=None if cls.pools else False)
     task = cls(encoder, preprocessor, dtype=dtype, **kwargs)
-    head_rules = family.head(task.head)
+    head_rules = family.head(task.head) if task.head else []
     fits = all(
         checkpoint.shape(name) == tuple(huggingface.weight(task, rule.ours).shape)[:: -1 if rule.transposed else 1]
         for rule in head_rules

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from kbert.config import BertConfig
 from kbert.encoders.layers import Embeddings, EncoderBlock, Projection
-from kbert.encoders.real_tokens import PaddedView, RealTokensView
+from kbert.encoders.real_tokens import PaddedView, RealTokensView, RowsView
 
 INPUT_NAMES = ("token_ids", "segment_ids", "padding_mask")
 
@@ -30,7 +30,8 @@ class BertEncoder(keras.Model):
     A call takes a dictionary of int32 `[B, L]`: `token_ids`, `segment_ids` (0 or 1) and `padding_mask` (1 on real tokens);
     the last two may be left out for single texts without padding. `L` is at most `max_position_embeddings`. It
     gives a dictionary with `sequence_output` `[B, L, H]` (zeros at padding when on real tokens only) and `pooled_output`
-    `[B, H]`, which is `tanh(W x + b)` of the first token, where the configuration has a pooling layer. With `output_hidden_states=True` it also holds
+    `[B, H]`, which is `tanh(W x + b)` of the first token, where the configuration has a pooling layer, and `first_output` `[B, H]`, the
+    first token's vector. With `only_first=True` it gives the latter two only, and the last block computes only them. With `output_hidden_states=True` it also holds
     `hidden_states`, a tuple of the embeddings and each block's output `[B, L, H]`, and with `output_attentions=True`
     `attentions`, a tuple of each block's weights `[B, heads, L, L]`.
     """
@@ -82,23 +83,36 @@ class BertEncoder(keras.Model):
         # Keras then leaves XLA off by default: the number of real tokens is a shape known only at run time.
         self.supports_jit = not value
 
-    def call(self, inputs, training=None, output_hidden_states=False, output_attentions=False):
+    def call(self, inputs, training=None, output_hidden_states=False, output_attentions=False, only_first=False):
         inputs = complete_inputs(inputs, self.config)
-        view = (RealTokensView if self.real_tokens else PaddedView)(inputs["padding_mask"])
+        if only_first and (output_hidden_states or output_attentions):
+            raise ValueError("only_first computes the first tokens alone: it goes without hidden states and attentions")
+        view = self._view(inputs)
         rows = self.embeddings(inputs, view=view, training=training)  # [N, H]
         hidden_states, attentions = [rows], []
         for block in self.blocks:
-            rows, attention = block(rows, view=view, training=training)
+            rows, attention = block(
+                rows, view=view, training=training, only_first=only_first and block is self.blocks[-1]
+            )  # [N, H], or [B, H]
             hidden_states.append(rows)
             attentions.append(attention)
-        outputs = {"sequence_output": view.padded(rows)}  # [B, L, H]
+        first = rows if only_first else view.first(rows)
+        outputs = {"first_output": first}  # [B, H]
+        if not only_first:
+            outputs["sequence_output"] = view.padded(rows)  # [B, L, H]
         if self.config.add_pooling_layer:
-            outputs["pooled_output"] = self.pool(view.first(rows))  # [B, H]
+            outputs["pooled_output"] = self.pool(first)  # [B, H]
         if output_hidden_states:
             outputs["hidden_states"] = tuple(view.padded(rows) for rows in hidden_states)
         if output_attentions:
             outputs["attentions"] = tuple(attentions)
         return outputs
+
+    def _view(self, inputs):
+        """How the rows stand in their texts."""
+        if "texts" in inputs:
+            return RowsView(inputs["texts"], inputs["positions"], inputs["first"])
+        return (RealTokensView if self.real_tokens else PaddedView)(inputs["padding_mask"])
 
     @classmethod
     def from_preset(cls, preset, add_pooling_layer=None, **kwargs):
@@ -150,6 +164,8 @@ def complete_inputs(inputs, config):
     if not isinstance(inputs, dict) or "token_ids" not in inputs:
         given = sorted(inputs) if isinstance(inputs, dict) else type(inputs).__name__
         raise ValueError(f"the encoder takes a dictionary with {', '.join(INPUT_NAMES)}, got {given}")
+    if "texts" in inputs:  # texts in rows, as a frozen task has them
+        return inputs
     token_ids = tf.cast(tf.convert_to_tensor(inputs["token_ids"]), tf.int32)
     if token_ids.shape.rank != 2:
         raise ValueError(f"token_ids should be [batch, length], got shape {token_ids.shape}")

@@ -7,8 +7,6 @@ import math
 import keras
 import tensorflow as tf
 
-from kbert.encoders.real_tokens import MASKED_SCORE
-
 
 def gelu(x):
     """The exact GELU, `x * Phi(x)` (Hendrycks & Gimpel 2016), that BERT's checkpoints were trained with.
@@ -119,23 +117,25 @@ def segment_rows(table, segment_ids):
     return tf.matmul(tf.one_hot(segment_ids, table.shape[0], dtype=tf.as_dtype(table.dtype)), table)
 
 
-def attend(rows, view, num_heads, dropout, training):
+def attend(rows, view, num_heads, dropout, training, only_first=False):
     """`softmax(Q K^T / sqrt(d)) V` for each head (Vaswani et al. 2017, section 3.2).
 
     Args:
       rows: queries, keys and values side by side, `[N, 3 H]`.
       view: how rows stand in their texts.
       dropout: the layer for the attention weights.
+      only_first: of each text's first token only.
 
     Returns:
-      Rows `[N, H]`, and the weights `[B, heads, L, L]`.
+      Rows `[N, H]` (or `[B, H]`), and the weights `[B, heads, L, L]` (or `[B, heads, 1, L]`).
     """
     query, key, value = view.heads(rows, num_heads)  # [B, heads, L, d]
+    if only_first:
+        query = view.first_queries(query)
     scores = tf.matmul(query * tf.constant(1 / math.sqrt(query.shape[-1]), query.dtype), key, transpose_b=True)
-    padding = tf.cast(tf.equal(view.mask, 0), scores.dtype) * tf.constant(MASKED_SCORE, scores.dtype)
-    attention = tf.nn.softmax(scores + padding[:, None, None, :])  # [B, heads, L, L]
+    attention = tf.nn.softmax(scores + view.score_bias(scores.dtype, only_first))  # [B, heads, L, L]
     context = tf.matmul(dropout(attention, training=training), value)  # [B, heads, L, d]
-    return view.merge(context), attention
+    return view.merge_first(context) if only_first else view.merge(context), attention
 
 
 class SelfAttention(keras.layers.Layer):
@@ -155,8 +155,8 @@ class SelfAttention(keras.layers.Layer):
         self.output_projection.build((None, self.config.hidden_size))
         self.built = True
 
-    def call(self, rows, view=None, training=None):
-        context, attention = attend(self.qkv(rows), view, self.num_heads, self.dropout, training)
+    def call(self, rows, view=None, training=None, only_first=False):
+        context, attention = attend(self.qkv(rows), view, self.num_heads, self.dropout, training, only_first)
         return self.output_projection(context), attention
 
 
@@ -181,7 +181,10 @@ class FeedForward(keras.layers.Layer):
 
 
 class EncoderBlock(keras.layers.Layer):
-    """Attention, then feed-forward, each added to its input and normalized after (post-layer-norm)."""
+    """Attention, then feed-forward, each added to its input and normalized after (post-layer-norm).
+
+    With `only_first`, rows `[B, H]` of the texts' first tokens: all that a head on them needs of the last block.
+    """
 
     def __init__(self, config, **kwargs):
         super().__init__(**kwargs)
@@ -205,8 +208,9 @@ class EncoderBlock(keras.layers.Layer):
         self.feed_forward_norm.build((None, self.config.hidden_size))
         self.built = True
 
-    def call(self, rows, view=None, training=None):
-        attended, attention = self.attention(rows, view=view, training=training)
+    def call(self, rows, view=None, training=None, only_first=False):
+        attended, attention = self.attention(rows, view=view, training=training, only_first=only_first)
+        rows = view.first(rows) if only_first else rows
         rows = self.attention_norm(rows + self.attention_dropout(attended, training=training))
         fed = self.feed_forward(rows)
         return self.feed_forward_norm(rows + self.feed_forward_dropout(fed, training=training)), attention

@@ -98,9 +98,9 @@ class BottleneckAttention(keras.layers.Layer):
         self.output_projection.build((None, width))
         self.built = True
 
-    def call(self, query_key, value, view=None, training=None):
+    def call(self, query_key, value, view=None, training=None, only_first=False):
         rows = tf.concat([self.query_key(query_key), self.value(value)], axis=-1)
-        context, attention = attend(rows, view, self.config.num_attention_heads, self.dropout, training)
+        context, attention = attend(rows, view, self.config.num_attention_heads, self.dropout, training, only_first)
         return self.output_projection(context), attention
 
 
@@ -184,7 +184,7 @@ class MobileBertBlock(keras.layers.Layer):
             feed_forward.build()
         self.built = True
 
-    def call(self, rows, view=None, training=None):
+    def call(self, rows, view=None, training=None, only_first=False):
         narrow = query_key = value = rows
         if self.config.use_bottleneck:
             narrow = self.way_in(rows)
@@ -192,7 +192,9 @@ class MobileBertBlock(keras.layers.Layer):
                 query_key = value = narrow
             elif self.config.key_query_shared_bottleneck:
                 query_key = self.query_key_in(rows)
-        attended, attention = self.attention(query_key, value, view=view, training=training)
+        attended, attention = self.attention(query_key, value, view=view, training=training, only_first=only_first)
+        if only_first:
+            rows, narrow = view.first(rows), view.first(narrow)
         narrow = self.attention_norm(narrow + self.attention_dropout(attended, training=training))
         for feed_forward in self.feed_forwards:
             narrow = feed_forward(narrow)

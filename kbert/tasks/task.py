@@ -8,11 +8,13 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.atomic_files import check_target, written_aside
+from kbert.tasks.prediction import Progress, in_order, joined, text_chunks
 from kbert.text.texts import text_list
 from kbert.training.batches import sorted_batches
 from kbert.training.examples import Examples, check_weights
 from kbert.training.optimizer import AdamW, WarmupLinearDecay
 
+LENGTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384)  # of rows under XLA, and the most that there can be
 TOKENS_PER_PREDICTION = 4096  # positions of one step of predict: enough for the cores, small for the memory
 
 
@@ -64,7 +66,10 @@ class Task(keras.Model):
 
     # Training
 
-    def compile(self, optimizer="auto", loss="auto", *, metrics="auto", learning_rate=5e-5, jit_compile=False, **kwargs):
+    def compile(
+        self, optimizer="auto", loss="auto", *, metrics="auto", learning_rate=5e-5, gradient_accumulation_steps=None,
+        jit_compile=False, **kwargs,
+    ):  # fmt: skip
         """Prepares for training, with BERT's recipe as the default.
 
         Args:
@@ -72,12 +77,17 @@ class Task(keras.Model):
             1) whose rate rises over the first tenth of the steps and then falls linearly to 0.
           loss, metrics: by default the task's own.
           learning_rate: the peak of the default optimizer's rate.
-          jit_compile: compile the steps with XLA; the encoder then computes on padded shapes.
+          gradient_accumulation_steps: of the default optimizer: batches whose mean gradient makes one step.
+          jit_compile: compile the steps with XLA; the encoder then computes on padded shapes, of a few lengths.
           **kwargs: the other arguments of `keras.Model.compile`.
         """
         jit_compile = jit_compile is True  # "auto" too: on real tokens only, XLA has nothing to add
         if optimizer == "auto":
-            optimizer = AdamW(learning_rate=WarmupLinearDecay(learning_rate))
+            optimizer = AdamW(
+                learning_rate=WarmupLinearDecay(learning_rate), gradient_accumulation_steps=gradient_accumulation_steps
+            )
+        elif gradient_accumulation_steps is not None:
+            raise ValueError("give gradient_accumulation_steps to your optimizer: it is an argument of Keras's optimizers")
         self.encoder.real_tokens = self.on_real_tokens and not jit_compile
         if loss == "auto" and kwargs.get("loss_weights") is None:
             kwargs["loss_weights"] = self.default_loss_weights()
@@ -105,7 +115,7 @@ class Task(keras.Model):
     def fit(
         self, x=None, y=None, batch_size=32, epochs=1, verbose="auto", callbacks=None, validation_split=0.0,
         validation_data=None, shuffle=True, class_weight=None, sample_weight=None, initial_epoch=0, steps_per_epoch=None,
-        **kwargs,
+        max_tokens=None, **kwargs,
     ):  # fmt: skip
         """Trains on texts and their targets.
 
@@ -120,6 +130,7 @@ class Task(keras.Model):
           class_weight: a dictionary from a label (or its index) to the weight of its examples.
           sample_weight: a weight for each text.
           shuffle: see the texts in a new order each epoch, in batches of similar length.
+          max_tokens: the most pieces of a batch of texts in memory, in place of `batch_size`: short texts then come in larger batches.
           **kwargs: the other arguments of `keras.Model.fit`; `batch_size`, `epochs`, `callbacks`, ... are Keras's too.
 
         Returns:
@@ -132,8 +143,9 @@ class Task(keras.Model):
             self.compile()
         if not 0 <= validation_split < 1:
             raise ValueError(f"validation_split should be a share in [0, 1), got {validation_split}")
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size should be a positive whole number, got {batch_size!r}")
+        for name, value in (("batch_size", batch_size), ("max_tokens", 1 if max_tokens is None else max_tokens)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} should be a positive whole number, got {value!r}")
         if validation_split and validation_data is not None:
             raise ValueError("give validation_split or validation_data, not both")
         if self._is_raw(x):
@@ -141,7 +153,9 @@ class Task(keras.Model):
             class_weight = None  # in the examples' weights
             if validation_split:
                 examples, validation_data = examples.split(validation_split)
-            data = examples.batches(self.preprocessor.pack, batch_size, shuffle)
+            data = examples.batches(self._pack, batch_size, shuffle, max_tokens)
+        elif max_tokens is not None:
+            raise ValueError("max_tokens makes batches of texts in memory; batch a dataset yourself")
         else:
             data = self._dataset(x, batch_size) if isinstance(x, tf.data.Dataset) else x
             if class_weight is not None:
@@ -166,7 +180,7 @@ class Task(keras.Model):
             self.compile()
         if self._is_raw(x):
             examples = self._examples(x, y, sample_weight)
-            x, y, sample_weight = examples.batches(self.preprocessor.pack, batch_size, shuffle=False), None, None
+            x, y, sample_weight = examples.batches(self._pack, batch_size, shuffle=False), None, None
         elif isinstance(x, tf.data.Dataset) and not kwargs.get("_use_cached_eval_dataset"):
             x = self._dataset(x, batch_size)
         if not isinstance(x, tf.data.Dataset):
@@ -188,21 +202,45 @@ class Task(keras.Model):
         """Columns of texts to a tuple of ragged ids, cut to what fits; says once if something was cut."""
         columns = texts if isinstance(texts, tuple) else (texts,)
         checked = [text_list(column, name) for column in columns]
-        if len({len(column) for column in checked}) > 1:
-            raise ValueError(f"both texts of a pair are needed: got columns of {' and '.join(str(len(c)) for c in checked)}")
-        room = self.preprocessor.max_length - 1 - len(columns)
+        self._check_pairs(checked)
         ids = [self.tokenizer(column) for column in checked]
-        lengths = sum(column.row_lengths().numpy() for column in ids)
+        room = self._say_truncated(sum(column.row_lengths().numpy() for column in ids), len(columns))
+        # What is beyond the room of one text can never be packed; a pair is cut by its preprocessor.
+        return tuple(column[:, :room] if len(columns) == 1 else column for column in ids)
+
+    def _pack(self, *columns):
+        """Ragged ids of a batch's columns to the encoder's input."""
+        return self._rounded(self.preprocessor.pack(*columns))
+
+    def _rounded(self, packed):
+        """XLA compiles anew for each length: then only some lengths are used, and rows are padded to them."""
+        if not self.jit_compile or not getattr(self, "compiled", False):
+            return packed
+        length = tf.shape(packed["token_ids"])[1]
+        longer = tf.constant([n for n in LENGTHS if n < self.preprocessor.max_length] + [self.preprocessor.max_length])
+        more = tf.reduce_min(tf.where(longer >= length, longer, self.preprocessor.max_length)) - length
+        pad = self.tokenizer.pad_token_id
+        return {
+            name: tf.pad(ids, [[0, 0], [0, more]], constant_values=pad if name == "token_ids" else 0)
+            for name, ids in packed.items()
+        }
+
+    def _check_pairs(self, columns):
+        if len({len(column) for column in columns}) > 1:
+            raise ValueError(f"both texts of a pair are needed: got columns of {' and '.join(str(len(c)) for c in columns)}")
+
+    def _say_truncated(self, lengths, columns):
+        """Says once if texts of these numbers of pieces are cut; returns the pieces that have room."""
+        room = self.preprocessor.max_length - 1 - columns
         longest = lengths.max(initial=0)
         if longest > room and not self._said_truncated:
             self._said_truncated = True
             warnings.warn(
                 f"{(lengths > room).sum()} of {len(lengths)} texts are longer than max_length={self.preprocessor.max_length} and are cut "
                 f"(the longest has {longest} pieces); this is said once",
-                stacklevel=5,
+                stacklevel=6,
             )
-        # What is beyond the room of one text can never be packed; a pair is cut by its preprocessor.
-        return tuple(column[:, :room] if len(columns) == 1 else column for column in ids)
+        return room
 
     def _examples(self, x, y, sample_weight=None, class_weight=None):
         """Checks and encodes a column of targets, then tokenizes the texts."""
@@ -234,7 +272,7 @@ class Task(keras.Model):
             if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
                 raise ValueError("validation_data should be (texts, targets), (texts, targets, weights) or a tf.data.Dataset")
             data = self._examples(*data)
-        return data.batches(self.preprocessor.pack, batch_size, shuffle=False)
+        return data.batches(self._pack, batch_size, shuffle=False)
 
     def _dataset(self, dataset, batch_size):
         """Packs a dataset of `(text, target, ...)`, batched or not; one of packed dictionaries passes as it is."""
@@ -280,41 +318,63 @@ class Task(keras.Model):
         """The logits of texts, as NumPy, in the order given.
 
         Args:
-          x: a list, array or column of strings (a tuple of two for pairs), a string, a dataset, or packed dictionaries.
+          x: a list, array or column of strings (a tuple of two for pairs), or a string; an iterator or `tf.data.Dataset` of texts or
+            pairs, of which some thousand are held at a time; or packed dictionaries.
           batch_size: the most texts of one step; by default as many as fill a step with tokens.
+          verbose: 1 for a progress bar, 0 for none; by default there is one on a terminal after some seconds.
 
         Returns:
           What calling the task gives for each text: an array `[B, ...]`.
         """
-        if not self._is_raw(x):
-            if isinstance(x, tf.data.Dataset):
-                x = self._dataset(x, batch_size or 32)
+        if self._is_packed(x):
             return super().predict(x, batch_size=batch_size, verbose=verbose, **kwargs)
-        ids = self._tokenize(x)
-        extra = 1 + len(ids)
-        lengths = np.minimum(sum(column.row_lengths().numpy() for column in ids) + extra, self.preprocessor.max_length)
-        if not len(lengths):
-            return np.zeros((0, *self.compute_output_shape(None)[1:]), np.float32)
-        groups = sorted_batches(lengths, TOKENS_PER_PREDICTION, batch_size)
-        progress = keras.utils.Progbar(len(groups)) if verbose == 1 else None
-        answers = []
-        for number, rows in enumerate(groups):
-            packed = self.preprocessor.pack(*(tf.gather(column, rows) for column in ids))
-            answers.append(tf.nest.map_structure(lambda output: output.numpy(), self._forward(packed)))
-            if progress:
-                progress.update(number + 1)
-        return tf.nest.map_structure(lambda *outputs: self._in_order(groups, outputs), *answers)
+        return self._predict_texts(x, batch_size, verbose, self._compute)
 
-    def _in_order(self, groups, outputs):
-        """The rows of groups, put where they belong; shorter texts have zeros at the positions that they lack."""
-        shape = list(outputs[0].shape[1:])  # the first group is that of the longest texts
-        result = np.zeros((sum(map(len, groups)), *shape), outputs[0].dtype)
-        for rows, output in zip(groups, outputs):
-            if self.positional:
-                result[rows, : output.shape[1]] = output
-            else:
-                result[rows] = output
-        return result
+    def _predict_texts(self, x, batch_size, verbose, compute):
+        """Texts to outputs in the order given, with a function that computes the outputs of columns in groups of rows."""
+        progress = Progress(verbose)
+        parts = []
+        for columns in text_chunks(x):
+            groups, outputs = compute(columns, batch_size, progress)
+            parts.append(tf.nest.map_structure(lambda *o, g=groups: in_order(g, o, self.positional), *outputs))
+        if not parts:  # an empty stream
+            return self._predict_texts([], batch_size, verbose, compute)
+        return joined(parts, self.positional)
+
+    def _compute(self, columns, batch_size, progress):
+        """The outputs of texts on TensorFlow: groups of row numbers, and the outputs of each."""
+        ids = self._tokenize(columns)
+        lengths = sum(column.row_lengths().numpy() for column in ids) + 1 + len(ids)
+        lengths = np.minimum(lengths, self.preprocessor.max_length)
+        groups = sorted_batches(lengths, TOKENS_PER_PREDICTION, batch_size) or [np.zeros(0, int)]
+        outputs = []
+        for rows in groups:
+            packed = self._pack(*(tf.gather(column, rows) for column in ids))
+            outputs.append(tf.nest.map_structure(lambda output: output.numpy(), self._forward(packed)))
+            progress.advance(len(rows), len(lengths))
+        return groups, outputs
+
+    def _is_packed(self, x):
+        """Whether the input is not text: packed dictionaries, in memory or as a dataset."""
+        if isinstance(x, tf.data.Dataset):
+            return self.preprocessor is None or isinstance(x.element_spec, dict)
+        return not self._is_raw(x)
+
+    def freeze(self, threads=None):
+        """A read-only copy of the task for the fastest answers on a CPU, with the same verbs.
+
+        >>> fast = task.freeze()  # doctest: +SKIP
+        >>> fast.classify(["I could not be happier"])  # doctest: +SKIP
+
+        The weights are those of now: after more training, freeze again. It computes with LiteRT (`pip install "kbert[litert]"`), in
+        this process; making it takes some seconds. Threads may share it.
+
+        Args:
+          threads: of the computation; by default as many as there are cores, 8 at most.
+        """
+        from kbert.tasks.frozen import FrozenTask
+
+        return FrozenTask(self, threads)
 
     @property
     def _forward(self):

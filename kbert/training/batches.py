@@ -30,7 +30,37 @@ def sorted_batches(lengths, max_tokens, max_rows=None):
     return groups
 
 
-def batches(columns, targets, pack, batch_size, shuffle, seed=0):
+def token_batches(lengths, max_tokens, window, random=None):
+    """Groups of row numbers with at most `max_tokens` tokens each, always as many groups, whatever the order.
+
+    >>> [group.tolist() for group in token_batches(np.array([3, 2, 4, 2, 3, 1, 3]), 12, 640)]
+    [[0, 1, 2], [3, 4, 5, 6]]
+
+    Args:
+      lengths: numbers of tokens.
+      max_tokens: at least three times the longest.
+      window: rows that are sorted by length together, when shuffled.
+      random: a NumPy generator; without one the rows stay in the order given.
+    """
+    longest, total = int(lengths.max()), int(lengths.sum())
+    if max_tokens < 3 * longest:
+        raise ValueError(f"max_tokens should be at least three times the longest text's {longest} pieces, got {max_tokens}")
+    # A row belongs to the group in whose share of all tokens its middle lies: then no group is more than a share and a row.
+    count = -(-total // (max_tokens - longest))
+    order = np.arange(len(lengths))
+    if random is not None:
+        order = random.permutation(order)
+        windows = [order[start : start + window] for start in range(0, len(order), window)]
+        order = np.concatenate([rows[np.argsort(lengths[rows], kind="stable")] for rows in windows])
+    sizes = lengths[order]
+    group = ((np.cumsum(sizes) - sizes / 2) * count / total).astype(int)
+    groups = np.split(order, np.flatnonzero(np.diff(group)) + 1)
+    if random is not None:
+        random.shuffle(groups)
+    return groups
+
+
+def batches(columns, targets, pack, batch_size, shuffle, seed=0, max_tokens=None):
     """A dataset of packed batches, `(inputs, *targets)`.
 
     With `shuffle`, each epoch sees the rows in a new order, and within every `WINDOW` batches of that order rows of similar
@@ -43,6 +73,7 @@ def batches(columns, targets, pack, batch_size, shuffle, seed=0):
       batch_size: rows of a batch; the last one may have fewer.
       shuffle: see above.
       seed: of the order; the same seed gives the same batches.
+      max_tokens: the most pieces of a batch, in place of `batch_size`, which then only says how far lengths are sorted.
 
     Returns:
       A `tf.data.Dataset` with known cardinality.
@@ -51,8 +82,16 @@ def batches(columns, targets, pack, batch_size, shuffle, seed=0):
     columns = [(column.values, column.row_splits) for column in columns]
     lengths = sum(tf.cast(splits[1:] - splits[:-1], tf.int32) for _, splits in columns)
     targets = [tf.convert_to_tensor(target) for target in targets]
-    places = tf.data.Dataset.range(rows)
-    if shuffle:
+    places, count = tf.data.Dataset.range(rows), -(-rows // batch_size)
+    if max_tokens:
+        known, random = lengths.numpy(), np.random.default_rng(seed) if shuffle else None
+        count = len(token_batches(known, max_tokens, WINDOW * batch_size))
+
+        def groups():
+            yield from token_batches(known, max_tokens, WINDOW * batch_size, random)
+
+        places = tf.data.Dataset.from_generator(groups, output_signature=tf.TensorSpec([None], tf.int64))
+    elif shuffle:
         places = places.shuffle(rows, seed=seed, reshuffle_each_iteration=True)
         randoms = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
 
@@ -73,4 +112,4 @@ def batches(columns, targets, pack, batch_size, shuffle, seed=0):
         return (pack(*texts), *(tf.gather(target, places) for target in targets))
 
     dataset = places.map(batch, num_parallel_calls=2, deterministic=True)
-    return dataset.apply(tf.data.experimental.assert_cardinality(-(-rows // batch_size))).prefetch(tf.data.AUTOTUNE)
+    return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(tf.data.AUTOTUNE)

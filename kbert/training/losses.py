@@ -30,3 +30,68 @@ class LabelledCrossentropy(keras.losses.Loss):
         # Keras divides by the number of positions: this makes it the number of labels.
         size = tf.cast(tf.size(labels), logits.dtype)
         return losses * size / tf.maximum(tf.reduce_sum(labelled), 1.0)
+
+
+@keras.saving.register_keras_serializable("kbert")
+class MultipleNegativesRanking(keras.losses.Loss):
+    """Each anchor should be nearer to its positive than to all other texts of the batch (Henderson et al. 2017, section 4.4).
+
+    >>> loss = MultipleNegativesRanking()
+    >>> anchors = positives = np.eye(2, dtype="float32")
+    >>> float(loss(np.zeros(2, "float32"), np.concatenate([anchors, positives]))) < 1e-6
+    True
+
+    The cross-entropy of `scale * cosine` over the candidates. Labels `[B]` are not read; vectors are `[2 B, D]` (anchors, then
+    positives) or `[3 B, D]` (and then negatives, which are candidates too).
+    """
+
+    def __init__(self, scale=20.0, name="multiple_negatives_ranking", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.scale = scale
+
+    def call(self, labels, vectors):
+        batch = tf.shape(labels)[0]
+        vectors = tf.math.l2_normalize(vectors, -1)
+        scores = self.scale * tf.matmul(vectors[:batch], vectors[batch:], transpose_b=True)  # [B, candidates]
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(tf.range(batch), scores)
+
+    def get_config(self):
+        return {**super().get_config(), "scale": self.scale}
+
+
+@keras.saving.register_keras_serializable("kbert")
+class TripletMargin(keras.losses.Loss):
+    """A positive should be nearer to its anchor than the negative by a margin, in Euclidean distance (Schroff et al. 2015).
+
+    Labels `[B]` are not read; vectors are `[3 B, D]`: anchors, positives, negatives.
+    """
+
+    def __init__(self, margin=5.0, name="triplet_margin", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.margin = margin
+
+    def call(self, labels, vectors):
+        anchors, positives, negatives = tf.split(vectors, 3)
+        near, far = (tf.norm(anchors - others + 1e-12, axis=-1) for others in (positives, negatives))
+        return tf.nn.relu(near - far + self.margin)
+
+    def get_config(self):
+        return {**super().get_config(), "margin": self.margin}
+
+
+@keras.saving.register_keras_serializable("kbert")
+class CosineSimilarityError(keras.losses.Loss):
+    """The squared difference between the cosine of two texts and their score.
+
+    >>> float(CosineSimilarityError()(np.array([1.0], "float32"), np.array([[1.0, 0.0], [0.0, 1.0]], "float32")))
+    1.0
+
+    Labels `[B]` are scores; vectors are `[2 B, D]`: texts, then the others.
+    """
+
+    def __init__(self, name="cosine_similarity_error", **kwargs):
+        super().__init__(name=name, **kwargs)
+
+    def call(self, labels, vectors):
+        texts, others = tf.split(tf.math.l2_normalize(vectors, -1), 2)
+        return tf.square(tf.reduce_sum(texts * others, -1) - tf.reshape(tf.cast(labels, vectors.dtype), [-1]))

@@ -92,6 +92,23 @@ def test_both_views_give_the_same_gradients(encoder):
 
 
 @pytest.mark.parametrize("real_tokens", [True, False])
+def test_first_tokens_alone_are_the_same_in_value_and_gradient(encoder, real_tokens):
+    encoder.real_tokens = real_tokens
+    seen = []
+    for only_first in (False, True):
+        with tf.GradientTape() as tape:
+            outputs = encoder(random_batch(), only_first=only_first)
+            loss = tf.reduce_sum(outputs["pooled_output"] ** 2) + tf.reduce_sum(outputs["first_output"] ** 3)
+        gradients = tape.gradient(loss, [v.value for v in encoder.trainable_variables])
+        seen.append([outputs["first_output"], outputs["pooled_output"], *map(tf.convert_to_tensor, gradients)])
+    assert "sequence_output" not in outputs
+    for a, b in zip(*seen):
+        np.testing.assert_allclose(a, b, atol=2e-5 * max(1, float(tf.reduce_max(tf.abs(b)))))
+    with pytest.raises(ValueError, match="only_first"):
+        encoder(random_batch(), only_first=True, output_hidden_states=True)
+
+
+@pytest.mark.parametrize("real_tokens", [True, False])
 def test_padding_and_what_stands_there_change_nothing(encoder, real_tokens):
     encoder.real_tokens = real_tokens
     batch = random_batch(batch=3, length=8)

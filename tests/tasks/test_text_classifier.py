@@ -250,6 +250,57 @@ def test_mixed_precision_trains(tokenizer, texts_and_labels):
     assert task.predict(["good"]).dtype == np.float32
 
 
+def test_xla_sees_a_handful_of_lengths(classifier, texts_and_labels):
+    texts, labels = texts_and_labels
+    texts = [" ".join([text] * (1 + n % 4)) for n, text in enumerate(texts)]
+    lengths = set()
+
+    class Watched(kbert.TextClassifier):
+        def _pack(self, *columns):
+            packed = super()._pack(*columns)
+            tf.py_function(lambda ids: lengths.add(ids.shape[1]), [packed["token_ids"]], [])
+            return packed
+
+    task = Watched(classifier.encoder, classifier.preprocessor, labels=classifier.labels)
+    task.compile(jit_compile=True)
+    task.fit(texts, labels, batch_size=8, epochs=2, verbose=0)
+    assert lengths <= {16, 24}
+
+
+def test_batches_by_tokens_train(classifier, texts_and_labels):
+    classifier.compile(learning_rate=1e-2)
+    classifier.fit(*texts_and_labels, max_tokens=24, epochs=12, verbose=0)
+    assert accuracy(classifier, *texts_and_labels) == 1
+    with pytest.raises(ValueError, match="max_tokens"):
+        classifier.fit(*texts_and_labels, max_tokens=0)
+
+
+def test_gradient_accumulation_makes_one_step_of_several_batches(tokenizer, texts_and_labels):
+    weights = []
+    for batch_size, steps in ((32, None), (8, 4)):
+        keras.utils.set_random_seed(3)
+        config = kbert.BertConfig(**TINY, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+        task = kbert.TextClassifier(kbert.BertEncoder(config), kbert.TextPreprocessor(tokenizer, 12), labels=["bad", "good"])
+        task.compile(gradient_accumulation_steps=steps)
+        task.fit(*texts_and_labels, batch_size=batch_size, verbose=0, shuffle=False)
+        weights.append([variable.numpy() for variable in task.trainable_variables])
+    # Adam's first step has the gradient's sign: a gradient of nothing but rounding goes either way.
+    apart = [np.abs(a - b).ravel() > 1e-5 for a, b in zip(*weights)]
+    assert np.concatenate(apart).mean() < 1e-3
+
+
+def test_frozen_lower_layers_stay_as_they_are(classifier, texts_and_labels):
+    encoder = classifier.encoder
+    for layer in (encoder.embeddings, encoder.blocks[0]):
+        layer.trainable = False
+    before = [variable.numpy() for layer in (encoder.embeddings, *encoder.blocks) for variable in layer.variables]
+    classifier.fit(*texts_and_labels, verbose=0)
+    after = [variable.numpy() for layer in (encoder.embeddings, *encoder.blocks) for variable in layer.variables]
+    changed = [not np.array_equal(a, b) for a, b in zip(before, after) if a.dtype == np.float32]
+    lower = len([v for layer in (encoder.embeddings, encoder.blocks[0]) for v in layer.variables if v.dtype == "float32"])
+    assert not any(changed[:lower]) and all(changed[lower:])
+
+
 # Files
 
 

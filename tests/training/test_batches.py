@@ -57,3 +57,21 @@ def test_sorted_batches_keep_to_their_budget():
     assert sorted(np.concatenate(groups)) == list(range(500))
     assert all(len(rows) * LENGTHS[rows].max() <= 120 and len(rows) <= 10 for rows in groups)
     assert [rows.tolist() for rows in sorted_batches([500], max_tokens=120)] == [[0]]
+
+
+def test_batches_by_tokens_hold_each_text_once_and_stay_under_the_limit():
+    from kbert.training.batches import token_batches
+
+    random = np.random.default_rng(0)
+    lengths = random.integers(1, 60, 500)
+    orders = []
+    for _ in range(2):
+        groups = token_batches(lengths, 200, 640, random)
+        assert sorted(np.concatenate(groups).tolist()) == list(range(500))
+        assert max(lengths[group].sum() for group in groups) <= 200
+        orders.append(np.concatenate(groups).tolist())
+        assert len(groups) == len(token_batches(lengths, 200, 640))
+    assert orders[0] != orders[1]
+    spread = np.mean([np.ptp(lengths[group]) for group in groups])
+    assert spread < 10  # similar lengths stand together
+    assert np.concatenate(token_batches(lengths, 200, 640)).tolist() == list(range(500))

@@ -1,0 +1,150 @@
+"""`task.freeze()`: the task's answers from the LiteRT runtime, in any number of threads, and nothing that could change it."""
+
+import threading
+import warnings
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import kbert
+from kbert.tasks.frozen import LONG, ROWS, plan
+from tests.conftest import TINY, VOCABULARY
+
+TEXTS = [
+    "good cat", "", "the film so bad!", "un able", "Élan 你好 🙂", "a" * 101, "the cat sat , the dog ran . the day good ! un able",
+] * 5  # fmt: skip
+
+
+@pytest.fixture(params=["bert", "distilbert", "mobilebert"])
+def any_encoder(request):
+    mobile = {**TINY, "intra_bottleneck_size": 8, "embedding_size": 8, "num_feedforward_networks": 2, "trigram_input": False}
+    return {
+        "bert": lambda: kbert.BertEncoder(kbert.BertConfig(**TINY)),
+        "distilbert": lambda: kbert.BertEncoder(kbert.BertConfig(**TINY, type_vocab_size=0, add_pooling_layer=False)),
+        "mobilebert": lambda: kbert.MobileBertEncoder(kbert.MobileBertConfig(**mobile)),
+    }[request.param]()
+
+
+def test_a_frozen_classifier_answers_as_its_task(any_encoder, tokenizer):
+    task = kbert.TextClassifier(any_encoder, kbert.TextPreprocessor(tokenizer, 24), labels=["a", "b"])
+    fast = task.freeze(threads=2)
+    for texts in (TEXTS, TEXTS[:1], [], iter(TEXTS), (TEXTS, TEXTS[::-1])):
+        expected = task.predict(TEXTS if not isinstance(texts, (list, tuple)) else texts)
+        np.testing.assert_allclose(fast.predict(texts), expected, atol=1e-5)
+    assert [answer["label"] for answer in fast.classify(TEXTS)] == [answer["label"] for answer in task.classify(TEXTS)]
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "cls"])
+def test_a_frozen_embedder_embeds_as_its_task(encoder, tokenizer, pooling):
+    task = kbert.TextEmbedder(encoder, kbert.TextPreprocessor(tokenizer, 24), pooling=pooling)
+    np.testing.assert_allclose(task.freeze().embed(TEXTS), task.embed(TEXTS), atol=1e-5)
+
+
+def test_positions_come_back_to_their_texts(encoder, tokenizer):
+    task = kbert.TokenClassifier(encoder, kbert.TextPreprocessor(tokenizer, 24), labels=["O", "B", "I"])
+    np.testing.assert_allclose(task.freeze().predict(TEXTS), task.predict(TEXTS), atol=1e-5)
+
+
+def test_special_tokens_in_the_text_are_recognised_if_the_task_does(encoder):
+    preprocessor = kbert.TextPreprocessor(kbert.WordPieceTokenizer(VOCABULARY, recognize_special_tokens=True), 24)
+    task = kbert.TextClassifier(encoder, preprocessor, labels=["a", "b"])
+    texts = ["good [MASK] cat", "good mask cat"]
+    np.testing.assert_allclose(task.freeze().predict(texts), task.predict(texts), atol=1e-5)
+
+
+def test_threads_share_it(classifier):
+    fast = classifier.freeze()
+    expected, wrong = fast.predict(TEXTS), []
+
+    def ask(number):
+        for _ in range(20):
+            text = (number + _) % len(TEXTS)
+            if np.abs(fast.predict([TEXTS[text]])[0] - expected[text]).max() > 1e-5:
+                wrong.append(text)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_it_keeps_the_weights_that_it_was_made_from(classifier, texts_and_labels):
+    fast = classifier.freeze()
+    before = fast.predict(TEXTS)
+    classifier.compile(learning_rate=1e-2)
+    classifier.fit(*texts_and_labels, verbose=0)
+    np.testing.assert_array_equal(fast.predict(TEXTS), before)
+    assert np.abs(classifier.predict(TEXTS) - before).max() > 1e-3
+
+
+def test_what_would_change_it_is_refused(classifier, encoder):
+    fast = classifier.freeze()
+    for verb in ("fit", "compile", "evaluate", "save", "export"):
+        with pytest.raises(AttributeError, match=f"read-only: call {verb} on the task"):
+            getattr(fast, verb)
+    with pytest.raises(TypeError, match=r"x\[1\] is None"):
+        fast.classify(["a", None])
+    with pytest.raises(ValueError, match="threads"):
+        classifier.freeze(threads=0)
+    with pytest.raises(ValueError, match="TextPreprocessor"):
+        kbert.TextClassifier(encoder, labels=["a", "b"]).freeze()
+
+
+def test_a_cut_text_is_said_once(classifier):
+    fast = classifier.freeze()
+    with pytest.warns(UserWarning, match="1 of 2 texts are longer"):
+        fast.predict(["good " * 50, "a"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        fast.predict(["good " * 50, "a"])
+
+
+def test_a_plan_holds_each_text_once_in_rows_that_are_not_too_long():
+    random = np.random.default_rng(0)
+    for count in (1, 2, 7, 8, 9, 100, 1000):
+        lengths = random.integers(2, 400, count)
+        for most in (None, 1, 5, 32):
+            steps = plan(lengths, most)
+            assert sorted(place for step in steps for row in step for place in row) == list(range(count))
+            for step in steps:
+                assert len(step) in (1, ROWS) and all(step)
+                assert most is None or sum(map(len, step)) <= most
+                longest = max(sum(lengths[place] for place in row) for row in step)
+                assert len(step) == 1 or longest <= LONG
+
+
+def test_predict_streams_generators_and_datasets(classifier):
+    expected = classifier.predict(TEXTS)
+    np.testing.assert_allclose(classifier.predict(text for text in TEXTS), expected, atol=1e-6)
+    dataset = tf.data.Dataset.from_tensor_slices(TEXTS)
+    for stream in (dataset, dataset.batch(4)):
+        np.testing.assert_allclose(classifier.predict(stream), expected, atol=1e-6)
+    pairs = tf.data.Dataset.from_tensor_slices((TEXTS, TEXTS))
+    np.testing.assert_allclose(classifier.predict(pairs), classifier.predict((TEXTS, TEXTS)), atol=1e-6)
+    assert classifier.predict(iter([])).shape == (0, 2)
+
+
+def test_a_stream_is_read_in_chunks(classifier, monkeypatch):
+    from kbert.tasks import prediction
+
+    monkeypatch.setattr(prediction, "CHUNK", 4)
+    held = []
+
+    def texts():
+        for text in TEXTS:
+            held.append(text)
+            yield text
+
+    seen = [len(columns[0]) for columns in prediction.text_chunks(texts())]
+    assert max(seen) == 4 and sum(seen) == len(TEXTS)
+    np.testing.assert_allclose(classifier.predict(texts()), classifier.predict(TEXTS), atol=1e-6)
+
+
+def test_one_compiled_function_serves_every_batch_and_length(classifier):
+    for count in (1, 2, 5, 9):
+        for words in (1, 3, 8):
+            classifier.predict([" ".join(["good"] * words)] * count)
+    assert classifier._forward.experimental_get_tracing_count() == 1
