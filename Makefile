@@ -40,8 +40,10 @@ peers: .venv-peers/made
 test-peers: venv peers
 	$(BIN)/pytest tests/test_peers.py
 
-bench: venv
+# Beside the peers, a quarter of an hour; `make bench BENCH=--quick` takes some minutes and leaves RESULTS.md alone.
+bench: venv peers
 	$(BIN)/python benchmarks/tokenizer.py
+	$(BIN)/python benchmarks/run.py $(BENCH)
 
 clean:
 	rm -rf .venv .venv-peers demo build dist *.egg-info

@@ -319,6 +319,7 @@ class Tensors:
         values = self._scratch[:size].view(places[0].dtype).astype(np.float32, copy=False)
         return values.reshape(len(names) * places[0].shape[0] if places[0].shape else 1, *places[0].shape[1:])
 
+
 class Checkpoint(Tensors):
     """The tensors of a model's folder, by names without the family's prefix."""
 

@@ -309,8 +309,9 @@ class Task(keras.Model):
                 )
         elif steps_per_epoch is None and y is not None:
             steps_per_epoch = -(-len(y) // batch_size)
-        total = steps_per_epoch and max(1, steps_per_epoch * epochs // (self.optimizer.gradient_accumulation_steps or 1))
-        schedule.start(int(self.optimizer.iterations), total)
+        accumulated = self.optimizer.gradient_accumulation_steps or 1
+        total = steps_per_epoch and max(1, steps_per_epoch * epochs // accumulated)
+        schedule.start(int(self.optimizer._iterations), total, accumulated)
 
     # Answers
 

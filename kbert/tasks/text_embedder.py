@@ -214,7 +214,12 @@ class TextEmbedder(Task):
         sentence_transformers.write_modules(pathlib.Path(folder), self)
 
     def get_config(self):
-        return {**super().get_config(), "pooling": self.pooling, "normalize": self.normalize, "dense": json.loads(json.dumps(self.dense))}
+        return {
+            **super().get_config(),
+            "pooling": self.pooling,
+            "normalize": self.normalize,
+            "dense": json.loads(json.dumps(self.dense)),
+        }
 
 
 def unit_length(vectors):

@@ -198,7 +198,9 @@ class WordPieceTokenizer(keras.layers.Layer):
             def compute(part):
                 return [self._tokenize(part).ids] if what == "ids" else self._locate(part, what)
 
-            @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+            @tf.function(
+                input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
+            )  # which doubles the time of tracing
             def tokenize(texts):
                 count = tf.size(texts)
                 bounds = [count * part // cores for part in range(cores + 1)]

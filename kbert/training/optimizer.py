@@ -30,14 +30,19 @@ class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
         with tf.init_scope():
             self._first = tf.Variable(first_step, dtype=tf.int64, trainable=False)
             self._total = tf.Variable(total_steps or 0, dtype=tf.int64, trainable=False)
+            self._batches = tf.Variable(1, dtype=tf.int64, trainable=False)
 
-    def start(self, first_step, total_steps):
-        """Lays the schedule over the next `total_steps` steps; `None` if their number is unknown."""
+    def start(self, first_step, total_steps, batches_per_step=1):
+        """Lays the schedule over the next `total_steps` steps; `None` if their number is unknown.
+
+        Where gradients are accumulated, Keras counts batches: `first_step` is then their number, and `batches_per_step` make a step.
+        """
         self._first.assign(first_step)
         self._total.assign(total_steps or 0)
+        self._batches.assign(batches_per_step)
 
     def __call__(self, step):
-        step = tf.cast(tf.cast(step, tf.int64) - self._first, tf.float32)
+        step = tf.cast((tf.cast(step, tf.int64) - self._first) // self._batches, tf.float32)
         total = tf.cast(self._total, tf.float32)
         warmup = tf.where(total > 0, tf.maximum(tf.round(total * self.warmup_fraction), 1.0), 100.0)
         falling = tf.where(total > 0, (total - step) / tf.maximum(total - warmup, 1.0), 1.0)
