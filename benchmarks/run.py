@@ -8,6 +8,7 @@ by each in turn, several times over; the table gives minimum and median, and how
 """
 
 import argparse
+import io
 import json
 import os
 import pathlib
@@ -15,6 +16,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -33,9 +35,10 @@ class Worker:
     def __init__(self, library, folder, threads):
         python = ROOT / (".venv" if library == "kbert" else ".venv-peers") / "bin" / "python"
         quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "TOKENIZERS_PARALLELISM": "true", "OMP_NUM_THREADS": str(threads)}
+        self.log = tempfile.NamedTemporaryFile("w+", suffix=f"-{library}.log")  # noqa: SIM115 - closed by stop()
         self.process = subprocess.Popen(
             [python, HERE / "worker.py", library, folder, str(threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=open(f"/tmp/kbert-bench-{library}.log", "w"), text=True, env={**os.environ, **quiet},
+            stderr=self.log, text=True, env={**os.environ, **quiet},
         )  # fmt: skip
         self.library = library
         self._answer()
@@ -43,7 +46,7 @@ class Worker:
     def _answer(self):
         line = self.process.stdout.readline()
         if not line:
-            log = pathlib.Path(f"/tmp/kbert-bench-{self.library}.log").read_text()
+            log = pathlib.Path(self.log.name).read_text()
             raise RuntimeError(f"{self.library} ended: {log[-2000:]}")
         return json.loads(line)
 
@@ -55,6 +58,7 @@ class Worker:
     def stop(self):
         self.process.stdin.close()
         self.process.wait()
+        self.log.close()
 
 
 def gemm_peak():
@@ -211,7 +215,7 @@ def write(tables, threads):
         versions.append(done.stdout.strip())
     with open("/proc/cpuinfo") as file:
         model = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), platform.processor())
-    console = Console(record=True, width=120, file=open(os.devnull, "w"))
+    console = Console(record=True, width=120, file=io.StringIO())
     for table in tables:
         console.print(table)
     text = f"""# kbert beside its peers

@@ -285,22 +285,24 @@ def main():
     worker, encoders = LIBRARIES[library](folder, threads), {}
     print(json.dumps({"ready": library}), file=answers, flush=True)
     for line in sys.stdin:
-        job = json.loads(line)
-        kind = job.pop("job")
-        if kind == "one":
-            answer = [seconds(lambda text=text: worker.one(text, job["how"])) for text in job["texts"]]
-        elif kind == "encoder":
-            key = job["batch"], job["length"], job["how"]
-            if key not in encoders:
-                encoders[key] = worker.encoder(*key)
-                encoders[key]()
-            once = seconds(encoders[key])  # the caches are another library's until then
-            answer = [seconds(encoders[key]) for _ in range(max(1, min(30, int(0.5 / once))))]
-        elif kind in ("finetune", "accuracy"):
-            answer = getattr(worker, kind)(**job)
-        else:
-            answer = seconds(lambda: getattr(worker, kind)(**job))
+        answer = do(json.loads(line), worker, encoders)
         print(json.dumps(answer), file=answers, flush=True)
+
+
+def do(job, worker, encoders):
+    """One job to its answer."""
+    kind = job.pop("job")
+    if kind == "one":
+        return [seconds(lambda text=text: worker.one(text, job["how"])) for text in job["texts"]]
+    if kind == "encoder":
+        key = job["batch"], job["length"], job["how"]
+        if key not in encoders:
+            encoders[key] = worker.encoder(*key)
+            encoders[key]()
+        once = seconds(encoders[key])  # the caches are another library's until then
+        return [seconds(encoders[key]) for _ in range(max(1, min(30, int(0.5 / once))))]
+    work = getattr(worker, kind)
+    return work(**job) if kind in ("finetune", "accuracy") else seconds(lambda: work(**job))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,8 @@ from kbert.tasks.text_embedder import TextEmbedder
 from kbert.tasks.token_classifier import TokenClassifier
 from kbert.text.packing import TextPreprocessor
 from kbert.text.tokenizer import WordPieceTokenizer
+from kbert.training.answers import read_squad
+from kbert.training.entities import read_bio
 
 __version__ = "0.1.0"
 
@@ -50,4 +52,6 @@ __all__ = [
     "WordPieceTokenizer",
     "load",
     "presets",
+    "read_bio",
+    "read_squad",
 ]

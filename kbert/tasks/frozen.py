@@ -55,7 +55,7 @@ class FrozenTask:
 
     def predict(self, x, batch_size=None, verbose="auto"):
         """As the task's `predict`, on texts."""
-        return self._task._predict_texts(x, batch_size, verbose, self._compute)
+        return self._task._predict_texts(x, batch_size, verbose, self)
 
     def _compute(self, columns, batch_size, progress):
         """The outputs of texts, for `Task._predict_texts`."""
@@ -69,6 +69,17 @@ class FrozenTask:
             lengths = packed["padding_mask"].sum(1)
             ids += [row[:n] for row, n in zip(packed["token_ids"], lengths)]
             segments += [row[:n] for row, n in zip(packed["segment_ids"], lengths)]
+        return self._compute_rows(ids, segments, batch_size, progress)
+
+    def _compute_pieces(self, ids, batch_size, progress):
+        """The outputs of a tuple of ragged ids that fit; as of `Task._compute_pieces`."""
+        packed = self._task.preprocessor.pack(*ids)
+        lengths = packed["padding_mask"].numpy().sum(1)
+        rows = [[row[:n] for row, n in zip(packed[name].numpy(), lengths)] for name in ("token_ids", "segment_ids")]
+        return self._compute_rows(*rows, batch_size, progress)
+
+    def _compute_rows(self, ids, segments, batch_size, progress):
+        count = len(ids)
         lengths = np.array([len(row) for row in ids], np.int32)
         groups, outputs = [], []
         for rows in plan(lengths, batch_size) or [[]]:

@@ -3,11 +3,19 @@
 import operator
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from kbert.encoders.layers import ACTIVATIONS, Projection, initial_values
+from kbert.pretraining.masking import mask_tokens
+from kbert.tasks.prediction import softmax
 from kbert.tasks.task import Task
+from kbert.text.texts import text_list
+from kbert.text.tokenizer import WordPieceTokenizer
+from kbert.training.examples import Examples
 from kbert.training.losses import LabelledCrossentropy
+
+ROWS_AT_ONCE = 64  # of `fill`: each has logits of the whole vocabulary
 
 
 class TokenHead(keras.layers.Layer):
@@ -95,6 +103,193 @@ class MaskedLM(Task):
 
         stated = {key: operator.methodcaller("get", key) for key in ("head_act", "head_layer_norm_eps")}
         return load_task(cls, preset, lambda task, missing: "the masked-LM head", max_length=max_length, **{**stated, **kwargs})
+
+    # Training
+
+    def fit(self, x=None, y=None, batch_size=32, validation_split=0.0, validation_data=None, shuffle=True, **kwargs):
+        """Trains on plain texts: further pretraining on texts of one's own trade.
+
+        >>> task.fit(texts, epochs=3)  # doctest: +SKIP
+
+        In every epoch other tokens are hidden (`kbert.pretraining.masking`).
+
+        Args:
+          x: a list, array or column of texts. With packed dictionaries or a dataset the masking is yours, and `y` the labels.
+          validation_data: texts.
+          **kwargs: the other arguments of a task's `fit`.
+        """
+        if isinstance(x, (dict, tf.data.Dataset, type(None))):
+            return super().fit(
+                x, y, batch_size=batch_size, validation_split=validation_split, validation_data=validation_data, shuffle=shuffle,
+                **kwargs,
+            )  # fmt: skip
+        if y is not None:
+            raise ValueError("a masked LM learns from the texts alone: fit(texts)")
+        texts = text_list(x, "x")
+        if validation_split and validation_data is None:
+            first = int(len(texts) * (1 - validation_split))
+            texts, validation_data = texts[:first], texts[first:]
+        if not texts:
+            raise ValueError("there are no texts to train on")
+        if validation_data is not None:
+            validation_data = self._masked(text_list(validation_data, "validation_data"), batch_size, False)
+        return super().fit(
+            self._masked(texts, batch_size, shuffle), batch_size=batch_size, validation_data=validation_data, **kwargs
+        )
+
+    def evaluate(self, x=None, y=None, batch_size=32, **kwargs):
+        """The loss on texts with some tokens hidden, or on packed dictionaries and labels; arguments as of `fit`."""
+        if not isinstance(x, (dict, tf.data.Dataset, type(None))):
+            x = self._masked(text_list(x, "x"), batch_size, False)
+        return super().evaluate(x, y, batch_size=batch_size, **kwargs)
+
+    def _masked(self, texts, batch_size, shuffle):
+        """Texts as batches with hidden tokens; without shuffling always the same ones."""
+        self._is_raw(texts)  # says so where there is no preprocessor
+        ids = self._tokenize(texts)
+        places = np.arange(len(texts), dtype=np.int32)
+        data = Examples(ids, places, None).batches(self._pack, batch_size, shuffle)
+        draw = np.random.randint(2**31 - 1, dtype=np.int32)
+
+        @tf.autograph.experimental.do_not_convert
+        def hide(packed, places):
+            seed = None if shuffle else tf.stack([draw, places[0]])
+            return mask_tokens(packed, self.tokenizer, seed=seed)
+
+        return data.map(hide, num_parallel_calls=2).prefetch(tf.data.AUTOTUNE)
+
+    # Answers
+
+    def fill(self, texts, top_k=5, candidates=None):
+        """The likeliest tokens in the place of each [MASK].
+
+        >>> task.fill("Paris is the [MASK] of France.", top_k=2)  # doctest: +SKIP
+        [{'token': 'capital', 'id': 3007, 'score': 0.99}, {'token': 'heart', 'id': 2540, 'score': 0.01}]
+
+        Args:
+          texts: a text or a list of texts, each with one or more mask tokens (`tokenizer.mask_token`).
+          top_k: how many for each mask.
+          candidates: words to choose among, in place of the whole vocabulary; of texts with one mask. A word of several pieces stands in
+            the place of as many masks. `score` is then the share of the candidates' probabilities, and `log_likelihood` its logarithm
+            before that, summed over the pieces.
+
+        Returns:
+          For one text a list of `{"token": str, "id": int, "score": float}`, the likeliest first, and a list of such lists where it has
+          several masks; for a list of texts a list of those.
+        """
+        single = isinstance(texts, (str, bytes))
+        texts = text_list(texts)
+        if not isinstance(top_k, int) or not 1 <= top_k <= self.tokenizer.vocabulary_size:
+            raise ValueError(f"top_k should be between 1 and {self.tokenizer.vocabulary_size}, got {top_k!r}")
+        rows = self._rows_with_masks(texts)
+        mask = self.tokenizer.mask_token_id
+        if candidates is not None:
+            answers = [self._choose(row, place, candidates) for place, row in enumerate(rows)]
+            return answers[0] if single else answers
+        where = [np.flatnonzero(row == mask) for row in rows]
+        answers = []
+        for logs in self._log_probabilities(rows, where):
+            best = np.argsort(-logs, axis=-1, kind="stable")[:, :top_k]
+            found = [
+                [{"token": self.tokenizer.id_to_token(n), "id": int(n), "score": float(np.exp(row[n]))} for n in ids]
+                for row, ids in zip(logs, best)
+            ]
+            answers.append(found[0] if len(found) == 1 else found)
+        return answers[0] if single else answers
+
+    def pseudo_perplexity(self, texts):
+        """How badly the model foresees each text: `exp` of the mean of `-log p(token | all others)` (Salazar et al. 2020, section 2.3).
+
+        Args:
+          texts: a list of texts. Each token is masked once, so that it costs as many rows as there are tokens.
+
+        Returns:
+          Float array `[B]`; nan for a text without tokens.
+        """
+        texts = text_list(texts)
+        mask, answers = self.tokenizer.mask_token_id, []
+        for ids in self._tokenize(texts)[0]:
+            ids = self._with_ends(ids.numpy())
+            rows, where = [], []
+            for place in range(1, len(ids) - 1):
+                row = ids.copy()
+                row[place] = mask
+                rows.append(row)
+                where.append(np.array([place]))
+            logs = [log[0, ids[place[0]]] for log, place in zip(self._log_probabilities(rows, where), where)]
+            answers.append(np.exp(-np.mean(logs)) if logs else np.nan)
+        return np.array(answers)
+
+    def _with_ends(self, ids):
+        return np.concatenate([[self.tokenizer.cls_token_id], ids, [self.tokenizer.sep_token_id]]).astype(np.int32)
+
+    def _rows_with_masks(self, texts):
+        """Texts to ids with [CLS] and [SEP], in which typed special tokens are tokens."""
+        if self.preprocessor is None:
+            raise TypeError("this task was built with preprocessor=None; build it with a TextPreprocessor to fill texts")
+        if "_recognizing" not in self.__dict__:
+            config = {**self.tokenizer.get_config(), "recognize_special_tokens": True}
+            self.__dict__["_recognizing"] = WordPieceTokenizer.from_config(config)  # not through Keras, which would track it
+        rows = [self._with_ends(ids.numpy()) for ids in self._recognizing(texts)]
+        for place, row in enumerate(rows):
+            if not (row == self.tokenizer.mask_token_id).any():
+                raise ValueError(
+                    f"texts[{place}] has no {self.tokenizer.mask_token}: {texts[place].decode('utf-8')!r:.80}; write it where a word is "
+                    "to be found"
+                )
+            if len(row) > self.preprocessor.max_length:
+                raise ValueError(
+                    f"texts[{place}] has {len(row)} tokens with [CLS] and [SEP], more than max_length {self.preprocessor.max_length}; "
+                    "shorten it, for the mask might be cut off"
+                )
+        return rows
+
+    def _choose(self, row, place, candidates):
+        """Candidates for the one mask of a row, the likeliest first."""
+        (masks,) = np.nonzero(row == self.tokenizer.mask_token_id)
+        if len(masks) != 1:
+            raise ValueError(f"candidates are for texts with one mask, texts[{place}] has {len(masks)}")
+        candidates = list(candidates)
+        pieces = [ids.numpy() for ids in self.tokenizer(candidates)] if candidates else []
+        if not candidates or not all(map(len, pieces)):
+            raise ValueError(f"candidates should be words, got {candidates}")
+        rows, where = [], []
+        for ids in pieces:
+            hidden = np.full(len(ids), self.tokenizer.mask_token_id, np.int32)
+            rows.append(np.concatenate([row[: masks[0]], hidden, row[masks[0] + 1 :]]))
+            where.append(masks[0] + np.arange(len(ids)))
+        logs = self._log_probabilities(rows, where)
+        sums = np.array([log[np.arange(len(ids)), ids].sum() for log, ids in zip(logs, pieces)])
+        shares = softmax(sums)
+        return [
+            {"token": candidates[n], "score": float(shares[n]), "log_likelihood": float(sums[n])}
+            for n in np.argsort(-sums, kind="stable")
+        ]
+
+    def _log_probabilities(self, rows, where):
+        """For each row the logarithms of the probabilities at its positions, `[positions, V]`; some rows at a time."""
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            some, places = rows[start : start + ROWS_AT_ONCE], where[start : start + ROWS_AT_ONCE]
+            length, most = max(map(len, some)), max(map(len, places))
+            ids = np.full((len(some), length), self.tokenizer.pad_token_id, np.int32)
+            positions = np.zeros((len(some), most), np.int32)
+            mask = np.zeros_like(ids)
+            for n, (row, at) in enumerate(zip(some, places)):
+                ids[n, : len(row)], mask[n, : len(row)], positions[n, : len(at)] = row, 1, at
+            inputs = {"token_ids": ids, "segment_ids": 0 * ids, "padding_mask": mask, "mask_positions": positions}
+            logs = tf.nn.log_softmax(self._forward_at({name: tf.constant(v) for name, v in inputs.items()})).numpy()
+            yield from (logs[n, : len(at)] for n, at in enumerate(places))
+
+    @property
+    def _forward_at(self):
+        """The compiled forward pass at some positions; as `_forward`."""
+        if "_compiled_forward_at" not in self.__dict__:
+            names = ("token_ids", "segment_ids", "padding_mask", "mask_positions")
+            spec = {name: tf.TensorSpec([None, None], tf.int32) for name in names}
+            self.__dict__["_compiled_forward_at"] = tf.function(
+                lambda inputs: self(inputs, training=False), input_signature=[spec], autograph=False
+            )
+        return self.__dict__["_compiled_forward_at"]
 
     def default_loss(self):
         return LabelledCrossentropy()

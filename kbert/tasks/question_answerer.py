@@ -1,15 +1,65 @@
 """The span of a text that answers a question."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from kbert.encoders.layers import Projection
+from kbert.tasks.prediction import Progress, in_order, softmax
 from kbert.tasks.task import Task
+from kbert.text.packing import windows
+from kbert.text.texts import text_list
+from kbert.training.answers import squad_scores
+from kbert.training.examples import Examples, check_weights
+
+CANDIDATES = 20  # spans of a window among which the best are chosen, as in the BERT paper's code
+IMPOSSIBLE = -1e9  # the score of a span that may not be
+
+
+class Spans(Examples):
+    """Examples whose targets are the first and last token of the answer, `[rows, 2]`."""
+
+    def batches(self, pack, batch_size, shuffle, max_tokens=None):
+        def apart(inputs, spans, *weights):
+            return (inputs, {"start_logits": spans[:, 0], "end_logits": spans[:, 1]}, *weights)
+
+        return super().batches(pack, batch_size, shuffle, max_tokens).map(tf.autograph.experimental.do_not_convert(apart))
+
+
+def best_spans(start_logits, end_logits, allowed, max_answer_length=30, top_k=CANDIDATES):
+    """The spans with the highest `start + end`, in ops that TF Serving and LiteRT have.
+
+    >>> scores, starts, ends = best_spans(tf.constant([[0.0, 5.0, 1.0]]), tf.constant([[9.0, 0.0, 3.0]]), tf.constant([[1, 1, 1]]), top_k=1)
+    >>> scores.numpy().tolist(), starts.numpy().tolist(), ends.numpy().tolist()
+    ([[9.0]], [[0]], [[0]])
+
+    Args:
+      start_logits, end_logits: float32 `[B, L]`.
+      allowed: 1 where an answer may be, int32 `[B, L]`.
+      max_answer_length: the most tokens of an answer.
+      top_k: how many spans.
+
+    Returns:
+      Scores, first and last tokens, each `[B, top_k]`; fewer where `L * L` is less.
+    """
+    length = tf.shape(start_logits)[1]
+    barred = (1.0 - tf.cast(allowed, tf.float32)) * IMPOSSIBLE
+    places = tf.range(length)
+    distance = places[None, :] - places[:, None]
+    band = tf.cast((distance < 0) | (distance >= max_answer_length), tf.float32) * IMPOSSIBLE  # [L, L]
+    scores = (start_logits + barred)[:, :, None] + (end_logits + barred)[:, None, :] + band[None]
+    best = tf.math.top_k(tf.reshape(scores, [-1, length * length]), tf.minimum(top_k, length * length))
+    return best.values, best.indices // length, best.indices % length
 
 
 @keras.saving.register_keras_serializable("kbert")
 class QuestionAnswerer(Task):
     """Finds where a question is answered in a text.
+
+    >>> task = QuestionAnswerer.from_preset("all-minilm-l6-v2", max_length=384)  # doctest: +SKIP
+    >>> task.fit((questions, contexts), answers)  # doctest: +SKIP
+    >>> task.answer("Where is the tower?", "The tower stands in Paris.")  # doctest: +SKIP
+    {'text': 'Paris', 'start': 20, 'end': 25, 'score': 0.93}
 
     >>> encoder = kbert.BertEncoder(kbert.BertConfig(vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2))
     >>> sorted(QuestionAnswerer(encoder)({"token_ids": tf.constant([[2, 7, 3]])}))
@@ -19,6 +69,7 @@ class QuestionAnswerer(Task):
       encoder: a `BertEncoder` or `MobileBertEncoder`; its pooler, if it has one, is not used.
       preprocessor: a `TextPreprocessor`, or `None` for packed input.
       dropout: of the tokens' vectors in training; 0, but for DistilBERT's checkpoints.
+      window_stride: pieces that neighbouring windows of a long text share.
 
     Calling it with the packed dictionary gives `start_logits` and `end_logits`, both `[B, L]`. They are computed on every position:
     padding is among what the loss of the original code chooses from.
@@ -26,8 +77,11 @@ class QuestionAnswerer(Task):
 
     head, pools, positional, on_real_tokens = "QuestionAnswering", False, True, False
 
-    def __init__(self, encoder, preprocessor=None, dropout=0.0, **kwargs):
+    def __init__(self, encoder, preprocessor=None, dropout=0.0, window_stride=128, **kwargs):
         super().__init__(encoder, preprocessor, **kwargs)
+        if preprocessor is not None:  # less than the pieces that always have room beside the longest question
+            window_stride = min(window_stride, (preprocessor.max_length - 3 - self._longest_question()) // 2)
+        self.window_stride = window_stride
         self.dropout_rate = dropout
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
         self.spans = Projection(2, encoder.config.initializer_range, dtype="float32", name="spans")
@@ -51,6 +105,139 @@ class QuestionAnswerer(Task):
             dropout=head_dropout(dropout, ("qa_dropout",), otherwise=0.0), **kwargs,
         )  # fmt: skip
 
+    # Training
+
+    def fit(self, x=None, y=None, **kwargs):
+        """Trains on questions, texts and answers.
+
+        >>> task.fit((examples["question"], examples["context"]), examples["answers"])  # doctest: +SKIP
+
+        Args:
+          x: a tuple of two columns, questions and texts.
+          y: for each the answer, `{"text": str, "start": int}` in characters, or a list of them, of which the first is learned; `None` or an
+            empty list where there is no answer in the text.
+          **kwargs: the other arguments of a task's `fit`. A long text makes several examples, its windows.
+        """
+        return super().fit(x, y, **kwargs)
+
+    def evaluate(self, x=None, y=None, return_dict=False, **kwargs):
+        """The loss, and exact match and F1 of the answers in percent, as the official script of SQuAD counts them."""
+        logs = super().evaluate(x, y, return_dict=True, **kwargs)
+        if isinstance(x, tuple):
+            found = [answer["text"] for answer in self.answer(*x, no_answer_threshold=0.0 if not all(y) else None)]
+            logs.update(squad_scores(found, [_right(answer) for answer in y]))
+        return logs if return_dict else list(logs.values())
+
+    def _examples(self, x, y=None, sample_weight=None, class_weight=None):
+        """Questions, texts and answers to windows with the tokens of the answers."""
+        if not isinstance(x, tuple) or len(x) != 2:
+            raise ValueError("questions and texts are needed: fit((questions, contexts), answers)")
+        if y is None:
+            raise ValueError("answers are missing: fit((questions, contexts), answers)")
+        if class_weight is not None:
+            raise ValueError("class_weight is for labels; a question answerer takes sample_weight")
+        columns = [text_list(column, name) for column, name in zip(x, ("questions", "contexts"))]
+        self._check_pairs(columns)
+        if not len(y):
+            raise ValueError("there are no questions: at least one is needed")
+        if len(y) != len(columns[0]):
+            raise ValueError(f"each question needs its answer, or None: got {len(columns[0])} questions and {len(y)} answers")
+        answers = [self._check_answer(place, answer, columns[1][place].decode("utf-8")) for place, answer in enumerate(y)]
+        questions, contexts, starts, ends, cut = self._windows(columns)
+        first = [int(np.searchsorted(e, a[0], side="right")) if a else -1 for a, e in zip(answers, ends)]
+        last = [int(np.searchsorted(s, a[1], side="left")) - 1 if a else -1 for a, s in zip(answers, starts)]
+        document, start, length = (part.numpy() for part in cut)
+        before = 2 + tf.cast(questions.row_lengths(), tf.int32).numpy()  # [CLS], the question, [SEP]
+        spans = np.stack([np.array(first)[document] - start, np.array(last)[document] - start], 1)
+        inside = (spans[:, 0] >= 0) & (spans[:, 1] >= spans[:, 0]) & (spans[:, 1] < length) & (np.array(last)[document] >= 0)
+        spans = np.where(inside[:, None], spans + before[:, None], 0).astype(np.int32)  # [CLS] where the window has no answer
+        weights = check_weights(sample_weight, len(y))
+        return Spans((questions, contexts), spans, None if weights is None else weights[document])
+
+    def _check_answer(self, place, answer, context):
+        """The characters of the first of a question's answers, or None."""
+        right = _right(answer)
+        if not right:
+            return None
+        if not isinstance(right[0], dict) or not {"text", "start"} <= set(right[0]):
+            raise TypeError(f"y[{place}] should be a dictionary with text and start, a list of them, or None, got {answer!r}")
+        text, start = right[0]["text"], right[0]["start"]
+        if not text or context[start : start + len(text)] != text:
+            raise ValueError(
+                f"y[{place}] says that {text!r} stands at character {start} of its text, but there is {context[start : start + len(text)]!r}"
+            )
+        return start, start + len(text)
+
+    def _longest_question(self):
+        return (self.preprocessor.max_length - 3) // 2  # as in `pack_windows`
+
+    def _windows(self, columns):
+        """Questions and texts cut into windows.
+
+        Returns:
+          Ragged ids of the windows' questions and of the windows, starts and ends of the texts' pieces in characters, and `Windows`.
+        """
+        questions = self.tokenizer(columns[0])[:, : self._longest_question()]
+        contexts, starts, ends = self.tokenizer.tokenize_with_offsets(columns[1])
+        room = self.preprocessor.max_length - 3 - tf.cast(questions.row_lengths(), tf.int32)
+        cut = windows(tf.cast(contexts.row_lengths(), tf.int32), room, self.window_stride)
+        first = tf.gather(contexts.row_splits[:-1], cut.document) + tf.cast(cut.start, tf.int64)
+        pieces = tf.gather(contexts.values, tf.ragged.range(first, first + tf.cast(cut.length, tf.int64)))
+        splits = contexts.row_splits.numpy()[1:-1]
+        starts, ends = (np.split(part.values.numpy(), splits) for part in (starts, ends))
+        return tf.gather(questions, cut.document), pieces, starts, ends, cut
+
+    # Answers
+
+    def answer(self, question, context, top_k=1, max_answer_length=30, no_answer_threshold=None, verbose="auto"):
+        """The answers to questions in texts.
+
+        Args:
+          question, context: a question and a text of any length, or a list of each.
+          top_k: how many answers for a question.
+          max_answer_length: the most tokens of an answer.
+          no_answer_threshold: with a number, an empty answer is possible: it is given where its logit (the lowest of the windows' at [CLS])
+            is more than this above the best span's. `None`: there always is an answer.
+
+        Returns:
+          `{"text", "start", "end", "score"}` for a question, or a list of them; with `top_k` more than 1 a list for each question, the best
+          first. `context[start:end]` is the text; `score` is its share among the best spans (and the empty answer, if possible). An empty
+          text, or none, is `{"text": "", "start": 0, "end": 0}`.
+        """
+        single = isinstance(question, (str, bytes))
+        columns = [text_list(column, name) for column, name in ((question, "question"), (context, "context"))]
+        self._check_pairs(columns)
+        if not isinstance(top_k, int) or not 1 <= top_k <= CANDIDATES:
+            raise ValueError(f"top_k should be between 1 and {CANDIDATES}, got {top_k!r}")
+        if not columns[0]:
+            return []
+        questions, pieces, starts, ends, cut = self._windows(columns)
+        groups, outputs = self._compute_pieces((questions, pieces), None, Progress(verbose))
+        logits = tf.nest.map_structure(lambda *parts: in_order(groups, parts, positional=True), *outputs)
+        document, start, length = (part.numpy() for part in cut)
+        before = 2 + tf.cast(questions.row_lengths(), tf.int32).numpy()
+        found = [[] for _ in columns[0]]
+        null = np.full(len(found), np.inf)
+        for rows in np.array_split(np.arange(len(document)), -(-len(document) // 32)):  # [rows, L, L] at a time
+            place = np.arange(logits["start_logits"].shape[1])
+            allowed = (place >= before[rows, None]) & (place < (before + length)[rows, None])
+            start_logits, end_logits = logits["start_logits"][rows], logits["end_logits"][rows]
+            scores, firsts, lasts = (
+                part.numpy() for part in best_spans(start_logits, end_logits, tf.constant(allowed, tf.int32), max_answer_length)
+            )
+            for row, *spans in zip(rows, scores, firsts, lasts):
+                which, offset = document[row], start[row] - before[row]
+                null[which] = min(null[which], start_logits[row - rows[0], 0] + end_logits[row - rows[0], 0])
+                for score, first, last in zip(*spans):
+                    if score > IMPOSSIBLE / 2:
+                        found[which].append((float(score), int(first + offset), int(last + offset)))
+        texts = [text.decode("utf-8") for text in columns[1]]
+        answers = [
+            _answers(texts[n], found[n], null[n], starts[n], ends[n], top_k, no_answer_threshold) for n in range(len(found))
+        ]
+        answers = [answer[0] for answer in answers] if top_k == 1 else answers
+        return answers[0] if single else answers
+
     def default_loss(self):
         """The mean of the cross-entropies of start and end."""
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -66,4 +253,27 @@ class QuestionAnswerer(Task):
         return {"qa_dropout": self.dropout_rate} if self.encoder.config.type_vocab_size == 0 else {}
 
     def get_config(self):
-        return {**super().get_config(), "dropout": self.dropout_rate}
+        return {**super().get_config(), "dropout": self.dropout_rate, "window_stride": self.window_stride}
+
+
+def _right(answer):
+    """The right answers of a question, given as one, as several or as none."""
+    return [] if answer is None else [answer] if isinstance(answer, dict) else list(answer)
+
+
+def _answers(text, found, null, starts, ends, top_k, threshold):
+    """The best of a text's spans in all of its windows, the same span once."""
+    best = {}
+    for score, first, last in found:
+        best[first, last] = max(score, best.get((first, last), -np.inf))
+    ranked = sorted(best.items(), key=lambda item: -item[1])[:CANDIDATES]
+    spans = [(int(starts[first]), int(ends[last]), score) for (first, last), score in ranked]
+    if threshold is not None or not spans:
+        spans.append((0, 0, float(null)))
+        if spans[0][2] < null - (threshold or 0.0):
+            spans.insert(0, spans.pop())
+    shares = softmax(np.array([score for *_, score in spans]))
+    return [
+        {"text": text[start:end], "start": start, "end": end, "score": float(share)}
+        for (start, end, _), share in zip(spans, shares)
+    ][:top_k]

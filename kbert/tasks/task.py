@@ -198,15 +198,15 @@ class Task(keras.Model):
             )
         return True
 
-    def _tokenize(self, texts, name="x"):
-        """Columns of texts to a tuple of ragged ids, cut to what fits; says once if something was cut."""
+    def _tokenize(self, texts, name="x", cut=True):
+        """Columns of texts to a tuple of ragged ids, cut to what fits; says once if something does not."""
         columns = texts if isinstance(texts, tuple) else (texts,)
         checked = [text_list(column, name) for column in columns]
         self._check_pairs(checked)
         ids = [self.tokenizer(column) for column in checked]
-        room = self._say_truncated(sum(column.row_lengths().numpy() for column in ids), len(columns))
-        # What is beyond the room of one text can never be packed; a pair is cut by its preprocessor.
-        return tuple(column[:, :room] if len(columns) == 1 else column for column in ids)
+        room = self._say_truncated(sum(np.diff(column.row_splits.numpy()) for column in ids), len(columns))
+        # What is beyond the room of one text can never be packed, and need not be kept; a pair is cut by its preprocessor.
+        return tuple(column[:, :room] if len(columns) == 1 and cut else column for column in ids)
 
     def _pack(self, *columns):
         """Ragged ids of a batch's columns to the encoder's input."""
@@ -329,29 +329,32 @@ class Task(keras.Model):
         """
         if self._is_packed(x):
             return super().predict(x, batch_size=batch_size, verbose=verbose, **kwargs)
-        return self._predict_texts(x, batch_size, verbose, self._compute)
+        return self._predict_texts(x, batch_size, verbose, self)
 
-    def _predict_texts(self, x, batch_size, verbose, compute):
-        """Texts to outputs in the order given, with a function that computes the outputs of columns in groups of rows."""
+    def _predict_texts(self, x, batch_size, verbose, engine):
+        """Texts to outputs in the order given; `engine`, this task or a frozen one, computes those of columns in groups of rows."""
         progress = Progress(verbose)
         parts = []
         for columns in text_chunks(x):
-            groups, outputs = compute(columns, batch_size, progress)
+            groups, outputs = engine._compute(columns, batch_size, progress)
             parts.append(tf.nest.map_structure(lambda *o, g=groups: in_order(g, o, self.positional), *outputs))
         if not parts:  # an empty stream
-            return self._predict_texts([], batch_size, verbose, compute)
+            return self._predict_texts([], batch_size, verbose, engine)
         return joined(parts, self.positional)
 
     def _compute(self, columns, batch_size, progress):
         """The outputs of texts on TensorFlow: groups of row numbers, and the outputs of each."""
-        ids = self._tokenize(columns)
-        lengths = sum(column.row_lengths().numpy() for column in ids) + 1 + len(ids)
+        return self._compute_pieces(self._tokenize(columns, cut=False), batch_size, progress)
+
+    def _compute_pieces(self, ids, batch_size, progress):
+        """The outputs of a tuple of ragged ids; as of `_compute`."""
+        lengths = sum(np.diff(column.row_splits.numpy()) for column in ids) + 1 + len(ids)
         lengths = np.minimum(lengths, self.preprocessor.max_length)
         groups = sorted_batches(lengths, TOKENS_PER_PREDICTION, batch_size) or [np.zeros(0, int)]
         outputs = []
         for rows in groups:
-            packed = self._pack(*(tf.gather(column, rows) for column in ids))
-            outputs.append(tf.nest.map_structure(lambda output: output.numpy(), self._forward(packed)))
+            forward = self._forward(len(ids), padded=len(rows) == 1)
+            outputs.append(tf.nest.map_structure(lambda output: output.numpy(), forward(tf.constant(rows, tf.int64), *ids)))
             progress.advance(len(rows), len(lengths))
         return groups, outputs
 
@@ -377,14 +380,27 @@ class Task(keras.Model):
 
         return FrozenTask(self, threads)
 
-    @property
-    def _forward(self):
-        """The compiled forward pass: traced once, for every batch size and length, and kept."""
-        if "_compiled_forward" not in self.__dict__:
-            spec = {name: tf.TensorSpec([None, None], tf.int32) for name in ("token_ids", "segment_ids", "padding_mask")}
-            forward = tf.function(lambda inputs: self(inputs, training=False), input_signature=[spec])
-            self.__dict__["_compiled_forward"] = forward  # not through Keras, which would track it
-        return self.__dict__["_compiled_forward"]
+    def _forward(self, columns, padded):
+        """The compiled way from rows of ragged ids to outputs: traced once for every batch size and length, and kept.
+
+        One text has no padding: its shapes are `PaddedView`'s, whose graph has fewer ops, and for one text ops are what takes the time.
+        """
+        functions = self.__dict__.setdefault("_compiled_forward", {})  # not through Keras, which would track it
+        key = columns, padded and self.encoder.real_tokens
+        if key not in functions:
+            spec = [tf.TensorSpec([None], tf.int64), *[tf.RaggedTensorSpec([None, None], tf.int32, 1, tf.int64)] * columns]
+
+            def forward(rows, *ids):
+                packed = self._pack(*(tf.gather(column, rows) for column in ids))
+                real_tokens = self.encoder.real_tokens
+                self.encoder.real_tokens = real_tokens and not padded
+                try:
+                    return self(packed, training=False)
+                finally:
+                    self.encoder.real_tokens = real_tokens
+
+            functions[key] = tf.function(forward, input_signature=spec, autograph=False)
+        return functions[key]
 
     # Files
 

@@ -87,14 +87,14 @@ class TextEmbedder(Task):
 
     # Training
 
-    def _tokenize(self, texts, name="x"):
+    def _tokenize(self, texts, name="x", cut=True):
         """Each column's texts are embedded by themselves."""
         columns = [text_list(column, name) for column in (texts if isinstance(texts, tuple) else (texts,))]
         self._check_pairs(columns)
         ids = [self.tokenizer(column) for column in columns]
         for column in ids:
-            room = self._say_truncated(column.row_lengths().numpy(), 1)
-        return tuple(column[:, :room] for column in ids)
+            room = self._say_truncated(np.diff(column.row_splits.numpy()), 1)
+        return tuple(column[:, :room] if cut else column for column in ids)
 
     def _pack(self, *columns):
         """The columns of a batch one below the other."""

@@ -3,6 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
+from kbert.training.losses import NO_LABEL
+
 WINDOW = 20  # batches that are sorted together; FACTS S6
 
 
@@ -34,7 +36,7 @@ def token_batches(lengths, max_tokens, window, random=None):
     """Groups of row numbers with at most `max_tokens` tokens each, always as many groups, whatever the order.
 
     >>> [group.tolist() for group in token_batches(np.array([3, 2, 4, 2, 3, 1, 3]), 12, 640)]
-    [[0, 1, 2], [3, 4, 5, 6]]
+    [[0, 1], [2, 3], [4, 5, 6]]
 
     Args:
       lengths: numbers of tokens.
@@ -68,7 +70,7 @@ def batches(columns, targets, pack, batch_size, shuffle, seed=0, max_tokens=None
 
     Args:
       columns: a tuple of ragged ids `[rows, (pieces)]`, one for each text of the input.
-      targets: a tuple of arrays `[rows, ...]`.
+      targets: a tuple of arrays `[rows, ...]`; or of ragged labels, one for each piece of single texts.
       pack: a function of the columns of a batch that gives the encoder's input.
       batch_size: rows of a batch; the last one may have fewer.
       shuffle: see above.
@@ -81,7 +83,7 @@ def batches(columns, targets, pack, batch_size, shuffle, seed=0, max_tokens=None
     rows = int(columns[0].nrows())
     columns = [(column.values, column.row_splits) for column in columns]
     lengths = sum(tf.cast(splits[1:] - splits[:-1], tf.int32) for _, splits in columns)
-    targets = [tf.convert_to_tensor(target) for target in targets]
+    targets = [target if isinstance(target, tf.RaggedTensor) else tf.convert_to_tensor(target) for target in targets]
     places, count = tf.data.Dataset.range(rows), -(-rows // batch_size)
     if max_tokens:
         known, random = lengths.numpy(), np.random.default_rng(seed) if shuffle else None
@@ -111,7 +113,17 @@ def batches(columns, targets, pack, batch_size, shuffle, seed=0, max_tokens=None
         texts = [
             tf.gather(tf.RaggedTensor.from_row_splits(values, splits, validate=False), places) for values, splits in columns
         ]
-        return (pack(*texts), *(tf.gather(target, places) for target in targets))
+        inputs = pack(*texts)
+        chosen = [tf.gather(target, places) for target in targets]
+        return (inputs, *(place_labels(t, inputs) if isinstance(t, tf.RaggedTensor) else t for t in chosen))
 
     dataset = places.map(batch, num_parallel_calls=2, deterministic=True)
     return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(tf.data.AUTOTUNE)
+
+
+def place_labels(labels, inputs):
+    """Ragged labels of pieces to `[B, L]`, with no label at [CLS], [SEP] and padding."""
+    length = tf.shape(inputs["token_ids"])[1]
+    dense = labels.to_tensor(NO_LABEL)[:, : length - 2]
+    after = length - 1 - tf.shape(dense)[1]
+    return tf.pad(dense, [[0, 0], [1, after]], constant_values=NO_LABEL)

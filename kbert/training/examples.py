@@ -13,22 +13,23 @@ class Examples(NamedTuple):
     """Tokenized texts, encoded targets, and weights if there are any; the same number of rows in each."""
 
     columns: tuple  # of ragged ids [rows, (pieces)], one for each text of the input
-    targets: np.ndarray  # [rows, ...]
+    targets: np.ndarray  # [rows, ...], or ragged labels of pieces
     weights: np.ndarray | None  # float32 [rows]
 
     def rows(self, piece):
         """The examples of a slice."""
         weights = None if self.weights is None else self.weights[piece]
-        return Examples(tuple(column[piece] for column in self.columns), self.targets[piece], weights)
+        columns = tuple(column[piece] for column in self.columns)
+        return self._replace(columns=columns, targets=self.targets[piece], weights=weights)
 
     def split(self, share):
         """Holds out the end of the data, as Keras does, and warns where labels occur only there."""
-        count = len(self.targets)
+        count = int(self.columns[0].nrows())
         first = math.floor(count * (1 - share))
         if first == 0:
             raise ValueError(f"validation_split={share} of {count} texts leaves nothing to train on")
         kept, held_out = self.rows(slice(0, first)), self.rows(slice(first, count))
-        if self.targets.ndim == 1 and np.issubdtype(self.targets.dtype, np.integer):
+        if isinstance(self.targets, np.ndarray) and self.targets.ndim == 1 and np.issubdtype(self.targets.dtype, np.integer):
             unseen = np.setdiff1d(held_out.targets, kept.targets)
             if len(unseen):
                 warnings.warn(

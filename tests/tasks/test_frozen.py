@@ -147,4 +147,5 @@ def test_one_compiled_function_serves_every_batch_and_length(classifier):
     for count in (1, 2, 5, 9):
         for words in (1, 3, 8):
             classifier.predict([" ".join(["good"] * words)] * count)
-    assert classifier._forward.experimental_get_tracing_count() == 1
+    counts = [function.experimental_get_tracing_count() for function in classifier.__dict__["_compiled_forward"].values()]
+    assert counts == [1, 1]  # for one text, and for several

@@ -1,0 +1,99 @@
+"""Filling in, choosing, judging and further pretraining of a masked LM."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import kbert
+from kbert.pretraining.masking import mask_tokens
+
+
+@pytest.fixture
+def task(encoder, tokenizer):
+    return kbert.MaskedLM(encoder, kbert.TextPreprocessor(tokenizer, 24))
+
+
+def test_it_fills_what_it_has_learned(task, tokenizer):
+    texts = ["the cat sat", "a dog ran", "the cat sat !", "a dog ran ."] * 16
+    task.compile(learning_rate=1e-2)
+    history = task.fit(texts, epochs=25, batch_size=16, verbose=0).history["loss"]
+    assert history[-1] < history[0] / 2
+    best = task.fill("the cat [MASK]", top_k=3)
+    assert len(best) == 3 and best[0]["token"] == "sat" and tokenizer.token_to_id("sat") == best[0]["id"]
+    assert best[0]["score"] >= best[1]["score"] >= best[2]["score"]
+    two = task.fill(["the [MASK] sat", "a dog [MASK] [MASK]"])
+    assert two[0][0]["token"] == "cat" and two[1][0][0]["token"] == "ran" and len(two[1]) == 2
+    chosen = task.fill("a [MASK] ran", candidates=["dog", "cat"])
+    assert [c["token"] for c in chosen] == ["dog", "cat"] and sum(c["score"] for c in chosen) == pytest.approx(1)
+    known, odd = task.pseudo_perplexity(["the cat sat", "sat the a ran"])
+    assert 1 <= known < odd
+
+
+def test_scores_are_the_models_probabilities(task):
+    packed = {"token_ids": np.array([[2, 5, 4, 3]])}
+    expected = tf.nn.softmax(task(packed)[0, 2]).numpy()
+    word = task.tokenizer.id_to_token(5)
+    for answer in task.fill(f"{word} [MASK]", top_k=5):
+        assert answer["score"] == pytest.approx(expected[answer["id"]], rel=1e-4)
+
+
+def test_candidates_of_several_pieces_are_sums(task):
+    (one, two) = (c for c in task.fill("the [MASK] sat", candidates=["unable", "cat"]))
+    unable = next(c for c in (one, two) if c["token"] == "unable")
+    ids = [2, *task.tokenizer("the").numpy(), 4, 4, *task.tokenizer("sat").numpy(), 3]
+    logs = tf.nn.log_softmax(task({"token_ids": np.array([ids])})).numpy()[0]
+    pieces = task.tokenizer("unable").numpy()
+    assert unable["log_likelihood"] == pytest.approx(logs[2, pieces[0]] + logs[3, pieces[1]], rel=1e-4)
+
+
+def test_pseudo_perplexity_masks_each_token_once(task):
+    ids = [2, *task.tokenizer("the cat sat").numpy(), 3]
+    logs = []
+    for place in range(1, len(ids) - 1):
+        hidden = [*ids[:place], 4, *ids[place + 1 :]]
+        logs.append(tf.nn.log_softmax(task({"token_ids": np.array([hidden])})).numpy()[0, place, ids[place]])
+    seen = task.pseudo_perplexity(["the cat sat", ""])
+    assert seen[0] == pytest.approx(np.exp(-np.mean(logs)), rel=1e-4) and np.isnan(seen[1])
+
+
+@pytest.mark.parametrize(
+    ("texts", "arguments", "error", "message"),
+    [
+        (["no mask"], {}, ValueError, r"texts\[0\] has no \[MASK\]: 'no mask'"),
+        (["[MASK] " * 30], {}, ValueError, "more than max_length 24"),
+        (["[MASK]"], {"top_k": 0}, ValueError, "top_k"),
+        (["[MASK] [MASK]"], {"candidates": ["cat"]}, ValueError, "has 2"),
+        (["[MASK]"], {"candidates": [""]}, ValueError, "should be words"),
+        ([None], {}, TypeError, "is None"),
+    ],
+)
+def test_bad_input_is_named(task, texts, arguments, error, message):
+    with pytest.raises(error, match=message):
+        task.fill(texts, **arguments)
+
+
+def test_masks_have_the_papers_shares(tokenizer):
+    """Over 600,000 tokens: 15 %, of which 80/10/10; special tokens never."""
+    packed = {"token_ids": np.full((2000, 322), 6, np.int32), "padding_mask": np.ones((2000, 322), np.int32)}
+    packed["token_ids"][:, 0], packed["token_ids"][:, 300], packed["token_ids"][:, 301:] = 2, 3, 0
+    packed["padding_mask"][:, 301:] = 0
+    packed["token_ids"][:, 150] = 3
+    inputs, labels = mask_tokens({name: tf.constant(v) for name, v in packed.items()}, tokenizer, seed=(3, 4))
+    positions, labels, ids = inputs["mask_positions"].numpy(), labels.numpy(), inputs["token_ids"].numpy()
+    assert (labels == 6).all() and labels.shape == (2000, round(0.15 * 298))
+    assert not np.isin(positions, [0, 150, *range(300, 322)]).any()
+    assert all(len(set(row)) == len(row) for row in positions[:50])
+    shown = np.take_along_axis(ids, positions, 1)
+    masked, kept = (shown == 4).mean(), (shown == 6).mean()
+    size = tokenizer.vocabulary_size
+    assert masked == pytest.approx(0.8 + 0.1 / size, abs=0.003) and kept == pytest.approx(0.1 + 0.1 / size, abs=0.003)
+    untouched = np.ones_like(ids, bool)
+    np.put_along_axis(untouched, positions, False, 1)
+    np.testing.assert_array_equal(ids[untouched], packed["token_ids"][untouched])
+
+
+def test_a_row_with_fewer_tokens_has_labels_of_none(tokenizer):
+    packed = kbert.TextPreprocessor(tokenizer, 24)(["", "the cat sat on the good day the cat sat on the good day"])
+    inputs, labels = mask_tokens(packed, tokenizer, rate=0.5)
+    assert (labels.numpy()[0] == -100).all() and (labels.numpy()[1] != -100).any()
+    np.testing.assert_array_equal(inputs["token_ids"][0], packed["token_ids"][0])

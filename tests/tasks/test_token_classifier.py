@@ -1,0 +1,164 @@
+"""Words with labels in, labels and entities with offsets out, whatever the text is made of and however long it is."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import kbert
+from kbert.tasks.words import read_words
+from tests.conftest import SHARED
+
+LABELS = ["O", "B-animal", "I-animal"]
+SENTENCES = [["the", "cat", "sat"], ["a", "good", "dog", "ran"], ["good", "day", "!"], ["the", "bad", "cat", "dog", "ran"]] * 8
+TAGS = [
+    ["O", "B-animal", "O"],
+    ["O", "B-animal", "I-animal", "O"],
+    ["O", "O", "O"],
+    ["O", "B-animal", "I-animal", "I-animal", "O"],
+] * 8
+STRANGE = [
+    "Élan vital: naïve café — déjà vu!", "你好，世界 🙂", "e\u0301\u0323a\u0301 x\u200dy", "", "   ", "\u202eabc\u202c", "a\x00b\ufffdc", "नमस्ते दुनिया", "สวัสดีโลก",
+    "👩\u200d👩\u200d👧 family", "İstanbul’da", "a" * 120,
+]  # fmt: skip
+
+
+@pytest.fixture
+def task(encoder, tokenizer):
+    return kbert.TokenClassifier(encoder, kbert.TextPreprocessor(tokenizer, 12), labels=LABELS)
+
+
+@pytest.fixture
+def trained(task):
+    task.compile(learning_rate=1e-2)
+    task.fit(SENTENCES, TAGS, epochs=12, batch_size=8, verbose=0)
+    return task
+
+
+def test_it_learns_words_and_gives_labels_and_entities(trained):
+    assert trained.predict(SENTENCES[:4]) == TAGS[:4]
+    (found,) = trained.classify(["a good dog ran"])
+    assert [(e["label"], e["text"], e["start"], e["end"]) for e in found] == [("animal", "good dog", 2, 10)]
+    assert 0.5 < found[0]["score"] <= 1
+    assert trained.evaluate(SENTENCES, TAGS, return_dict=True, verbose=0)["f1"] == 1
+    assert trained.predict(["the cat"]).shape == (1, 4, 3)  # logits of a text
+
+
+def test_entities_given_in_characters_are_the_same_examples(task):
+    spans = [[{"start": 4, "end": 7, "label": "animal"}], [{"start": 2, "end": 10, "label": "animal"}]]
+    by_span = task._examples(["the cat sat", "a good dog ran"], spans)
+    by_word = task._examples(SENTENCES[:2], TAGS[:2])
+    assert by_span.targets.to_list() == by_word.targets.to_list()
+    assert by_span.columns[0].to_list() == by_word.columns[0].to_list()
+
+
+def test_the_first_piece_has_the_words_label_or_all_have(encoder, tokenizer):
+    words, tags = [["unable", "cats"]], [["B-animal", "I-animal"]]
+    preprocessor = kbert.TextPreprocessor(tokenizer, 12)
+    first = kbert.TokenClassifier(encoder, preprocessor, labels=LABELS)._examples(words, tags)
+    every = kbert.TokenClassifier(encoder, preprocessor, labels=LABELS, label_all_pieces=True)._examples(words, tags)
+    assert first.targets.to_list() == [[1, -100, 2, -100]]
+    assert every.targets.to_list() == [[1, 1, 2, 2]]
+
+
+def test_offsets_always_cut_out_the_entity(task):
+    for text, found in zip(STRANGE, task.classify(STRANGE)):
+        for entity in found:
+            assert text[entity["start"] : entity["end"]] == entity["text"] != ""
+
+
+@pytest.mark.parametrize("language", ["en", "ar", "zh", "hi", "th", "ru", "el"])
+def test_offsets_on_real_texts_of_seven_languages(task, language, shared_data):
+    articles = json.loads((shared_data / "xquad" / f"xquad.{language}.json").read_text(encoding="utf-8"))["data"]
+    texts = [paragraph["context"] for article in articles for paragraph in article["paragraphs"]][:8]
+    for text, found in zip(texts, task.classify(texts)):
+        for entity in found:
+            assert text[entity["start"] : entity["end"]] == entity["text"] != ""
+
+
+def test_words_keep_their_places_whatever_they_are(tokenizer):
+    words = [["", "un able", "\u200d", "cats", "你好"], [], ["the"]]
+    read = read_words(words, tokenizer)
+    assert read.splits.tolist() == [0, 5, 5, 6]
+    for number in range(5):
+        assert read.texts[0][read.starts[number] : read.ends[number]] == words[0][number]
+    with_pieces = set(read.word.tolist())
+    assert with_pieces == {1, 3, 4, 5}
+    assert [read.word[place] for place in np.flatnonzero(read.is_first)] == [1, 3, 4, 5]
+
+
+def test_long_texts_are_read_in_windows_and_nothing_is_lost(trained):
+    long = sum(SENTENCES[:20], [])
+    assert len(trained.predict([long])[0]) == len(long)
+    agree = np.mean([a == b for a, b in zip(trained.predict([long])[0], sum(TAGS[:20], []))])
+    assert agree > 0.5
+    pieces = trained._examples([long], [sum(TAGS[:20], [])])
+    assert pieces.columns[0].nrows() > 1 and max(pieces.columns[0].row_lengths().numpy()) <= 10
+
+
+def test_a_long_text_in_one_window_or_several_agrees_inside(encoder, tokenizer):
+    wide = kbert.TokenClassifier(encoder, kbert.TextPreprocessor(tokenizer, 24), labels=LABELS)
+    narrow = kbert.TokenClassifier(encoder, kbert.TextPreprocessor(tokenizer, 24), labels=LABELS, window_stride=3)
+    narrow.set_weights(wide.get_weights())
+    short = [["the", "cat"] * 5]
+    assert wide.predict(short) == narrow.predict(short)
+
+
+def test_frozen_it_answers_the_same(trained):
+    fast = trained.freeze()
+    assert fast.predict(SENTENCES[:4]) == trained.predict(SENTENCES[:4])
+    texts = ["a good dog ran", "the cat " * 20]
+    for a, b in zip(fast.classify(texts), trained.classify(texts)):
+        assert [(e["start"], e["end"], e["label"]) for e in a] == [(e["start"], e["end"], e["label"]) for e in b]
+
+
+def test_validation_reports_entity_scores_to_callbacks(task):
+    task.compile(learning_rate=1e-2)
+    stop = keras.callbacks.EarlyStopping("val_f1", mode="max", patience=20, restore_best_weights=True)
+    history = task.fit(SENTENCES, TAGS, validation_split=0.25, epochs=3, batch_size=8, callbacks=[stop], verbose=0).history
+    assert {"val_precision", "val_recall", "val_f1", "val_loss"} <= set(history)
+    assert history["val_f1"][-1] == task.evaluate(SENTENCES[24:], TAGS[24:], return_dict=True, verbose=0)["f1"]
+
+
+def test_it_saves_and_loads(trained, tmp_path):
+    trained.save(tmp_path / "task.keras")
+    assert kbert.load(tmp_path / "task.keras").predict(SENTENCES[:4]) == TAGS[:4]
+    trained.save_to_preset(tmp_path / "folder")
+    assert kbert.TokenClassifier.from_preset(tmp_path / "folder", max_length=12).predict(SENTENCES[:4]) == TAGS[:4]
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "error", "message"),
+    [
+        ([["a", "b"]], [["O"]], ValueError, r"x\[0\] has 2 words, y\[0\] 1 labels"),
+        ([["a"]], [["B-food"]], ValueError, r"y\[0\]\[0\] is 'B-food', which is not one of the labels"),
+        ([["a"]], [["O"], ["O"]], ValueError, "1 texts and 2 lists"),
+        ([["a", None]], [["O", "O"]], TypeError, r"x\[0\]\[1\] is None"),
+        ([], [], ValueError, "there are no texts"),
+        (["a cat"], [[{"start": 2, "end": 50, "label": "animal"}]], ValueError, "has 5 characters"),
+        (["a cat"], [["O", "O"]], TypeError, "dictionary with start, end and label"),
+    ],
+)
+def test_bad_input_is_named(task, x, y, error, message):
+    with pytest.raises(error, match=message):
+        task.fit(x, y, verbose=0)
+
+
+def test_labels_that_are_no_tags_have_no_entities(encoder, tokenizer):
+    task = kbert.TokenClassifier(encoder, kbert.TextPreprocessor(tokenizer, 12), labels=["NOUN", "VERB"])
+    assert len(task.predict([["cat", "ran"]])[0]) == 2
+    with pytest.raises(ValueError, match="'NOUN' is none"):
+        task.classify(["cat ran"])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the real data of ../shared/data is not here")
+def test_restaurant_queries_are_learned_a_little_in_some_steps(minilm):
+    words, tags = kbert.read_bio(SHARED / "mit_restaurant" / "train.bio")
+    labels = ["O", *sorted({tag for row in tags for tag in row} - {"O"})]
+    task = kbert.TokenClassifier.from_preset(minilm, labels=labels, max_length=64)
+    task.compile(learning_rate=3e-4)
+    task.fit(words[:1200], tags[:1200], batch_size=32, epochs=1, verbose=0)
+    test_words, test_tags = kbert.read_bio(SHARED / "mit_restaurant" / "test.bio")
+    assert task.evaluate(test_words[:300], test_tags[:300], return_dict=True, verbose=0)["f1"] > 0.4

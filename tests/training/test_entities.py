@@ -1,0 +1,82 @@
+"""Entities and their scores equal seqeval's; BIO files of several shapes open, and what is wrong in them is named."""
+
+import random
+import warnings
+
+import pytest
+
+import kbert
+from kbert.training.entities import entities, entity_scores
+
+
+def cases(prefixes, count, seed):
+    draw = random.Random(seed)
+    tags = ["O", *(f"{prefix}-{kind}" for prefix in prefixes for kind in ("city", "food"))]
+    for _ in range(count):
+        length = draw.randint(1, 9)
+        yield tuple([draw.choice(tags) for _ in range(length)] for _ in range(2))
+
+
+@pytest.mark.parametrize("prefixes", ["BI", "BIES"])
+def test_default_scores_equal_seqevals_on_random_tags(prefixes):
+    from seqeval.metrics import f1_score, precision_score, recall_score
+    from seqeval.metrics.sequence_labeling import get_entities
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for true, predicted in cases(prefixes, 1000, seed=1):
+            assert [(kind, start, end - 1) for kind, start, end in entities(true)] == get_entities(true)
+            ours = entity_scores([true], [predicted])
+            for name, theirs in (("precision", precision_score), ("recall", recall_score), ("f1", f1_score)):
+                assert ours[name] == pytest.approx(theirs([true], [predicted]), abs=1e-12)
+
+
+@pytest.mark.parametrize("prefixes", ["BI", "BIES"])
+def test_strict_scores_equal_seqevals_on_random_tags(prefixes):
+    from seqeval.metrics import f1_score
+    from seqeval.scheme import IOB2, IOBES
+
+    scheme = IOB2 if prefixes == "BI" else IOBES
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for true, predicted in cases(prefixes, 1000, seed=2):
+            if prefixes == "BIES" and not all(any(tag[0] in "ES" for tag in tags) for tags in (true, predicted)):
+                continue  # which scheme it is shows in the tags alone
+            theirs = f1_score([true], [predicted], mode="strict", scheme=scheme)
+            assert entity_scores([true], [predicted], strict=True)["f1"] == pytest.approx(theirs, abs=1e-12), (true, predicted)
+
+
+def test_scores_by_type_and_of_nothing():
+    scores = entity_scores([["B-a", "O", "B-b"]], [["B-a", "O", "O"]])
+    assert scores["by_type"]["a"] == {"precision": 1, "recall": 1, "f1": 1, "support": 1}
+    assert scores["by_type"]["b"]["f1"] == 0 and scores["precision"] == 1 and scores["recall"] == 0.5
+    assert entity_scores([["O"]], [["O"]])["f1"] == 0
+    with pytest.raises(ValueError, match="2 tags has 1"):
+        entity_scores([["O", "O"]], [["O"]])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "New B-city\nYork I-city\n\nrain O\n",
+        "B-city\tNew\nI-city\tYork\n\nO\train\n\n\n",
+        "New NNP x B-city\nYork NNP x I-city\n\nrain N x O",
+    ],
+)
+def test_bio_files_open(tmp_path, content):
+    (tmp_path / "a.bio").write_text(content)
+    assert kbert.read_bio(tmp_path / "a.bio") == ([["New", "York"], ["rain"]], [["B-city", "I-city"], ["O"]])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("New B-city\nYork\n", "line 2: a word and its tag"),
+        ("", "no sentence"),
+        ("New B-city\nYork city\n", "line 2: 'city' is not"),
+    ],
+)
+def test_what_is_wrong_in_a_bio_file_is_named(tmp_path, content, message):
+    (tmp_path / "a.bio").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        kbert.read_bio(tmp_path / "a.bio")
