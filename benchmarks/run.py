@@ -72,6 +72,11 @@ def gemm_peak():
     return 2 * 1536**3 / best / 1e9
 
 
+def gflops(lengths, layers=6, width=384):
+    """What the matrix products of MiniLM's encoder take for texts of these lengths, in GFLOP: 12 H^2 weights a layer, and attention."""
+    return sum(layers * (24 * width * width * n + 4 * width * n * n) for n in lengths) / 1e9
+
+
 def tweets(count):
     if TWEETS.is_file():
         import pandas as pd
@@ -102,24 +107,24 @@ def main():
         console.print(f"starting {library} ...")
         workers[library] = Worker(library, folder, options.threads)
 
-    def turns(title, unit, entries, job, size, better="more"):
-        """Runs `(name, library, how)` in turns; seconds per run to rows."""
+    peak = gemm_peak()
+
+    def turns(title, unit, entries, job, size, gflop=0.0):
+        """Runs `(name, library, how)` in turns; seconds per run to rows. `gflop` is what the matrix products of a run take."""
         seen = {name: [] for name, _, _ in entries}
         for repeat in range(repeats + 1):
             for name, library, how in entries:
                 seconds = workers[library](**job, how=how)
                 if repeat:  # the first run warms up
                     seen[name] += seconds if isinstance(seconds, list) else [seconds]
-        add(title, unit, {name: (min(times), statistics.median(times)) for name, times in seen.items()}, size)
-
-    def add(title, unit, seen, size):
+        seen = {name: (min(times), statistics.median(times)) for name, times in seen.items()}
         table = Table(title=title, title_justify="left")
-        for column in ("", f"{unit}, best", "median", "kbert (frozen) is", "kbert is"):
+        for column in ("", f"{unit}, best", "median", "kbert (frozen) is", "kbert is", "of GEMM peak"):
             table.add_column(column, justify="left" if not column else "right")
         for name, (best, median) in seen.items():
             values = [f"{size / t:.1f}" if size else f"{t * 1e3:.2f}" for t in (best, median)]
             ratios = [f"{median / seen[ours][1]:.2f}x" if ours in seen else "" for ours in ("kbert, frozen", "kbert")]
-            table.add_row(name, *values, *ratios)
+            table.add_row(name, *values, *ratios, f"{gflop / best / peak:.0%}" if gflop else "")
         tables.append(table)
         console.print(table)
 
@@ -151,7 +156,7 @@ def main():
             len(texts),
         )
     if "one" in wanted:
-        texts, _ = tweets(50 if quick else 250)
+        texts, _ = tweets(250)
         entries = [*ours, *[(n.split(",")[0], w, "") for n, w, h in theirs if h != "sorted"]]
         turns("one tweet, its class (peers: its vector), milliseconds a call", "ms", entries, {"job": "one", "texts": texts}, 0)
         turns(
@@ -164,7 +169,8 @@ def main():
     if "encoder" in wanted:
         for batch, length in ((1, 16), (1, 128), (32, 128), (8, 512)):
             entries = [*ours, ("onnxruntime", "onnxruntime", ""), ("transformers", "transformers", "")]
-            turns(f"encoder alone, {batch}x{length}", "ms", entries, {"job": "encoder", "batch": batch, "length": length}, 0)
+            job = {"job": "encoder", "batch": batch, "length": length}
+            turns(f"encoder alone, {batch}x{length}", "ms", entries, job, 0, gflops(batch * [length]))
     if "finetune" in wanted:
         texts, labels = tweets(160 if quick else 1600)
         seen = {}
@@ -173,11 +179,17 @@ def main():
             job = {"texts": texts[:count], "labels": labels[:count], "epochs": 1, "max_length": 64}
             seen[name] = workers[library](job="finetune", **job)
         table = Table(title=f"fine-tuning, {len(texts):,} tweets in batches of 32", title_justify="left")
-        for column in ("", "real tokens/s", "kbert is", "seconds to the first finished step"):
+        for column in ("", "real tokens/s", "kbert is", "seconds to the first finished step", "of GEMM peak"):
             table.add_column(column, justify="left" if not column else "right")
         speed = {name: run["tokens"] / run["steady"] for name, run in seen.items()}
         for name, run in seen.items():
-            table.add_row(name, f"{speed[name]:.0f}", f"{speed['kbert'] / speed[name]:.2f}x", f"{run['first']:.1f}")
+            table.add_row(
+                name,
+                f"{speed[name]:.0f}",
+                f"{speed['kbert'] / speed[name]:.2f}x",
+                f"{run['first']:.1f}",
+                f"{3 * gflops([1]) * speed[name] / peak:.0%}",
+            )
         tables.append(table)
         console.print(table)
     if "accuracy" in wanted and not quick:
@@ -196,10 +208,10 @@ def main():
     for worker in workers.values():
         worker.stop()
     if not quick:
-        write(tables, options.threads)
+        write(tables, options.threads, peak)
 
 
-def write(tables, threads):
+def write(tables, threads, peak):
     """The tables, with machine and versions, above the notes that RESULTS.md already holds."""
     path = HERE / "RESULTS.md"
     notes = path.read_text(encoding="utf-8").partition("## Notes")[2] if path.is_file() else ""
@@ -221,7 +233,7 @@ def write(tables, threads):
     text = f"""# kbert beside its peers
 
 `make bench` writes this file. {model}, {threads} threads for each library, float32; all-MiniLM-L6-v2. Ratios are of medians. A float32
-product of two 1536x1536 matrices runs at {gemm_peak():.0f} GFLOP/s here. Versions: {"; ".join(versions)}.
+product of two 1536x1536 matrices runs at {peak:.0f} GFLOP/s here (the GEMM peak). Versions: {"; ".join(versions)}.
 
 ```
 {console.export_text().rstrip()}

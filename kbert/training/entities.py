@@ -25,9 +25,8 @@ def entities(tags, strict=False, bioes=None):
         prefix, kind = (tag[0], tag[2:]) if tag != "O" else ("O", "")
         continues = prefix in "IE" and before[0] in ("B", "I") and before[1] == kind and start is not None
         if not continues:
-            if start is not None:
-                if not (strict and bioes) or before[0] in ("E", "S"):
-                    found.append((before[1], start, place))
+            if start is not None and (not (strict and bioes) or before[0] in ("E", "S")):
+                found.append((before[1], start, place))
             start = place if prefix in "BS" or (prefix in "IE" and not strict) else None
         before = (prefix, kind)
     return found
