@@ -84,5 +84,5 @@ def test_distilbert_and_other_layouts_are_refused(classifier, tokenizer, tmp_pat
     task = kbert.TextClassifier(kbert.BertEncoder(config), kbert.TextPreprocessor(tokenizer, 24), labels=["a", "b"])
     with pytest.raises(ValueError, match="no place for DistilBERT"):
         task.save_to_preset(tmp_path / "x", layout="google")
-    with pytest.raises(ValueError, match='"huggingface" or "google", got \'onnx\''):
+    with pytest.raises(ValueError, match="one of huggingface, google, keras_hub, got 'onnx'"):
         classifier.save_to_preset(tmp_path / "x", layout="onnx")
