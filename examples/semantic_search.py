@@ -4,7 +4,20 @@
 
 Seen on two cores:
 
-@@SEEN@@
+    embedder: 2,127 articles in 39 s
+    frozen: 2,127 articles in 36 s
+
+    court case about online music
+      0.57  tech: Musicians 'upbeat' about the net
+      0.56  tech: ITunes user sues Apple over iPod
+
+    a runner wins gold
+      0.44  sports: Radcliffe tackles marathon tasks
+      0.42  sports: Gatlin and Hayes win Owen awards
+
+    the pound falls against the dollar
+      0.56  business: Markets fall on weak dollar fears
+      0.56  business: Battered dollar hits another low
 """
 
 import sys
