@@ -448,6 +448,10 @@ class Task(keras.Model):
         writers = {"tf_saved_model": export.export_saved_model, "litert": export.export_litert}
         if format not in writers:
             raise ValueError(f"format should be one of {', '.join(writers)}, got {format!r}")
+        if not hasattr(self, "serving_outputs"):
+            raise NotImplementedError(
+                f"a {type(self).__name__} cannot be exported yet; save() and save_to_preset() keep it, freeze() answers in this process"
+            )
         return writers[format](self, pathlib.Path(path), **kwargs)
 
     def get_config(self):

@@ -96,3 +96,19 @@ def test_bad_arguments_are_clear(trained, encoder, tmp_path):
         with pytest.raises(ValueError, match="preprocessor"):
             packed_only.export(tmp_path / "x", format=format)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_task_that_has_no_export_says_so(encoder, tokenizer, tmp_path):
+    task = kbert.TokenClassifier(encoder, kbert.TextPreprocessor(tokenizer, 24), labels=["O", "B-a"])
+    with pytest.raises(NotImplementedError, match="TokenClassifier cannot be exported yet"):
+        task.export(tmp_path / "x")
+
+
+def test_an_embedder_exports_strings_to_vectors(encoder, tokenizer, tmp_path):
+    import tensorflow as tf
+
+    task = kbert.TextEmbedder(encoder, kbert.TextPreprocessor(tokenizer, 24))
+    task.export(tmp_path / "1")
+    signature = tf.saved_model.load(tmp_path / "1").signatures["serving_default"]
+    texts = ["good cat", "", "the film"]
+    np.testing.assert_allclose(signature(text=tf.constant(texts))["embedding"], task.embed(texts), atol=1e-5)
