@@ -110,7 +110,8 @@ def find_folder(preset):
     if str(preset).startswith(hub.SCHEME):
         return hub.download(str(preset))
     folder = pathlib.Path(preset)
-    built_in = presets().get(str(preset).lower().removeprefix("sentence-transformers/"))
+    by_name = {_plain(name): known for name, known in presets().items()}
+    built_in = by_name.get(_plain(str(preset)).removeprefix("sentence-transformers/"))
     if built_in is not None and not folder.is_dir():
         return _installed(built_in) if built_in.module else hub.download(built_in.source)
     if not folder.is_dir():
@@ -126,6 +127,11 @@ def find_folder(preset):
             f"model.safetensors, Google's {google.CONFIG}, vocab.txt and bert_model.ckpt.index; this one holds {there}"
         )
     return folder
+
+
+def _plain(name):
+    """A name in the one way of writing that names are compared in."""
+    return name.lower().replace("_", "-")
 
 
 def _installed(preset):

@@ -90,9 +90,9 @@ class FrozenTask:
 
     def _read(self, columns):
         """Texts to packed rows `[B, L]` and their numbers of pieces."""
-        if len(columns) not in self._readers:
-            self._readers[len(columns)] = _Reader(self._task.preprocessor, len(columns))
         with self._lock:
+            if len(columns) not in self._readers:
+                self._readers[len(columns)] = _Reader(self._task.preprocessor, len(columns))
             return self._readers[len(columns)](columns)
 
     def _run(self, rows, ids, segments):

@@ -12,7 +12,7 @@ from kbert.tasks.prediction import softmax
 from kbert.tasks.task import Task
 from kbert.text.texts import text_list
 from kbert.text.tokenizer import WordPieceTokenizer
-from kbert.training.examples import Examples
+from kbert.training.examples import Examples, rows_kept
 from kbert.training.losses import LabelledCrossentropy
 
 ROWS_AT_ONCE = 64  # of `fill`: each has logits of the whole vocabulary
@@ -127,7 +127,7 @@ class MaskedLM(Task):
             raise ValueError("a masked LM learns from the texts alone: fit(texts)")
         texts = text_list(x, "x")
         if validation_split and validation_data is None:
-            first = int(len(texts) * (1 - validation_split))
+            first = rows_kept(len(texts), validation_split)
             texts, validation_data = texts[:first], texts[first:]
         if not texts:
             raise ValueError("there are no texts to train on")

@@ -1,7 +1,5 @@
 """A label for each word; entities of several words."""
 
-import math
-
 import keras
 import numpy as np
 import tensorflow as tf
@@ -13,7 +11,7 @@ from kbert.tasks.task import Task
 from kbert.tasks.words import are_words, read_words
 from kbert.text.packing import windows
 from kbert.training.entities import check_tags, entities, entity_scores
-from kbert.training.examples import Examples, check_weights
+from kbert.training.examples import Examples, check_weights, rows_kept
 from kbert.training.losses import NO_LABEL, LabelledCrossentropy
 
 
@@ -93,11 +91,7 @@ class TokenClassifier(Task):
         """
         callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else []
         if validation_split and isinstance(x, (list, tuple)) and validation_data is None and y is not None:
-            if not 0 < validation_split < 1:
-                raise ValueError(f"validation_split should be a share in [0, 1), got {validation_split}")
-            first = math.floor(len(x) * (1 - validation_split))
-            if not first:
-                raise ValueError(f"validation_split={validation_split} of {len(x)} texts leaves nothing to train on")
+            first = rows_kept(len(x), validation_split)
             validation_data, x, y = (x[first:], y[first:]), x[:first], y[:first]
             validation_split = 0.0
         if isinstance(validation_data, tuple) and are_words(validation_data[0]) and self._has_tags():

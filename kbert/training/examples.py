@@ -25,9 +25,7 @@ class Examples(NamedTuple):
     def split(self, share):
         """Holds out the end of the data, as Keras does, and warns where labels occur only there."""
         count = int(self.columns[0].nrows())
-        first = math.floor(count * (1 - share))
-        if first == 0:
-            raise ValueError(f"validation_split={share} of {count} texts leaves nothing to train on")
+        first = rows_kept(count, share)
         kept, held_out = self.rows(slice(0, first)), self.rows(slice(first, count))
         if isinstance(self.targets, np.ndarray) and self.targets.ndim == 1 and np.issubdtype(self.targets.dtype, np.integer):
             unseen = np.setdiff1d(held_out.targets, kept.targets)
@@ -44,6 +42,16 @@ class Examples(NamedTuple):
         extra = (self.targets,) if self.weights is None else (self.targets, self.weights)
         seed = int(np.random.randint(2**31))  # follows keras.utils.set_random_seed
         return batches(self.columns, extra, pack, batch_size, shuffle, seed, max_tokens)
+
+
+def rows_kept(count, share):
+    """How many of `count` texts are trained on when a share at their end is held out."""
+    if not 0 <= share < 1:
+        raise ValueError(f"validation_split should be a share in [0, 1), got {share}")
+    first = math.floor(count * (1 - share))
+    if first == 0:
+        raise ValueError(f"validation_split={share} of {count} texts leaves nothing to train on")
+    return first
 
 
 def check_weights(weights, count):

@@ -148,6 +148,13 @@ def test_no_such_preset_lists_the_built_in_ones(tmp_path):
         kbert.TextClassifier.from_preset("bert-huge", labels=["a", "b"])
 
 
+def test_built_in_names_may_be_written_in_any_case_and_with_underscores(minilm):
+    from kbert.checkpoints.presets import find_folder
+
+    for name in ("all-MiniLM-L6-v2", "all_minilm_l6_v2", "sentence-transformers/all-MiniLM-L6-v2"):
+        assert find_folder(name) == minilm
+
+
 def test_built_in_preset_is_checked_by_hash(monkeypatch, tmp_path, minilm):
     import dataclasses
 

@@ -72,6 +72,12 @@ def test_bad_input_is_named(task, texts, arguments, error, message):
         task.fill(texts, **arguments)
 
 
+@pytest.mark.parametrize(("share", "message"), [(1.5, "should be a share"), (0.9, "leaves nothing to train on")])
+def test_a_share_that_cannot_be_held_out_is_named(task, share, message):
+    with pytest.raises(ValueError, match=message):
+        task.fit(["the cat sat", "a dog ran"], validation_split=share)
+
+
 def test_masks_have_the_papers_shares(tokenizer):
     """Over 600,000 tokens: 15 %, of which 80/10/10; special tokens never."""
     packed = {"token_ids": np.full((2000, 322), 6, np.int32), "padding_mask": np.ones((2000, 322), np.int32)}
