@@ -14,8 +14,12 @@ EXTRAS = {
     "litert": ["ai-edge-litert>=2.0"],
     "onnx": ["tf2onnx>=1.17", "onnxruntime>=1.20", "onnxruntime-extensions>=0.13"],
     "plot": ["matplotlib>=3.8"],
-    "test": ["pytest>=8", "hypothesis>=6.100", "tokenizers>=0.22", "seqeval>=1.2", "pandas>=2.2", "ruff>=0.9", "build>=1.2"],
-}
+    "data": ["pandas>=2.2", "pyarrow>=15"],
+    "test": [
+        "pytest>=8", "hypothesis>=6.100", "tokenizers>=0.22", "seqeval>=1.2", "scikit-learn>=1.4", "scipy>=1.12",
+        "nbclient>=0.10", "ipykernel>=6", "ruff>=0.9", "build>=1.2",
+    ],
+}  # fmt: skip
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
 
 setup(

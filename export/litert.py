@@ -31,6 +31,8 @@ def export_litert(task, path, inputs="text", max_length=None, overwrite=False):
         raise ValueError(f'inputs should be "text", got {inputs!r}')
     if task.preprocessor is None:
         raise ValueError("a task without a preprocessor cannot take strings; build it with a TextPreprocessor to export it")
+    if getattr(task, "window_stride", None) is not None:
+        raise ValueError("a LiteRT file reads one window of a text: export a task without window_stride, which cuts long texts")
     if task.tokenizer.recognize_special_tokens:
         raise ValueError(
             "recognize_special_tokens takes a regular expression, which LiteRT does not have; turn it off to export"

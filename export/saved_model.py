@@ -48,8 +48,7 @@ def text_to_answer(task):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
     def answer(text):
-        packed = task.preprocessor.call((text,))
-        return task.serving_outputs(task(packed, training=False))
+        return task.serving_outputs(task(task._pack(task.tokenizer.call(text)), training=False))
 
     module.answer = answer
     return module

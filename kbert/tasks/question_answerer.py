@@ -120,13 +120,10 @@ class QuestionAnswerer(Task):
         """
         return super().fit(x, y, **kwargs)
 
-    def evaluate(self, x=None, y=None, return_dict=False, **kwargs):
-        """The loss, and exact match and F1 of the answers in percent, as the official script of SQuAD counts them."""
-        logs = super().evaluate(x, y, return_dict=True, **kwargs)
-        if isinstance(x, tuple):
-            found = [answer["text"] for answer in self.answer(*x, no_answer_threshold=0.0 if not all(y) else None)]
-            logs.update(squad_scores(found, [_right(answer) for answer in y]))
-        return logs if return_dict else list(logs.values())
+    def scores(self, x, y, verbose="auto"):
+        """Exact match and F1 of the answers in percent, as the official script of SQuAD counts them."""
+        found = self.answer(*x, no_answer_threshold=None if all(_right(answer) for answer in y) else 0.0, verbose=verbose)
+        return squad_scores([answer["text"] for answer in found], [_right(answer) for answer in y])
 
     def _examples(self, x, y=None, sample_weight=None, class_weight=None):
         """Questions, texts and answers to windows with the tokens of the answers."""
@@ -152,7 +149,7 @@ class QuestionAnswerer(Task):
         inside = (spans[:, 0] >= 0) & (spans[:, 1] >= spans[:, 0]) & (spans[:, 1] < length) & (np.array(last)[document] >= 0)
         spans = np.where(inside[:, None], spans + before[:, None], 0).astype(np.int32)  # [CLS] where the window has no answer
         weights = check_weights(sample_weight, len(y))
-        return Spans((questions, contexts), spans, None if weights is None else weights[document])
+        return Spans((questions, contexts), spans, None if weights is None else weights[document], document)
 
     def _check_answer(self, place, answer, context):
         """The characters of the first of a question's answers, or None."""

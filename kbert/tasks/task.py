@@ -11,7 +11,7 @@ from kbert.atomic_files import check_target, written_aside
 from kbert.tasks.prediction import Progress, in_order, joined, text_chunks
 from kbert.text.texts import text_list
 from kbert.training.batches import sorted_batches
-from kbert.training.examples import Examples, check_weights
+from kbert.training.examples import Examples, check_weights, held_out_rows
 from kbert.training.optimizer import AdamW, WarmupLinearDecay
 
 LENGTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384)  # of rows under XLA, and the most that there can be
@@ -148,11 +148,15 @@ class Task(keras.Model):
                 raise ValueError(f"{name} should be a positive whole number, got {value!r}")
         if validation_split and validation_data is not None:
             raise ValueError("give validation_split or validation_data, not both")
+        held_out = validation_data if isinstance(validation_data, (tuple, list)) else None
         if self._is_raw(x):
             examples = self._examples(x, y, sample_weight, class_weight)
             class_weight = None  # in the examples' weights
             if validation_split:
                 examples, validation_data = examples.split(validation_split)
+                columns = [held_out_rows(column, validation_split) for column in (x if isinstance(x, tuple) else (x,))]
+                held_out = tuple(columns) if isinstance(x, tuple) else columns[0], held_out_rows(y, validation_split)
+            self.check_training(examples)
             data = examples.batches(self._pack, batch_size, shuffle, max_tokens)
         elif max_tokens is not None:
             raise ValueError("max_tokens makes batches of texts in memory; batch a dataset yourself")
@@ -161,6 +165,9 @@ class Task(keras.Model):
             if class_weight is not None:
                 class_weight = dict(enumerate(self.encode_class_weight(class_weight).tolist()))
         validation_data = self._validation(validation_data, batch_size)
+        if held_out is not None and type(self).scores is not Task.scores and self._is_raw(held_out[0]):
+            given = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else []
+            callbacks = [ValidationScores(*held_out[:2]), *given]
 
         self._start_schedule(data, y, batch_size, epochs - initial_epoch, steps_per_epoch)
         self._build_optimizer()
@@ -175,17 +182,31 @@ class Task(keras.Model):
         )  # fmt: skip
 
     def evaluate(self, x=None, y=None, batch_size=32, verbose="auto", sample_weight=None, return_dict=False, **kwargs):
-        """Loss and metrics on texts and their targets; arguments as for `fit` and `keras.Model.evaluate`."""
+        """Loss, metrics and the task's `scores` on texts and their targets; arguments as for `fit` and `keras.Model.evaluate`."""
         if not getattr(self, "compiled", False):
             self.compile()
+        columns = None
         if self._is_raw(x):
-            examples = self._examples(x, y, sample_weight)
+            columns, examples = (x, y), self._examples(x, y, sample_weight)
             x, y, sample_weight = examples.batches(self._pack, batch_size, shuffle=False), None, None
         elif isinstance(x, tf.data.Dataset) and not kwargs.get("_use_cached_eval_dataset"):
             x = self._dataset(x, batch_size)
         if not isinstance(x, tf.data.Dataset):
             kwargs.update(y=y, batch_size=batch_size, sample_weight=sample_weight)
-        return super().evaluate(x, verbose=verbose, return_dict=return_dict, **kwargs)
+        logs = super().evaluate(x, verbose=verbose, return_dict=True, **kwargs)
+        if columns is not None:
+            logs.update(self.scores(*columns, verbose=verbose))
+        return logs if return_dict else list(logs.values()) if len(logs) > 1 else logs["loss"]
+
+    def scores(self, x, y, verbose="auto"):
+        """What the field counts and no mean over batches can be: a dictionary of numbers for texts and their targets, all at once.
+
+        `evaluate` gives them beside the loss and the metrics, `fit` after each epoch for the validation data.
+        """
+        return {}
+
+    def check_training(self, examples):
+        """Says what is odd about the examples of a `fit`."""
 
     def _is_raw(self, x):
         """Whether the input is texts in memory, to be read by the preprocessor."""
@@ -469,6 +490,17 @@ class Task(keras.Model):
         for part in ("dtype", "encoder", "preprocessor"):
             config[part] = keras.saving.deserialize_keras_object(config[part])
         return cls(**config)
+
+
+class ValidationScores(keras.callbacks.Callback):
+    """After each epoch the task's `scores` of the validation data, each as `val_<name>`; `fit` adds it by itself."""
+
+    def __init__(self, x, y):
+        super().__init__()
+        self.x, self.y = x, y
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs.update({f"val_{name}": value for name, value in self.model.scores(self.x, self.y, verbose=0).items()})
 
 
 def load(path):

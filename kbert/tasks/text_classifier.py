@@ -1,13 +1,18 @@
 """One label for each text, or several, or a number."""
 
+import warnings
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from kbert.encoders.layers import Projection
 from kbert.tasks.labels import check_labels, label_index, label_keys
-from kbert.tasks.prediction import softmax
+from kbert.tasks.prediction import Progress, in_order, joined, softmax, text_chunks
 from kbert.tasks.task import Task
+from kbert.text.packing import windows
+from kbert.training.losses import SmoothedCrossentropy
+from kbert.training.metrics import MacroF1, pearson, spearman
 
 SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"  # config.json's names
 
@@ -30,8 +35,11 @@ class TextClassifier(Task):
       dropout: of the text's vector in training; the encoder's own by default.
       head: `"SequenceClassification"`, or `"NextSentencePrediction"` for the two classes of BERT's pretraining, whose head has
         another name in checkpoints.
+      window_stride: read a text that is longer than `max_length` in windows, of which neighbours share this many pieces, and answer with
+        the mean of their logits, in training too; by default a text is cut. For single texts.
 
-    Calling it with the packed dictionary gives logits `[B, labels]`; of a regression, the numbers themselves.
+    Calling it with the packed dictionary gives logits `[B, labels]`; of a regression, the numbers themselves. Where it also has
+    `document`, int32 `[B]` ascending, the rows are windows of documents and the logits `[documents, labels]`.
     """
 
     head = "SequenceClassification"
@@ -44,10 +52,14 @@ class TextClassifier(Task):
         problem_type=SINGLE,
         dropout=None,
         head="SequenceClassification",
+        window_stride=None,
         **kwargs,
     ):
         super().__init__(encoder, preprocessor, **kwargs)
         self.problem_type = check_problem_type(problem_type)
+        self.window_stride = window_stride
+        if window_stride is not None and preprocessor is not None:
+            windows(tf.zeros([0], tf.int32), self._window_room, window_stride)  # says if they do not fit
         if head not in ("SequenceClassification", "NextSentencePrediction"):
             raise ValueError(f"head should be SequenceClassification or NextSentencePrediction, got {head!r}")
         self.head = head
@@ -80,7 +92,69 @@ class TextClassifier(Task):
             pooled = outputs["pooled_output"]  # [B, H]
         else:
             pooled = tf.nn.relu(self.pre_classifier(outputs["first_output"]))
-        return self.classifier(tf.cast(self.dropout(pooled, training=training), tf.float32))  # [B, labels]
+        logits = self.classifier(tf.cast(self.dropout(pooled, training=training), tf.float32))  # [B, labels]
+        return tf.math.segment_mean(logits, inputs["document"]) if "document" in inputs else logits
+
+    # Windows
+
+    @property
+    def _window_room(self):
+        return self.preprocessor.max_length - 2
+
+    def _pack(self, *columns):
+        if self.window_stride is None:
+            return super()._pack(*columns)
+        packed, cut = self.preprocessor.pack_windows(*columns, self.window_stride)
+        return {**packed, "document": cut.document}
+
+    def _check_pairs(self, columns):
+        if self.window_stride is not None and len(columns) > 1:
+            raise ValueError("window_stride is for single texts: for pairs build the task without it")
+        super()._check_pairs(columns)
+
+    def _say_truncated(self, lengths, columns):
+        if self.window_stride is None:
+            return super()._say_truncated(lengths, columns)
+        return max(1, int(lengths.max(initial=0)))  # nothing is cut
+
+    def _predict_texts(self, x, batch_size, verbose, engine):
+        if self.window_stride is None:
+            return super()._predict_texts(x, batch_size, verbose, engine)
+        progress, parts = Progress(verbose), []
+        for columns in text_chunks(x):
+            (pieces,) = self._tokenize(columns)
+            cut = windows(tf.cast(pieces.row_lengths(), tf.int32), self._window_room, self.window_stride)
+            logits = in_order(*engine._compute_pieces((cut.of(pieces),), batch_size, progress), positional=False)
+            first = np.flatnonzero(np.diff(cut.document.numpy(), prepend=-1))
+            counts = np.diff(first, append=len(logits))[:, None].astype(np.float32)
+            parts.append(np.add.reduceat(logits, first) / counts if len(first) else logits)
+        return joined(parts, positional=False) if parts else self._predict_texts([], batch_size, verbose, engine)
+
+    # Training
+
+    def compile(self, optimizer="auto", loss="auto", *, label_smoothing=0.0, **kwargs):
+        """As of a task.
+
+        Args:
+          label_smoothing: the share of each target that is spread evenly over all labels by the default loss; for classes.
+        """
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing should be in [0, 1), got {label_smoothing}")
+        if label_smoothing and (loss != "auto" or self.problem_type == REGRESSION):
+            raise ValueError("label_smoothing is of the default loss for classes: give it to a loss of your own")
+        if self.window_stride is not None and kwargs.get("jit_compile") is True:
+            raise ValueError("XLA would compile anew for each number of windows: leave out window_stride or jit_compile")
+        if label_smoothing:
+            loss = self.default_loss(label_smoothing)
+        super().compile(optimizer, loss, **kwargs)
+
+    def check_training(self, examples):
+        if self.problem_type == SINGLE and len(np.unique(examples.targets)) == 1:
+            warnings.warn(
+                f"all {len(examples.targets)} texts have the label {self.labels[examples.targets[0]]!r}, so that there is nothing to tell "
+                "apart; train on texts of the other labels too",
+                stacklevel=3,
+            )
 
     @classmethod
     def from_preset(
@@ -96,7 +170,7 @@ class TextClassifier(Task):
           dropout: of the text's vector; by default the checkpoint's.
           problem_type: by default what the checkpoint says; a regression, if it has one label.
           head: `"NextSentencePrediction"` opens the head of that name, with labels `is_next` and `not_next`.
-          **kwargs: `dtype` for a Keras dtype policy, and `preprocessor`, `None` for packed input.
+          **kwargs: `dtype` for a Keras dtype policy, `preprocessor`, `None` for packed input, and `window_stride`.
         """
         from kbert.checkpoints.presets import head_dropout, label_names, load_task, stated_labels
 
@@ -119,21 +193,35 @@ class TextClassifier(Task):
             dropout=head_dropout(dropout, ("classifier_dropout", "seq_classif_dropout")), **kwargs,
         )  # fmt: skip
 
-    def default_loss(self):
-        losses = {
-            SINGLE: keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            MULTI: keras.losses.BinaryCrossentropy(from_logits=True),
-            REGRESSION: keras.losses.MeanSquaredError(),
-        }
-        return losses[self.problem_type]
+    def default_loss(self, label_smoothing=0.0):
+        if self.problem_type == REGRESSION:
+            return keras.losses.MeanSquaredError()
+        if self.problem_type == MULTI:
+            return keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=label_smoothing)
+        if label_smoothing:
+            return SmoothedCrossentropy(label_smoothing)
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
     def default_metrics(self):
-        metrics = {
+        if self.problem_type == REGRESSION:
+            return [keras.metrics.MeanAbsoluteError(name="mean_absolute_error")]
+        accuracy = {
             SINGLE: keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
             MULTI: keras.metrics.BinaryAccuracy(threshold=0.0, name="accuracy"),
-            REGRESSION: keras.metrics.MeanAbsoluteError(name="mean_absolute_error"),
         }
-        return [metrics[self.problem_type]]
+        return [accuracy[self.problem_type], MacroF1(len(self.labels))]
+
+    def scores(self, x, y, verbose="auto"):
+        """Of a regression the correlations of Pearson and Spearman, means over its numbers; of several labels the F1 of each."""
+        if self.problem_type == SINGLE:
+            return {}
+        targets, answers = self.encode_targets(y), self.predict(x, verbose=verbose)
+        if self.problem_type == REGRESSION:
+            columns = list(zip(targets.T, answers.T))
+            kinds = {"pearson": pearson, "spearman": spearman}
+            return {name: float(np.mean([of(*pair) for pair in columns])) for name, of in kinds.items()}
+        right, all_of_both = (targets * (answers > 0)).sum(0), targets.sum(0) + (answers > 0).sum(0)
+        return {f"f1_{label}": float(f1) for label, f1 in zip(self.labels, 2 * right / np.maximum(all_of_both, 1))}
 
     def encode_targets(self, y):
         """Names or indices of labels to int32 `[B]`; for several labels or numbers to float32 `[B, labels]`."""
@@ -232,7 +320,7 @@ class TextClassifier(Task):
 
     def get_config(self):
         stated = {"labels": self.labels, "dropout": self.dropout_rate, "problem_type": self.problem_type, "head": self.head}
-        return {**super().get_config(), **stated}
+        return {**super().get_config(), **stated, "window_stride": self.window_stride}
 
 
 def check_problem_type(value):

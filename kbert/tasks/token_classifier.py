@@ -11,7 +11,7 @@ from kbert.tasks.task import Task
 from kbert.tasks.words import are_words, read_words
 from kbert.text.packing import windows
 from kbert.training.entities import check_tags, entities, entity_scores
-from kbert.training.examples import Examples, check_weights, rows_kept
+from kbert.training.examples import Examples, check_weights
 from kbert.training.losses import NO_LABEL, LabelledCrossentropy
 
 
@@ -74,9 +74,7 @@ class TokenClassifier(Task):
 
     # Training
 
-    def fit(
-        self, x=None, y=None, batch_size=32, epochs=1, validation_split=0.0, validation_data=None, callbacks=None, **kwargs
-    ):
+    def fit(self, x=None, y=None, **kwargs):
         """Trains on words with labels.
 
         >>> task.fit(sentences, tags, validation_split=0.1)  # doctest: +SKIP
@@ -85,29 +83,17 @@ class TokenClassifier(Task):
           x: lists of words; or texts.
           y: a list of labels for each list of words; for each text a list of entities, `{"start", "end", "label"}` in characters, where
             the task's labels are their BIO tags.
-          validation_split, validation_data: as of a task's `fit`. Where the labels are BIO or BIOES tags, `val_precision`, `val_recall`
-            and `val_f1` of entities are reported after each epoch, for callbacks too.
-          **kwargs: the other arguments of a task's `fit`.
+          **kwargs: the other arguments of a task's `fit`. Where the labels are BIO or BIOES tags and there is validation data of words,
+            `val_precision`, `val_recall` and `val_f1` of entities are reported after each epoch, for callbacks too.
         """
-        callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else []
-        if validation_split and isinstance(x, (list, tuple)) and validation_data is None and y is not None:
-            first = rows_kept(len(x), validation_split)
-            validation_data, x, y = (x[first:], y[first:]), x[:first], y[:first]
-            validation_split = 0.0
-        if isinstance(validation_data, tuple) and are_words(validation_data[0]) and self._has_tags():
-            callbacks.insert(0, EntityScores(*validation_data[:2]))
-        return super().fit(
-            x, y, batch_size=batch_size, epochs=epochs, validation_split=validation_split, validation_data=validation_data,
-            callbacks=callbacks, **kwargs,
-        )  # fmt: skip
+        return super().fit(x, y, **kwargs)
 
-    def evaluate(self, x=None, y=None, return_dict=False, **kwargs):
-        """The loss, and precision, recall and F1 of entities where the labels are BIO or BIOES tags; arguments as for `fit`."""
-        logs = super().evaluate(x, y, return_dict=True, **kwargs)
-        if are_words(x) and self._has_tags():
-            scores = entity_scores(y, self.predict(x))
-            logs.update({name: scores[name] for name in ("precision", "recall", "f1")})
-        return logs if return_dict else list(logs.values())
+    def scores(self, x, y, verbose="auto"):
+        """Precision, recall and F1 of entities, as seqeval counts them; of lists of words, where the labels are BIO or BIOES tags."""
+        if not are_words(x) or not self._has_tags():
+            return {}
+        scores = entity_scores(y, self.predict(x, verbose=verbose))
+        return {name: scores[name] for name in ("precision", "recall", "f1")}
 
     def _has_tags(self):
         try:
@@ -133,9 +119,9 @@ class TokenClassifier(Task):
         if class_weight is not None:
             raise ValueError("class_weight is for one label a text; a token classifier takes sample_weight")
         cut = self._windows(words)
-        ids = _slices(words.ids, cut)
-        labels = _slices(words.ids.with_values(tf.constant(of_piece, tf.int32)), cut)
-        return Examples((ids,), labels, None if weights is None else weights[cut.document.numpy()])
+        labels = cut.of(words.ids.with_values(tf.constant(of_piece, tf.int32)))
+        document = cut.document.numpy()
+        return Examples((cut.of(words.ids),), labels, None if weights is None else weights[document], document)
 
     def _labels_of_words(self, words, place, labels, given):
         """The indices of the labels of one text's words."""
@@ -212,7 +198,7 @@ class TokenClassifier(Task):
             x = [x]
         words = read_words(x, self.tokenizer)
         cut = self._windows(words)
-        groups, outputs = self._compute_pieces((_slices(words.ids, cut),), batch_size, Progress(verbose))
+        groups, outputs = self._compute_pieces((cut.of(words.ids),), batch_size, Progress(verbose))
         logits = in_order(groups, outputs, positional=True)  # [windows, L, labels]
         pieces = np.zeros((len(words.word), len(self.labels)), np.float32)
         distance = np.full(len(pieces), -1)
@@ -247,25 +233,3 @@ class TokenClassifier(Task):
     def get_config(self):
         own = ("labels", "label_all_pieces", "window_stride")
         return {**super().get_config(), **{name: getattr(self, name) for name in own}, "dropout": self.dropout_rate}
-
-
-def _slices(ragged, cut):
-    """The windows of ragged rows, as ragged rows."""
-    starts = tf.gather(ragged.row_splits[:-1], cut.document) + tf.cast(cut.start, tf.int64)
-    ends = starts + tf.cast(cut.length, tf.int64)
-    return tf.gather(ragged.values, tf.ragged.range(starts, ends))
-
-
-class EntityScores(keras.callbacks.Callback):
-    """After each epoch, `val_precision`, `val_recall` and `val_f1` of a token classifier's entities, as seqeval counts them.
-
-    `fit` adds it by itself where there is validation data.
-    """
-
-    def __init__(self, words, tags):
-        super().__init__()
-        self.words, self.tags = words, tags
-
-    def on_epoch_end(self, epoch, logs=None):
-        scores = entity_scores(self.tags, self.model.predict(self.words, verbose=0))
-        logs.update({f"val_{name}": scores[name] for name in ("precision", "recall", "f1")})

@@ -54,6 +54,12 @@ class Windows(NamedTuple):
     start: tf.Tensor  # int32 [W], its first piece in the document
     length: tf.Tensor  # int32 [W], its number of pieces
 
+    def of(self, ragged):
+        """The windows of the documents' pieces, or of anything that has a value for each piece: ragged `[B, (pieces)]` to `[W, (pieces)]`."""
+        starts = tf.gather(ragged.row_splits[:-1], self.document) + tf.cast(self.start, tf.int64)
+        ends = starts + tf.cast(self.length, tf.int64)
+        return tf.gather(ragged.values, tf.ragged.range(starts, ends))
+
 
 def windows(lengths, room, stride):
     """Cuts documents into windows of at most `room` pieces, each sharing `stride` pieces with the one before.

@@ -15,17 +15,22 @@ class Examples(NamedTuple):
     columns: tuple  # of ragged ids [rows, (pieces)], one for each text of the input
     targets: np.ndarray  # [rows, ...], or ragged labels of pieces
     weights: np.ndarray | None  # float32 [rows]
+    texts: np.ndarray | None = None  # [rows], ascending: the text of each row, where a long text makes several
 
     def rows(self, piece):
         """The examples of a slice."""
         weights = None if self.weights is None else self.weights[piece]
         columns = tuple(column[piece] for column in self.columns)
-        return self._replace(columns=columns, targets=self.targets[piece], weights=weights)
+        texts = None if self.texts is None else self.texts[piece]
+        return self._replace(columns=columns, targets=self.targets[piece], weights=weights, texts=texts)
 
     def split(self, share):
-        """Holds out the end of the data, as Keras does, and warns where labels occur only there."""
+        """Holds out the end of the data, as Keras does, by whole texts, and warns where labels occur only there."""
         count = int(self.columns[0].nrows())
-        first = rows_kept(count, share)
+        if self.texts is None:
+            first = rows_kept(count, share)
+        else:
+            first = int(np.searchsorted(self.texts, rows_kept(int(self.texts[-1]) + 1, share)))
         kept, held_out = self.rows(slice(0, first)), self.rows(slice(first, count))
         if isinstance(self.targets, np.ndarray) and self.targets.ndim == 1 and np.issubdtype(self.targets.dtype, np.integer):
             unseen = np.setdiff1d(held_out.targets, kept.targets)
@@ -42,6 +47,12 @@ class Examples(NamedTuple):
         extra = (self.targets,) if self.weights is None else (self.targets, self.weights)
         seed = int(np.random.randint(2**31))  # follows keras.utils.set_random_seed
         return batches(self.columns, extra, pack, batch_size, shuffle, seed, max_tokens)
+
+
+def held_out_rows(column, share):
+    """The end of a column that `Examples.split` holds out."""
+    first = rows_kept(len(column), share)
+    return column.iloc[first:] if hasattr(column, "iloc") else column[first:]
 
 
 def rows_kept(count, share):

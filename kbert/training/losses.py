@@ -33,6 +33,30 @@ class LabelledCrossentropy(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable("kbert")
+class SmoothedCrossentropy(keras.losses.Loss):
+    """The cross-entropy with a share of each target spread evenly over all labels (Szegedy et al. 2016, section 7).
+
+    >>> loss = SmoothedCrossentropy(0.1)
+    >>> round(float(loss(np.array([0]), np.array([[2.0, 0.0]], "float32"))), 4)  # 0.95 of label 0, 0.05 of label 1
+    0.2269
+
+    Labels `[B]` are indices, logits `[B, C]`; `smoothing` is from 0 to less than 1.
+    """
+
+    def __init__(self, smoothing, name="smoothed_crossentropy", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.smoothing = smoothing
+
+    def call(self, labels, logits):
+        count = logits.shape[-1]
+        targets = tf.one_hot(tf.reshape(tf.cast(labels, tf.int32), [-1]), count) * (1 - self.smoothing) + self.smoothing / count
+        return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+
+    def get_config(self):
+        return {**super().get_config(), "smoothing": self.smoothing}
+
+
+@keras.saving.register_keras_serializable("kbert")
 class MultipleNegativesRanking(keras.losses.Loss):
     """Each anchor should be nearer to its positive than to all other texts of the batch (Henderson et al. 2017, section 4.4).
 

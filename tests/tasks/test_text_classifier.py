@@ -73,7 +73,8 @@ def test_validation_and_callbacks_are_kerass(classifier, texts_and_labels):
     texts, labels = [texts[i] for i in order], [labels[i] for i in order]
     stop = keras.callbacks.EarlyStopping(monitor="val_loss", patience=0, min_delta=10)
     history = classifier.fit(texts, labels, epochs=5, validation_split=0.25, callbacks=[stop], verbose=0)
-    assert set(history.history) == {"accuracy", "loss", "val_accuracy", "val_loss"}
+    names = {"accuracy", "loss", "macro_f1"}
+    assert set(history.history) == names | {f"val_{name}" for name in names}
     assert len(history.history["loss"]) == 2  # stopped
     history = classifier.fit(texts, labels, validation_data=(texts[:4], labels[:4]), verbose=0)
     assert history.history["val_accuracy"]
@@ -416,3 +417,119 @@ def test_preset_without_labels_asks_for_them(tiny_folder):
 def test_a_length_beyond_the_encoder_is_refused(tiny_folder):
     with pytest.raises(ValueError, match="max_length 512 is more than the 24 positions"):
         kbert.TextClassifier.from_preset(tiny_folder, labels=["a", "b"], max_length=512)
+
+
+# Windows over long texts
+
+
+@pytest.fixture
+def windowed(encoder, tokenizer):
+    preprocessor = kbert.TextPreprocessor(tokenizer, max_length=8)
+    return kbert.TextClassifier(encoder, preprocessor, labels=["bad", "good"], window_stride=2)
+
+
+LONG = ["the cat sat . " * 4 + "good day", "good", "", "bad dog ran , the film so bad ! " * 3]
+
+
+def test_a_long_text_is_answered_by_the_mean_of_its_windows(windowed):
+    plain = kbert.TextClassifier(windowed.encoder, windowed.preprocessor, labels=["bad", "good"])
+    plain.classifier.set_weights(windowed.classifier.get_weights())
+    for text, logits in zip(LONG, windowed.predict(LONG)):
+        packed, cut = windowed.preprocessor.pack_windows(windowed.tokenizer([text]), stride=2)
+        np.testing.assert_allclose(logits, plain(packed).numpy().mean(0), atol=1e-5)
+    assert len(cut.document) > 3
+    np.testing.assert_allclose(windowed.predict(LONG), windowed(windowed._pack(windowed.tokenizer(LONG))), atol=1e-5)
+    assert windowed.predict([]).shape == (0, 2)
+
+
+def test_windows_train_freeze_save_and_export(windowed, texts_and_labels, tmp_path):
+    texts, labels = texts_and_labels
+    texts = ["the cat sat . the dog ran . " + text for text in texts]  # the answer is beyond the first window
+    windowed.compile(learning_rate=1e-2)
+    windowed.fit(texts, labels, epochs=12, batch_size=8, verbose=0)
+    assert accuracy(windowed, texts, labels) == 1
+    expected = windowed.predict(LONG)
+    np.testing.assert_allclose(windowed.freeze().predict(LONG), expected, atol=1e-4)
+    windowed.save(tmp_path / "task.keras")
+    np.testing.assert_allclose(kbert.load(tmp_path / "task.keras").predict(LONG), expected, atol=1e-6)
+    windowed.export(tmp_path / "1")
+    served = tf.saved_model.load(tmp_path / "1").signatures["serving_default"](text=tf.constant(LONG))
+    np.testing.assert_allclose(served["probabilities"], windowed.probabilities(expected), atol=1e-5)
+
+
+def test_windows_say_what_they_cannot(windowed, tmp_path):
+    with pytest.raises(ValueError, match="window_stride is for single texts"):
+        windowed.predict((["a"], ["b"]))
+    with pytest.raises(ValueError, match="XLA"):
+        windowed.compile(jit_compile=True)
+    with pytest.raises(ValueError, match="one window"):
+        windowed.export(tmp_path / "x.tflite", format="litert")
+    with pytest.raises(ValueError, match="less than the 6 pieces of a window, got 6"):
+        kbert.TextClassifier(windowed.encoder, windowed.preprocessor, labels=["a", "b"], window_stride=6)
+
+
+# Losses, metrics and scores
+
+
+def test_label_smoothing_changes_the_loss(classifier, texts_and_labels):
+    losses = []
+    for smoothing in (0.0, 0.3):
+        classifier.compile(label_smoothing=smoothing)
+        losses.append(classifier.evaluate(*texts_and_labels, return_dict=True, verbose=0)["loss"])
+    assert losses[0] != losses[1]
+    with pytest.raises(ValueError, match="label_smoothing should be"):
+        classifier.compile(label_smoothing=1.0)
+    with pytest.raises(ValueError, match="label_smoothing is of the default loss"):
+        classifier.compile(loss="mse", label_smoothing=0.1)
+
+
+def test_label_smoothing_is_saved(classifier, texts_and_labels, tmp_path):
+    classifier.compile(label_smoothing=0.1)
+    classifier.fit(*texts_and_labels, verbose=0)
+    classifier.save(tmp_path / "task.keras")
+    assert kbert.load(tmp_path / "task.keras").loss.smoothing == 0.1
+
+
+def test_regression_is_judged_by_correlations(encoder, tokenizer, texts_and_labels):
+    import scipy.stats
+
+    texts, labels = texts_and_labels
+    numbers = [float(label == "good") + n / 50 for n, label in enumerate(labels)]
+    task = kbert.TextClassifier(encoder, kbert.TextPreprocessor(tokenizer, 24), problem_type="regression")
+    task.compile(learning_rate=1e-2)
+    order = np.random.default_rng(0).permutation(len(texts))
+    texts, numbers = pd.Series(texts)[order], pd.Series(numbers)[order]
+    history = task.fit(texts, numbers, epochs=2, validation_split=0.25, verbose=0).history
+    assert {"val_pearson", "val_spearman", "val_mean_absolute_error"} <= set(history)
+    scores = task.evaluate(texts, numbers, return_dict=True, verbose=0)
+    answers = task.predict(texts)[:, 0]
+    assert scores["pearson"] == pytest.approx(scipy.stats.pearsonr(answers, numbers).statistic, abs=1e-5)
+    assert scores["spearman"] == pytest.approx(scipy.stats.spearmanr(answers, numbers).statistic, abs=1e-5)
+    last = task.evaluate(texts[24:], numbers[24:], return_dict=True, verbose=0)
+    assert history["val_pearson"][-1] == pytest.approx(last["pearson"], abs=1e-5)
+
+
+def test_several_labels_are_judged_one_by_one(encoder, tokenizer, texts_and_labels):
+    texts, labels = texts_and_labels
+    task = kbert.TextClassifier(
+        encoder, kbert.TextPreprocessor(tokenizer, 24), labels=["bad", "good", "any"], problem_type="multi_label"
+    )
+    task.compile(learning_rate=1e-2)
+    task.fit(texts, [[label, "any"] for label in labels], epochs=12, batch_size=8, verbose=0)
+    scores = task.evaluate(texts, [[label, "any"] for label in labels], return_dict=True, verbose=0)
+    assert scores["f1_good"] == scores["f1_bad"] == scores["macro_f1"] == 1
+
+
+def test_one_class_only_is_said(classifier):
+    with pytest.warns(UserWarning, match="all 2 texts have the label 'good'"):
+        classifier.fit(["good cat", "good"], ["good", "good"], verbose=0)
+
+
+def test_a_head_that_was_trained_for_other_labels_is_said(classifier, tmp_path, caplog):
+    classifier.save_to_preset(tmp_path / "mine")
+    with caplog.at_level("INFO", "kbert"), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kbert.TextClassifier.from_preset(tmp_path / "mine")
+    assert "comes with its weights from the checkpoint" in caplog.text
+    with pytest.warns(UserWarning, match=r"trained for the labels \['bad', 'good'\]; you call them \['good', 'bad'\]"):
+        kbert.TextClassifier.from_preset(tmp_path / "mine", labels=["good", "bad"])

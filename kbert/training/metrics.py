@@ -1,0 +1,70 @@
+"""Metrics that Keras does not have, and correlations."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable("kbert")
+class MacroF1(keras.metrics.Metric):
+    """The mean over labels of the F1 of each, as `sklearn.metrics.f1_score(average="macro")`.
+
+    >>> metric = MacroF1(2)
+    >>> metric.update_state([0, 1, 1], [[2.0, 1.0], [0.0, 3.0], [5.0, 1.0]])
+    >>> round(float(metric.result()), 4)  # 2/3 for either label
+    0.6667
+
+    Args:
+      labels: the number of labels.
+
+    Targets are indices `[B]`, of which the highest logit `[B, labels]` is the answer; or 0 and 1 `[B, labels]`, where an answer is every
+    label with a logit above 0. A label that is neither given nor answered does not count.
+    """
+
+    def __init__(self, labels, name="macro_f1", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.labels = labels
+        self.counts = self.add_weight(shape=(3, labels), initializer="zeros", name="counts")  # right, answered, given
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        logits, targets = tf.convert_to_tensor(y_pred), tf.convert_to_tensor(y_true)
+        if targets.shape.rank == 1 or targets.shape[-1] != self.labels:
+            given = tf.one_hot(tf.reshape(tf.cast(targets, tf.int32), [-1]), self.labels)
+            answered = tf.one_hot(tf.argmax(logits, -1), self.labels)
+        else:
+            given, answered = tf.cast(targets, tf.float32), tf.cast(logits > 0, tf.float32)
+        self.counts.assign_add(tf.stack([tf.reduce_sum(part, 0) for part in (given * answered, answered, given)]))
+
+    def result(self):
+        right, answered, given = tf.unstack(tf.convert_to_tensor(self.counts))
+        there = tf.cast(answered + given > 0, tf.float32)
+        scores = 2 * right / tf.maximum(answered + given, 1.0)
+        return tf.reduce_sum(scores) / tf.maximum(tf.reduce_sum(there), 1.0)
+
+    def get_config(self):
+        return {**super().get_config(), "labels": self.labels}
+
+
+def pearson(a, b):
+    """Pearson's correlation of two columns of numbers; 0 where one of them is constant.
+
+    >>> round(pearson([1.0, 2.0, 3.0], [2.0, 4.0, 6.5]), 4)
+    0.9979
+    """
+    a, b = (np.asarray(column, np.float64) - np.mean(column, dtype=np.float64) for column in (a, b))
+    size = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / size) if size else 0.0
+
+
+def spearman(a, b):
+    """Spearman's correlation, Pearson's of the ranks; equal numbers share the mean of their ranks.
+
+    >>> spearman([1.0, 2.0, 30.0], [5.0, 6.0, 7.0])
+    1.0
+    """
+    return pearson(_ranks(a), _ranks(b))
+
+
+def _ranks(column):
+    _, place, count = np.unique(np.asarray(column), return_inverse=True, return_counts=True)
+    return (np.cumsum(count) - (count - 1) / 2)[place]
