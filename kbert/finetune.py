@@ -327,10 +327,10 @@ def finetune(options):
 def check_labels(task, job, *parts):
     """Says which label of the held-out data the training data lacks, before the training."""
     if job in ("classification", "multi-label"):
-        for x, y in parts:
+        for _, y in parts:
             task.encode_targets(y)
     if job == "ner":
-        for x, y in parts:
+        for _, y in parts:
             unknown = sorted({tag for tags in y for tag in tags} - set(task.labels))
             if unknown:
                 raise ValueError(f"{unknown[0]!r} is a tag of the held-out words that no word to train on has")

@@ -276,7 +276,8 @@ def _read_task(cls, preset, folder, describe_head, max_length, dtype, preprocess
     else:
         not_in_head = [rule.ours for rule in head_rules]
     huggingface.check_left_over(checkpoint, used, encoder.config, family)
-    warn_of_new_weights(preset, missing + ([describe_head(task, not_in_head)] if not_in_head else []))
+    task.new_weights[:] = missing + ([describe_head(task, not_in_head)] if not_in_head else [])
+    warn_of_new_weights(preset, task.new_weights)
     return task
 
 

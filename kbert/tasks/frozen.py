@@ -178,8 +178,11 @@ def _litert():
     )
 
 
-def _convert(functions, weights=()):
-    """Signatures, a dictionary of functions to the specs of their one dictionary of tensors, to the bytes of a LiteRT model."""
+def convert(functions, weights=(), quantize=None):
+    """Signatures, a dictionary of functions to the specs of their one dictionary of tensors, to the bytes of a LiteRT model.
+
+    `quantize` is None, `"float16"` (weights) or `"int8"` (weights, and products with ranges found as it runs).
+    """
     module = tf.Module()
     module.weights = list(weights)
     module.functions = {name: tf.function(function, input_signature=[spec]) for name, (function, spec) in functions.items()}
@@ -189,6 +192,10 @@ def _convert(functions, weights=()):
         tf.saved_model.save(module, folder, signatures=dict(module.functions), options=options)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(functions))
         converter.allow_custom_ops = True  # tensorflow-text's
+        if quantize:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if quantize == "float16":
+            converter.target_spec.supported_types = [tf.float16]
         return converter.convert()
 
 
@@ -201,7 +208,7 @@ def _convert_model(task):
     def answer(inputs):
         return task(inputs, training=False)
 
-    return _convert(
+    return convert(
         {f"rows_{rows}": (answer, spec(rows)) for rows in (1, ROWS)}, [variable.value for variable in task.variables]
     )
 
@@ -222,7 +229,7 @@ class _Reader:
                 lambda t: t.numpy(), compute({name: tf.constant(column, tf.string) for name, column in texts.items()})
             )
         else:
-            interpreter = _litert()(_convert({"read": (read, spec)}), 1)
+            interpreter = _litert()(convert({"read": (read, spec)}), 1)
             runner = interpreter.get_signature_runner("read")
             self._run = lambda texts: runner(**{name: np.array(column, object) for name, column in texts.items()})
 

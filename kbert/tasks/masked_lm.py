@@ -220,6 +220,37 @@ class MaskedLM(Task):
             answers.append(np.exp(-np.mean(logs)) if logs else np.nan)
         return np.array(answers)
 
+    @property
+    def _recognizing(self):
+        """The tokenizer, with typed special tokens as tokens."""
+        if "_recognizing_tokenizer" not in self.__dict__:
+            config = {**self.tokenizer.get_config(), "recognize_special_tokens": True}
+            self.__dict__["_recognizing_tokenizer"] = WordPieceTokenizer.from_config(
+                config
+            )  # not through Keras, which would track it
+        return self.__dict__["_recognizing_tokenizer"]
+
+    def serve(self, text):
+        """Texts `[B]` with masks, `M` in all, to the five likeliest tokens of each mask, in a graph.
+
+        Returns:
+          `tokens` string, `ids` int32 and `scores` float32, each `[M, 5]`, the likeliest first, and `row_splits` int64 `[B + 1]`: the masks
+          of text `n` are `row_splits[n]` to `row_splits[n + 1]`. A mask beyond `max_length` is cut off.
+        """
+        packed = self.preprocessor.pack(self._recognizing.call(text))
+        vectors = self.encoder(packed, training=False)["sequence_output"]
+        is_mask = tf.equal(packed["token_ids"], self.tokenizer.mask_token_id)
+        masked = tf.gather_nd(vectors, tf.where(is_mask))  # [M, H]
+        logits = self.token_head(masked[None], self.encoder.embeddings.tokens)[0]
+        best = tf.math.top_k(tf.nn.softmax(logits), 5)
+        counts = tf.reduce_sum(tf.cast(is_mask, tf.int64), 1)
+        return {
+            "tokens": tf.gather(tf.constant(self.tokenizer.vocabulary), best.indices),
+            "ids": best.indices,
+            "scores": best.values,
+            "row_splits": tf.concat([tf.zeros([1], tf.int64), tf.cumsum(counts)], 0),
+        }
+
     def _with_ends(self, ids):
         return np.concatenate([[self.tokenizer.cls_token_id], ids, [self.tokenizer.sep_token_id]]).astype(np.int32)
 
@@ -227,9 +258,6 @@ class MaskedLM(Task):
         """Texts to ids with [CLS] and [SEP], in which typed special tokens are tokens."""
         if self.preprocessor is None:
             raise TypeError("this task was built with preprocessor=None; build it with a TextPreprocessor to fill texts")
-        if "_recognizing" not in self.__dict__:
-            config = {**self.tokenizer.get_config(), "recognize_special_tokens": True}
-            self.__dict__["_recognizing"] = WordPieceTokenizer.from_config(config)  # not through Keras, which would track it
         rows = [self._with_ends(ids.numpy()) for ids in self._recognizing(texts)]
         for place, row in enumerate(rows):
             if not (row == self.tokenizer.mask_token_id).any():

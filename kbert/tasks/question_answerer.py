@@ -36,20 +36,60 @@ def best_spans(start_logits, end_logits, allowed, max_answer_length=30, top_k=CA
     Args:
       start_logits, end_logits: float32 `[B, L]`.
       allowed: 1 where an answer may be, int32 `[B, L]`.
-      max_answer_length: the most tokens of an answer.
+      max_answer_length: the most tokens of an answer, a number.
       top_k: how many spans.
 
     Returns:
-      Scores, first and last tokens, each `[B, top_k]`; fewer where `L * L` is less.
+      Scores, first and last tokens, each `[B, top_k]`; fewer where `L * max_answer_length` is less.
     """
     length = tf.shape(start_logits)[1]
     barred = (1.0 - tf.cast(allowed, tf.float32)) * IMPOSSIBLE
-    places = tf.range(length)
-    distance = places[None, :] - places[:, None]
-    band = tf.cast((distance < 0) | (distance >= max_answer_length), tf.float32) * IMPOSSIBLE  # [L, L]
-    scores = (start_logits + barred)[:, :, None] + (end_logits + barred)[:, None, :] + band[None]
-    best = tf.math.top_k(tf.reshape(scores, [-1, length * length]), tf.minimum(top_k, length * length))
-    return best.values, best.indices // length, best.indices % length
+    ends = tf.pad(end_logits + barred, [[0, 0], [0, max_answer_length - 1]], constant_values=IMPOSSIBLE)
+    scores = [start_logits + barred + ends[:, more : more + length] for more in range(max_answer_length)]
+    scores = tf.reshape(tf.stack(scores, 2), [tf.shape(start_logits)[0], length * max_answer_length])  # [B, L * lengths]
+    best = tf.math.top_k(scores, tf.minimum(top_k, length * max_answer_length))
+    first = best.indices // max_answer_length
+    return best.values, first, first + best.indices % max_answer_length
+
+
+def best_of_texts(spans, document, shift, texts):
+    """The best spans of windows to those of their texts: each span once, whichever windows it stands in.
+
+    Args:
+      spans: scores, first and last tokens of windows, each `[W, K]`.
+      document: the text of each window, int32 `[W]`, ascending.
+      shift: what is added to a token's place to get that of the piece in its text, int32 `[W]`.
+      texts: how many texts there are, `B`; each has a window.
+
+    Returns:
+      Scores and the first and last pieces, each `[B, CANDIDATES]` or fewer, the best first. Where there are not as many spans, the
+      last scores are below `IMPOSSIBLE / 2`.
+    """
+    scores, first, last = spans
+    first, last = first + shift[:, None], last + shift[:, None]
+
+    def by_text(values, otherwise):
+        ragged = tf.RaggedTensor.from_value_rowids(values, tf.cast(document, tf.int64), nrows=tf.cast(texts, tf.int64))
+        dense = ragged.to_tensor(tf.constant(otherwise, values.dtype))  # [B, windows, K]
+        flat = tf.reshape(dense, [texts, tf.shape(dense)[1] * tf.shape(dense)[2]])
+        return tf.pad(flat, [[0, 0], [0, 1]], constant_values=tf.constant(otherwise, values.dtype))  # one column of no text too
+
+    # A window shares less than half of its pieces with the next one, so that a span is in two of them at most.
+    scores, first, last = by_text(scores, IMPOSSIBLE), by_text(first, -1), by_text(last, -1)
+    best = tf.math.top_k(scores, tf.minimum(2 * CANDIDATES, tf.shape(scores)[1]))
+    scores, first, last = best.values, *(tf.gather(part, best.indices, batch_dims=1) for part in (first, last))
+    same = (first[:, :, None] == first[:, None]) & (last[:, :, None] == last[:, None])  # [B, M, M]
+    place = tf.range(tf.shape(scores)[1])
+    again = tf.reduce_any(same & (place[None, :] < place[:, None]), -1)
+    best = tf.math.top_k(tf.where(again, IMPOSSIBLE, scores), tf.minimum(CANDIDATES, tf.shape(scores)[1]))
+    return best.values, *(tf.gather(part, best.indices, batch_dims=1) for part in (first, last))
+
+
+def at_pieces(offsets, pieces):
+    """The offsets of pieces: of ragged `[B, (pieces)]` those at `[B, K]`; something where there is no such piece."""
+    values = tf.concat([offsets.values, [0]], 0)
+    places = tf.cast(offsets.row_splits[:-1], tf.int32)[:, None] + pieces
+    return tf.gather(values, tf.clip_by_value(places, 0, tf.size(values) - 1))
 
 
 @keras.saving.register_keras_serializable("kbert")
@@ -141,6 +181,8 @@ class QuestionAnswerer(Task):
             raise ValueError(f"each question needs its answer, or None: got {len(columns[0])} questions and {len(y)} answers")
         answers = [self._check_answer(place, answer, columns[1][place].decode("utf-8")) for place, answer in enumerate(y)]
         questions, contexts, starts, ends, cut = self._windows(columns)
+        splits = starts.row_splits.numpy()[1:-1]
+        starts, ends = (np.split(part.values.numpy(), splits) for part in (starts, ends))
         first = [int(np.searchsorted(e, a[0], side="right")) if a else -1 for a, e in zip(answers, ends)]
         last = [int(np.searchsorted(s, a[1], side="left")) - 1 if a else -1 for a, s in zip(answers, starts)]
         document, start, length = (part.numpy() for part in cut)
@@ -172,7 +214,8 @@ class QuestionAnswerer(Task):
         """Questions and texts cut into windows.
 
         Returns:
-          Ragged ids of the windows' questions and of the windows, starts and ends of the texts' pieces in characters, and `Windows`.
+          Ragged ids of the windows' questions and of the windows, ragged starts and ends of the texts' pieces in characters, and
+          `Windows`.
         """
         questions = self.tokenizer(columns[0])[:, : self._longest_question()]
         contexts, starts, ends = self.tokenizer.tokenize_with_offsets(columns[1])
@@ -180,8 +223,6 @@ class QuestionAnswerer(Task):
         cut = windows(tf.cast(contexts.row_lengths(), tf.int32), room, self.window_stride)
         first = tf.gather(contexts.row_splits[:-1], cut.document) + tf.cast(cut.start, tf.int64)
         pieces = tf.gather(contexts.values, tf.ragged.range(first, first + tf.cast(cut.length, tf.int64)))
-        splits = contexts.row_splits.numpy()[1:-1]
-        starts, ends = (np.split(part.values.numpy(), splits) for part in (starts, ends))
         return tf.gather(questions, cut.document), pieces, starts, ends, cut
 
     # Answers
@@ -211,29 +252,64 @@ class QuestionAnswerer(Task):
         questions, pieces, starts, ends, cut = self._windows(columns)
         groups, outputs = self._compute_pieces((questions, pieces), None, Progress(verbose))
         logits = tf.nest.map_structure(lambda *parts: in_order(groups, parts, positional=True), *outputs)
-        document, start, length = (part.numpy() for part in cut)
-        before = 2 + tf.cast(questions.row_lengths(), tf.int32).numpy()
-        found = [[] for _ in columns[0]]
-        null = np.full(len(found), np.inf)
-        for rows in np.array_split(np.arange(len(document)), -(-len(document) // 32)):  # [rows, L, L] at a time
-            place = np.arange(logits["start_logits"].shape[1])
-            allowed = (place >= before[rows, None]) & (place < (before + length)[rows, None])
-            start_logits, end_logits = logits["start_logits"][rows], logits["end_logits"][rows]
-            scores, firsts, lasts = (
-                part.numpy() for part in best_spans(start_logits, end_logits, tf.constant(allowed, tf.int32), max_answer_length)
+        before = 2 + tf.cast(questions.row_lengths(), tf.int32)
+        allowed = self._allowed(logits, before, cut)
+        spans = [
+            best_spans(
+                logits["start_logits"][start : start + 256], logits["end_logits"][start : start + 256], allowed[start : start + 256],
+                max_answer_length,
             )
-            for row, *spans in zip(rows, scores, firsts, lasts):
-                which, offset = document[row], start[row] - before[row]
-                null[which] = min(null[which], start_logits[row - rows[0], 0] + end_logits[row - rows[0], 0])
-                for score, first, last in zip(*spans):
-                    if score > IMPOSSIBLE / 2:
-                        found[which].append((float(score), int(first + offset), int(last + offset)))
-        texts = [text.decode("utf-8") for text in columns[1]]
+            for start in range(0, len(before), 256)  # [256, L, lengths] at a time
+        ]  # fmt: skip
+        spans = [tf.concat(parts, 0) for parts in zip(*spans)]
+        scores, first, last = best_of_texts(spans, cut.document, cut.start - before, len(columns[0]))
+        scores, starts, ends = (part.numpy() for part in (scores, at_pieces(starts, first), at_pieces(ends, last)))
+        null = tf.math.segment_min(self._null(logits), cut.document).numpy()
         answers = [
-            _answers(texts[n], found[n], null[n], starts[n], ends[n], top_k, no_answer_threshold) for n in range(len(found))
+            _answers(text.decode("utf-8"), scores[n], starts[n], ends[n], null[n], top_k, no_answer_threshold)
+            for n, text in enumerate(columns[1])
         ]
         answers = [answer[0] for answer in answers] if top_k == 1 else answers
         return answers[0] if single else answers
+
+    @staticmethod
+    def _allowed(logits, before, cut):
+        """Where an answer may be: in the window, not in the question; bool `[W, L]`."""
+        place = tf.range(tf.shape(logits["start_logits"])[1])
+        return (place >= before[:, None]) & (place < (before + cut.length)[:, None])
+
+    @staticmethod
+    def _null(logits):
+        """The logit of no answer, start and end at [CLS]; `[W]`."""
+        return logits["start_logits"][:, 0] + logits["end_logits"][:, 0]
+
+    # Export
+
+    text_inputs = ("question", "context")
+
+    def serve(self, question, context):
+        """Questions and texts `[B]` to the best answer of each, in a graph.
+
+        Returns:
+          `answer` string `[B]`, `start` and `end` int32 `[B]` in characters, `score` float32 `[B]`, its share among the best spans, and
+          `no_answer` float32 `[B]`: how far the logit of no answer is above the answer's.
+        """
+        questions, pieces, starts, ends, cut = self._windows((question, context))
+        logits = self(self.preprocessor.pack(questions, pieces), training=False)
+        before = 2 + tf.cast(questions.row_lengths(), tf.int32)
+        spans = best_spans(logits["start_logits"], logits["end_logits"], self._allowed(logits, before, cut))
+        scores, first, last = best_of_texts(spans, cut.document, cut.start - before, tf.size(context))
+        found = scores[:, 0] > IMPOSSIBLE / 2
+        start = tf.where(found, at_pieces(starts, first)[:, 0], 0)
+        end = tf.where(found, at_pieces(ends, last)[:, 0], 0)
+        null = tf.math.segment_min(self._null(logits), cut.document)
+        return {
+            "answer": tf.strings.substr(context, start, end - start, unit="UTF8_CHAR"),
+            "start": start,
+            "end": end,
+            "score": tf.where(found, tf.nn.softmax(scores)[:, 0], 1.0),
+            "no_answer": tf.where(found, null - scores[:, 0], 0.0),
+        }
 
     def default_loss(self):
         """The mean of the cross-entropies of start and end."""
@@ -258,13 +334,9 @@ def _right(answer):
     return [] if answer is None else [answer] if isinstance(answer, dict) else list(answer)
 
 
-def _answers(text, found, null, starts, ends, top_k, threshold):
-    """The best of a text's spans in all of its windows, the same span once."""
-    best = {}
-    for score, first, last in found:
-        best[first, last] = max(score, best.get((first, last), -np.inf))
-    ranked = sorted(best.items(), key=lambda item: -item[1])[:CANDIDATES]
-    spans = [(int(starts[first]), int(ends[last]), score) for (first, last), score in ranked]
+def _answers(text, scores, starts, ends, null, top_k, threshold):
+    """The best of a text's spans, and no answer among them where that is possible."""
+    spans = [(int(a), int(b), float(score)) for score, a, b in zip(scores, starts, ends) if score > IMPOSSIBLE / 2]
     if threshold is not None or not spans:
         spans.append((0, 0, float(null)))
         if spans[0][2] < null - (threshold or 0.0):

@@ -40,6 +40,7 @@ class Task(keras.Model):
             encoder.real_tokens = False
         self.preprocessor = preprocessor
         self._said_truncated = False
+        self.__dict__["new_weights"] = []  # what a checkpoint did not hold, until fit() trains it
         if preprocessor is not None:
             if preprocessor.ragged:
                 raise ValueError("a task computes on padded batches: build its TextPreprocessor without ragged=True")
@@ -169,6 +170,7 @@ class Task(keras.Model):
             given = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else []
             callbacks = [ValidationScores(*held_out[:2]), *given]
 
+        self.new_weights.clear()
         self._start_schedule(data, y, batch_size, epochs - initial_epoch, steps_per_epoch)
         self._build_optimizer()
         if isinstance(data, tf.data.Dataset):
@@ -453,6 +455,19 @@ class Task(keras.Model):
 
         return to_keras_hub(self.encoder, self.preprocessor, self)
 
+    text_inputs = ("text",)  # what an exported graph's strings are called
+
+    def serve(self, *texts):
+        """Strings `[B]`, one tensor for each of `text_inputs`, to what an exported graph answers; in ops of a graph."""
+        raise NotImplementedError(
+            f"a {type(self).__name__} cannot be exported; save() and save_to_preset() keep it, and its encoder can be a task's"
+        )
+
+    def serve_tokens(self, packed):
+        """The packed dictionary to what an exported graph answers of it: the outputs of a call, by name."""
+        outputs = self(packed, training=False)
+        return outputs if isinstance(outputs, dict) else {"logits": outputs}
+
     def export(self, path, format="tf_saved_model", **kwargs):
         """Writes the task, from string to answer, for where it is to run.
 
@@ -469,10 +484,6 @@ class Task(keras.Model):
         writers = {"tf_saved_model": export.export_saved_model, "litert": export.export_litert}
         if format not in writers:
             raise ValueError(f"format should be one of {', '.join(writers)}, got {format!r}")
-        if not hasattr(self, "serving_outputs"):
-            raise NotImplementedError(
-                f"a {type(self).__name__} cannot be exported yet; save() and save_to_preset() keep it, freeze() answers in this process"
-            )
         return writers[format](self, pathlib.Path(path), **kwargs)
 
     def get_config(self):

@@ -311,6 +311,13 @@ class TextClassifier(Task):
             "probabilities": values,
         }
 
+    def serve(self, *texts):
+        return self.serving_outputs(self(self._pack(*map(self.tokenizer.call, texts)), training=False))
+
+    def serve_tokens(self, packed):
+        logits = self(packed, training=False)
+        return {**self.serving_outputs(logits), "logits": logits}
+
     def preset_config(self):
         """The keys of config.json that transformers needs for this head."""
         if self.head == "NextSentencePrediction":

@@ -196,9 +196,12 @@ class TextEmbedder(Task):
             vectors = self.embed(texts)
         return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
 
-    def serving_outputs(self, vectors):
-        """What an exported graph answers for vectors `[B, D]`."""
-        return {"embedding": vectors}
+    def serve(self, text):
+        """Texts `[B]` to `embedding`, `[B, D]`, in a graph."""
+        return self.serve_tokens(self.preprocessor.call((text,)))
+
+    def serve_tokens(self, packed):
+        return {"embedding": self(packed, training=False)}
 
     def preset_config(self):
         return {}

@@ -10,6 +10,7 @@ from kbert.tasks.prediction import Progress, in_order, softmax
 from kbert.tasks.task import Task
 from kbert.tasks.words import are_words, read_words
 from kbert.text.packing import windows
+from kbert.text.texts import text_list
 from kbert.training.entities import check_tags, entities, entity_scores
 from kbert.training.examples import Examples, check_weights
 from kbert.training.losses import NO_LABEL, LabelledCrossentropy
@@ -118,7 +119,7 @@ class TokenClassifier(Task):
         weights = check_weights(sample_weight, len(y))
         if class_weight is not None:
             raise ValueError("class_weight is for one label a text; a token classifier takes sample_weight")
-        cut = self._windows(words)
+        cut = self._windows(words.ids)
         labels = cut.of(words.ids.with_values(tf.constant(of_piece, tf.int32)))
         document = cut.document.numpy()
         return Examples((cut.of(words.ids),), labels, None if weights is None else weights[document], document)
@@ -144,9 +145,9 @@ class TokenClassifier(Task):
                 tags[word] = f"{'I' if number else 'B'}-{entity['label']}"
         return np.array([label_index(self.labels, tag, f"y[{place}]") for tag in tags], np.int64)
 
-    def _windows(self, words):
-        lengths = tf.cast(words.ids.row_lengths(), tf.int32)
-        return windows(lengths, self.preprocessor.max_length - 2, self.window_stride)
+    def _windows(self, ids):
+        """How ragged pieces `[B, (pieces)]` are cut."""
+        return windows(tf.cast(ids.row_lengths(), tf.int32), self.preprocessor.max_length - 2, self.window_stride)
 
     # Answers
 
@@ -180,6 +181,94 @@ class TokenClassifier(Task):
           type begins an entity, as in conlleval.
         """
         check_tags(self.labels)
+        if are_words(x):
+            return self._entities_of_words(x, batch_size, verbose)
+        texts = text_list(x, "x")
+        ids, starts, ends = self.tokenizer.tokenize_with_offsets(texts)
+        cut = self._windows(ids)
+        groups, outputs = self._compute_pieces((cut.of(ids),), batch_size, Progress(verbose))
+        logits = tf.constant(in_order(groups, outputs, positional=True))  # [windows, L, labels]
+        found = [part.numpy() for part in self._entities(ids, starts, ends, cut, logits)]
+        answers = [[] for _ in texts]
+        for row, kind, start, end, score in zip(*(part.tolist() for part in found)):
+            answers[row].append({"label": self._kinds[kind], "text": "", "start": start, "end": end, "score": score})
+        for text, answer in zip(texts, answers):
+            decoded = text.decode("utf-8") if answer else ""
+            for entity in answer:
+                entity["text"] = decoded[entity["start"] : entity["end"]]
+        return answers
+
+    @property
+    def _kinds(self):
+        """The types of entities."""
+        return sorted({label[2:] for label in self.labels if label != "O"})
+
+    def _entities(self, ids, starts, ends, cut, logits):
+        """Logits of windows to the entities of texts, in ops of a graph.
+
+        Args:
+          ids, starts, ends: ragged `[B, (pieces)]`; offsets in whichever unit the answer is to have.
+          cut: the texts' `Windows`.
+          logits: `[W, L, labels]`, of packed windows.
+
+        Returns:
+          For each entity its text, its type (a place in `_kinds`), start, end, all int32 `[E]`, and score, float32 `[E]`.
+        """
+        labels, rows = len(self.labels), ids.value_rowids()
+        chosen = tf.gather(tf.reshape(logits, [-1, labels]), best_window(ids, cut, tf.shape(logits)[1]))  # [P, labels]
+        continues_word = tf.constant([token.startswith("##") for token in self.tokenizer.vocabulary])
+        before = tf.concat([tf.constant([-1], rows.dtype), rows[:-1]], 0)
+        is_first = ~tf.gather(continues_word, ids.values) | (rows != before)
+        first_piece = tf.where(is_first)[:, 0]  # [words]
+        last_piece = tf.where(tf.concat([is_first[1:], tf.ones_like(is_first[:1])], 0))[:, 0]
+        probabilities = tf.nn.softmax(tf.gather(chosen, first_piece))
+        best, scores = tf.argmax(probabilities, -1, tf.int32), tf.reduce_max(probabilities, -1)
+        # A word goes on an entity if it is I or E after B or I of its type, in the same text; see training/entities.py.
+        prefix = tf.gather(tf.constant(["OBIES".index(label[0]) for label in self.labels]), best)
+        kinds = [0 if label == "O" else self._kinds.index(label[2:]) for label in self.labels]
+        kind, text = tf.gather(tf.constant(kinds), best), tf.cast(tf.gather(rows, first_piece), tf.int32)
+        inside, open_before = (prefix == 2) | (prefix == 3), (prefix == 1) | (prefix == 2)
+
+        def previous(values, at_start):
+            return tf.concat([tf.fill([1], tf.constant(at_start, values.dtype)), values], 0)[:-1]
+
+        goes_on = inside & previous(open_before, False) & (kind == previous(kind, -1)) & (text == previous(text, -1))
+        begins = (prefix > 0) & ~goes_on
+        final = (prefix > 0) & ~tf.concat([goes_on[1:], tf.zeros_like(goes_on[:1])], 0)
+        first_word, last_word = tf.where(begins)[:, 0], tf.where(final)[:, 0]
+        within = tf.where(prefix > 0)[:, 0]
+        number = tf.gather(tf.cumsum(tf.cast(begins, tf.int32)) - 1, within)
+        return (
+            tf.gather(text, first_word),
+            tf.gather(kind, first_word),
+            tf.gather(starts.values, tf.gather(first_piece, first_word)),
+            tf.gather(ends.values, tf.gather(last_piece, last_word)),
+            tf.math.segment_mean(tf.gather(scores, within), number),
+        )
+
+    def serve(self, text):
+        """Texts `[B]` to their entities, `E` in all, in a graph.
+
+        Returns:
+          `label` and `entity` strings, `start` and `end` int32 in characters, `score` float32, each `[E]`, text by text, and `row_splits`
+          int64 `[B + 1]`: the entities of text `n` are `row_splits[n]` to `row_splits[n + 1]`.
+        """
+        check_tags(self.labels)
+        ids, starts, ends = self.tokenizer.tokenize_with_offsets(text)
+        cut = self._windows(ids)
+        logits = self(self.preprocessor.pack(cut.of(ids)), training=False)
+        row, kind, start, end, score = self._entities(ids, starts, ends, cut, logits)
+        counts = tf.math.bincount(row, minlength=tf.size(text), maxlength=tf.size(text), dtype=tf.int64)
+        return {
+            "label": tf.gather(tf.constant(self._kinds), kind),
+            "entity": tf.strings.substr(tf.gather(text, row), start, end - start, unit="UTF8_CHAR"),
+            "start": start,
+            "end": end,
+            "score": score,
+            "row_splits": tf.concat([tf.zeros([1], tf.int64), tf.cumsum(counts)], 0),
+        }
+
+    def _entities_of_words(self, x, batch_size, verbose):
         words, probabilities = self._word_probabilities(x, batch_size, verbose)
         best, scores = probabilities.argmax(-1), probabilities.max(-1)
         answers = []
@@ -193,25 +282,12 @@ class TokenClassifier(Task):
         return answers
 
     def _word_probabilities(self, x, batch_size, verbose):
-        """Texts or words as `Words`, and the probabilities of each word's labels `[W, labels]`."""
-        if isinstance(x, (str, bytes)):
-            x = [x]
+        """Lists of words as `Words`, and the probabilities of each word's labels `[W, labels]`."""
         words = read_words(x, self.tokenizer)
-        cut = self._windows(words)
+        cut = self._windows(words.ids)
         groups, outputs = self._compute_pieces((cut.of(words.ids),), batch_size, Progress(verbose))
         logits = in_order(groups, outputs, positional=True)  # [windows, L, labels]
-        pieces = np.zeros((len(words.word), len(self.labels)), np.float32)
-        distance = np.full(len(pieces), -1)
-        row_starts, row_ends = words.ids.row_splits.numpy()[:-1], words.ids.row_splits.numpy()[1:]
-        for number, (document, start, length) in enumerate(zip(*(part.numpy() for part in cut))):
-            first = row_starts[document] + start
-            places = np.arange(first, first + length)
-            # From the text's own ends no context is missing.
-            before = np.arange(length) if start else np.full(length, len(pieces))
-            after = np.arange(length)[::-1] if first + length < row_ends[document] else np.full(length, len(pieces))
-            better = np.minimum(before, after) > distance[places]
-            distance[places[better]] = np.minimum(before, after)[better]
-            pieces[places[better]] = logits[number, 1 : 1 + length][better]
+        pieces = logits.reshape(-1, len(self.labels))[best_window(words.ids, cut, logits.shape[1]).numpy()]
         # A word without pieces (an invisible character, say) is none: O, if there is such a label.
         none = np.eye(len(self.labels), dtype=np.float32)[self.labels.index("O") if "O" in self.labels else 0]
         probabilities = np.tile(none, (int(words.splits[-1]), 1))
@@ -233,3 +309,31 @@ class TokenClassifier(Task):
     def get_config(self):
         own = ("labels", "label_all_pieces", "window_stride")
         return {**super().get_config(), **{name: getattr(self, name) for name in own}, "dropout": self.dropout_rate}
+
+
+def best_window(ids, cut, length):
+    """Where the logits of each piece are to be read: in the window in which it stands farthest from an edge, the first of such.
+
+    Args:
+      ids: ragged `[B, (pieces)]`.
+      cut: their `Windows`.
+      length: positions of a packed window, `L`.
+
+    Returns:
+      For each piece a place among all `W * L` positions, int64 `[P]`.
+    """
+    whole = tf.cast(ids.row_lengths(), tf.int32)
+    window = tf.repeat(tf.range(tf.size(cut.length)), cut.length)
+    place = tf.ragged.range(cut.length).values
+    start, size = tf.gather(cut.start, window), tf.gather(cut.length, window)
+    document = tf.gather(cut.document, window)
+    far = tf.int32.max // 2  # from the text's own ends no context is missing
+    before = tf.where(start > 0, place, far)
+    after = tf.where(start + size < tf.gather(whole, document), size - 1 - place, far)
+    windows_in_all = tf.cast(tf.size(cut.length), tf.int64)
+    order = tf.cast(tf.minimum(before, after), tf.int64) * windows_in_all - tf.cast(window, tf.int64)
+    piece = tf.gather(ids.row_splits, document) + tf.cast(start + place, tf.int64)
+    count = tf.size(ids.values, tf.int64)
+    best = tf.where(tf.equal(order, tf.gather(tf.math.unsorted_segment_max(order, piece, count), piece)))[:, 0]
+    position = tf.cast(window, tf.int64) * tf.cast(length, tf.int64) + 1 + tf.cast(place, tf.int64)
+    return tf.scatter_nd(tf.gather(piece, best)[:, None], tf.gather(position, best), [count])

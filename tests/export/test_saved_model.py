@@ -1,0 +1,229 @@
+"""SavedModels of every task, opened in fresh processes without kbert, and in the TensorFlow versions that servers run."""
+
+import base64
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from kbert.export import verify
+from kbert.export.verify import ALLOWED_OPS, PROBES, compare, expected_answers, ops_of, probes_of
+from kbert.export.verify import answers_of as parsed
+
+import kbert
+from tests.conftest import TINY
+
+OPENER = Path(__file__).with_name("open_elsewhere.py")
+ROOT = Path(__file__).resolve().parents[2]
+VERSIONS = ("2.12.1", "2.20.0")  # `make test-serving` makes .venv-serving-<version>
+
+
+def make(kind, encoder, tokenizer):
+    preprocessor = kbert.TextPreprocessor(tokenizer, max_length=24)
+    if kind in ("single", "pairs"):
+        return kbert.TextClassifier(encoder, preprocessor, labels=["bad", "good", "über"])
+    if kind == "multi":
+        return kbert.TextClassifier(encoder, preprocessor, labels=["bad", "good"], problem_type="multi_label")
+    if kind == "regression":
+        return kbert.TextClassifier(encoder, preprocessor, problem_type="regression")
+    if kind == "windows":
+        return kbert.TextClassifier(encoder, preprocessor, labels=["bad", "good"], window_stride=4)
+    if kind == "tokens":
+        return kbert.TokenClassifier(encoder, preprocessor, labels=["O", "B-x", "I-x", "B-y"], window_stride=5)
+    if kind == "distilbert":
+        config = kbert.BertConfig(**TINY, type_vocab_size=0, add_pooling_layer=False)
+        return kbert.TextClassifier(kbert.BertEncoder(config), preprocessor, labels=["bad", "good"])
+    return {"answers": kbert.QuestionAnswerer, "masks": kbert.MaskedLM, "vectors": kbert.TextEmbedder}[kind](
+        encoder, preprocessor
+    )
+
+
+KINDS = ("single", "pairs", "multi", "regression", "windows", "tokens", "answers", "masks", "vectors", "distilbert")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Each kind of task once, with its folder."""
+    from tests.conftest import VOCABULARY
+
+    made = {}
+
+    def get(kind):
+        if kind not in made:
+            encoder = kbert.BertEncoder(kbert.BertConfig(**TINY))
+            task = make(kind, encoder, kbert.WordPieceTokenizer(VOCABULARY))
+            path = tmp_path_factory.mktemp(kind) / "1"
+            task.export(path, pairs=kind == "pairs")
+            made[kind] = task, path
+        return made[kind]
+
+    return get
+
+
+def ask(questions, python=sys.executable):
+    done = subprocess.run([python, "-I", OPENER], input=json.dumps(questions), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def names_of(task, kind):
+    return ("text", "text_pair") if kind == "pairs" else task.text_inputs
+
+
+def check_elsewhere(exported, python=sys.executable):
+    """Asks all folders in one process, and gives its TensorFlow's version."""
+    questions, checks = [], []
+    for kind in KINDS:
+        task, folder = exported(kind)
+        columns = probes_of(task, kind == "pairs")
+        given = dict(zip(names_of(task, kind), columns))
+        questions += [[str(folder), "serving_default", given], [str(folder), "tokenize", given]]
+        checks.append((kind, task, columns))
+    found = ask(questions, python)
+    for place, (kind, task, columns) in enumerate(checks):
+        answer, ids = found["answers"][2 * place : 2 * place + 2]
+        outputs = {name: np.array(value) for name, value in answer.items()}
+        for name, value in outputs.items():
+            if value.dtype.kind == "U":
+                outputs[name] = np.array([text.encode("utf-8") for text in value.ravel()], object).reshape(value.shape)
+        largest, wrong = compare(expected_answers(task, columns), parsed(task, outputs))
+        assert not wrong and largest < 1e-4, kind
+        packed = task.preprocessor(columns if len(columns) > 1 else columns[0])
+        assert ids == {name: value.numpy().tolist() for name, value in packed.items()}, kind
+    return found["version"]
+
+
+def test_a_fresh_process_without_kbert_answers_as_each_task(exported):
+    check_elsewhere(exported)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_versions_that_servers_run_answer_as_each_task(exported, version):
+    python = ROOT / f".venv-serving-{version}" / "bin" / "python"
+    if not python.is_file():
+        pytest.skip(f"TensorFlow {version} is not here: make test-serving")
+    assert check_elsewhere(exported, python) == version
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_graphs_are_made_of_ops_that_servers_know(exported, kind):
+    assert set(ops_of(exported(kind)[1])) <= ALLOWED_OPS
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_number_of_texts_and_none(exported, kind):
+    task, path = exported(kind)
+    signature = tf.saved_model.load(path).signatures["serving_default"]
+    for texts in ([], ["good cat"] * 5, ["", "good " * 3000]):
+        outputs = signature(**{name: tf.constant(texts, tf.string) for name in names_of(task, kind)})
+        if "row_splits" in outputs:
+            assert len(outputs["row_splits"]) == len(texts) + 1
+        else:
+            assert all(len(value) == len(texts) for value in outputs.values())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tokens_in_give_the_outputs_of_a_call(exported, kind):
+    task, path = exported(kind)
+    packed = task.preprocessor(["good cat", "the film so bad"])
+    outputs = tf.saved_model.load(path).signatures["tokens"](**packed)
+    expected = task(packed)
+    if isinstance(expected, dict):
+        for name in expected:
+            np.testing.assert_allclose(outputs[name], expected[name], atol=1e-5)
+    else:
+        np.testing.assert_allclose(outputs["embedding" if kind == "vectors" else "logits"], expected, atol=1e-5)
+
+
+def examples(**columns):
+    rows = []
+    for values in zip(*columns.values()):
+        features = {
+            name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[v.encode()])) for name, v in zip(columns, values)
+        }
+        rows.append(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+    return rows
+
+
+def method_of(path, name):
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    model = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    return model.meta_graphs[0].signature_def[name].method_name
+
+
+def test_the_classify_api_takes_examples(exported):
+    task, path = exported("single")
+    rows = ["base64:" + base64.b64encode(row).decode() for row in examples(text=PROBES[:4])]
+    (found,) = ask([[str(path), "classify", {"inputs": rows}]])["answers"]
+    assert found["classes"] == [task.labels] * 4
+    expected = [list(answer["scores"].values()) for answer in task.classify(PROBES[:4])]
+    np.testing.assert_allclose(found["scores"], expected, atol=1e-5)
+    assert method_of(path, "classify") == "tensorflow/serving/classify"
+    assert method_of(path, "serving_default") == "tensorflow/serving/predict"
+
+
+def test_the_classify_api_takes_pairs(exported):
+    task, path = exported("pairs")
+    signature = tf.saved_model.load(path).signatures["classify"]
+    found = signature(inputs=tf.constant(examples(text=["good"], text_pair=["bad"])))
+    np.testing.assert_allclose(found["scores"], task.probabilities(task.predict((["good"], ["bad"]))), atol=1e-5)
+
+
+def test_the_regress_api_takes_examples(exported):
+    task, path = exported("regression")
+    found = tf.saved_model.load(path).signatures["regress"](inputs=tf.constant(examples(text=["good", ""])))
+    np.testing.assert_allclose(found["outputs"], task.predict(["good", ""]), atol=1e-5)
+    assert method_of(path, "regress") == "tensorflow/serving/regress"
+
+
+@pytest.mark.parametrize("kind", ["tokens", "answers"])
+def test_offsets_are_of_characters_in_any_script(exported, kind):
+    task, path = exported(kind)
+    columns = probes_of(task)
+    outputs = tf.saved_model.load(path).signatures["serving_default"](
+        **{name: tf.constant(column) for name, column in zip(task.text_inputs, columns)}
+    )
+    texts = columns[-1]
+    rows = np.repeat(np.arange(len(texts)), np.diff(outputs["row_splits"])) if kind == "tokens" else range(len(texts))
+    spans = outputs["entity" if kind == "tokens" else "answer"].numpy()
+    assert len(spans) > 5
+    for row, span, start, end in zip(rows, spans, outputs["start"].numpy(), outputs["end"].numpy()):
+        assert texts[row][start:end] == span.decode("utf-8")
+
+
+def test_a_difference_is_found_and_named(exported, classifier, tmp_path):
+    classifier.export(tmp_path / "1")
+    verify(tmp_path / "1", classifier)
+    classifier.classifier.bias.assign([3.0, 0.0])
+    with pytest.raises(RuntimeError, match="answers otherwise than the task .* for 'A quiet word, please.'"):
+        verify(tmp_path / "1", classifier)
+    assert (tmp_path / "1").is_dir()
+    with pytest.raises(FileNotFoundError, match="is not a SavedModel"):
+        verify(tmp_path, classifier)
+
+
+def test_an_untrained_head_is_said(tiny_folder, tmp_path, texts_and_labels):
+    import warnings
+
+    with pytest.warns(UserWarning, match="newly initialized"):
+        task = kbert.TextClassifier.from_preset(tiny_folder, labels=["bad", "good"])
+    with pytest.warns(UserWarning, match="never trained, though exported: .*classification head"):
+        task.export(tmp_path / "1")
+    task.fit(*texts_and_labels, verbose=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        task.export(tmp_path / "2")
+
+
+def test_what_cannot_be_exported_says_so(exported, encoder, tokenizer, tmp_path):
+    with pytest.raises(ValueError, match="pairs=True is for a TextClassifier"):
+        exported("vectors")[0].export(tmp_path / "1", pairs=True)
+    with pytest.raises(ValueError, match="BIO or BIOES tags"):
+        kbert.TokenClassifier(encoder, kbert.TextPreprocessor(tokenizer, 24), labels=["noun", "verb"]).export(tmp_path / "1")
+    with pytest.raises(NotImplementedError, match="a Pretrainer cannot be exported"):
+        kbert.Pretrainer(encoder, kbert.TextPreprocessor(tokenizer, 24)).export(tmp_path / "1")
+    assert not list(tmp_path.iterdir())
