@@ -1,7 +1,8 @@
 """Writing a task, from string to answer, for the places where models run. Importable as `kbert.export`."""
 
 from kbert.export.litert import export_litert
+from kbert.export.onnx import export_onnx
 from kbert.export.saved_model import export_saved_model
 from kbert.export.verify import verify
 
-__all__ = ["export_litert", "export_saved_model", "verify"]
+__all__ = ["export_litert", "export_onnx", "export_saved_model", "verify"]

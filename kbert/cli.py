@@ -36,9 +36,20 @@ def main(arguments=None):
     export = commands.add_parser("export", help="write a trained task for TF Serving or for a phone")
     export.add_argument("model", help="a .keras file, or the folder that finetune wrote")
     export.add_argument("path", help="the folder or file to write, e.g. models/emotion/1 or emotion.tflite")
-    export.add_argument("--format", default="tf_saved_model", choices=("tf_saved_model", "litert"))
+    export.add_argument("--format", default="tf_saved_model", choices=("tf_saved_model", "litert", "onnx"))
+    export.add_argument("--tokens", action="store_true", help="take token ids in place of text (litert)")
+    export.add_argument("--quantize", choices=("float16", "int8"), help="smaller weights (litert; int8 also onnx)")
     export.add_argument("--overwrite", action="store_true", help="replace what is there")
     export.set_defaults(run=run_finetune)
+    verify = commands.add_parser("verify", help="compare an exported SavedModel with the task that it was made from")
+    verify.add_argument("path", help="the SavedModel's folder")
+    verify.add_argument("--against", required=True, dest="model", help="a .keras file, or the folder that finetune wrote")
+    verify.add_argument(
+        "--texts", dest="data", help="a file of texts to compare on (default: a built-in set that is hard to read)"
+    )
+    verify.add_argument("--text", help="the column of texts")
+    verify.add_argument("--pair", help="the column of second texts; of a question answerer the texts")
+    verify.set_defaults(run=run_finetune)
     options = parser.parse_args(arguments)
 
     warnings.showwarning = lambda message, *_: print(f"note: {message}", file=sys.stderr)

@@ -428,5 +428,16 @@ def predict(options):
 def export(options):
     """Writes a trained task for where it is to run."""
     task = open_task(options.model)
-    task.export(options.path, format=options.format, overwrite=options.overwrite)
+    tokens = {"inputs": "tokens"} if options.tokens else {}
+    quantize = {"quantize": options.quantize} if options.quantize else {}
+    task.export(options.path, format=options.format, overwrite=options.overwrite, **tokens, **quantize)
     print(f"written: {options.path}")
+
+
+def verify(options):
+    """Compares an exported SavedModel with its task."""
+    from kbert.export import verify as compare
+
+    task = open_task(options.model)
+    texts = tables.read_texts(options.data, options.text, options.pair) if options.data else None
+    compare(options.path, task, texts, pairs=bool(options.pair) and job_of(task) != "qa")

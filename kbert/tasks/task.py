@@ -472,16 +472,17 @@ class Task(keras.Model):
         """Writes the task, from string to answer, for where it is to run.
 
         >>> task.export("models/emotion/1")  # doctest: +SKIP
-        >>> task.export("emotion.tflite", format="litert")  # doctest: +SKIP
+        >>> task.export("emotion.tflite", format="litert", inputs="text", quantize="int8")  # doctest: +SKIP
+        >>> task.export("emotion.onnx", format="onnx", inputs="tokens")  # doctest: +SKIP
 
         Args:
-          path: the folder (a SavedModel) or file (LiteRT) to write; it must not exist, unless `overwrite=True`.
-          format: `"tf_saved_model"` for TF Serving, or `"litert"` for phones.
-          **kwargs: for the format, see `kbert.export.export_saved_model` and `kbert.export.export_litert`.
+          path: the folder (a SavedModel) or file to write; it must not exist, unless `overwrite=True`.
+          format: `"tf_saved_model"` for TF Serving, `"litert"` for phones, or `"onnx"`.
+          **kwargs: for the format, see `kbert.export.export_saved_model`, `export_litert` and `export_onnx`.
         """
         from kbert import export
 
-        writers = {"tf_saved_model": export.export_saved_model, "litert": export.export_litert}
+        writers = {"tf_saved_model": export.export_saved_model, "litert": export.export_litert, "onnx": export.export_onnx}
         if format not in writers:
             raise ValueError(f"format should be one of {', '.join(writers)}, got {format!r}")
         return writers[format](self, pathlib.Path(path), **kwargs)

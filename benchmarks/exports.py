@@ -1,0 +1,139 @@
+"""What each exported file is worth beside its task: differences on 1,000 texts, accuracy, size, and the time for one text.
+
+python benchmarks/exports.py [--texts 1000]
+"""
+
+import argparse
+import pathlib
+import statistics
+import tempfile
+import time
+
+import keras
+import numpy as np
+import onnxruntime
+import tensorflow as tf
+import tensorflow_text
+from ai_edge_litert.interpreter import InterpreterWithCustomOps
+from kbert.export.verify import check_saved_model
+from rich.console import Console
+from rich.table import Table
+from run import tweets
+
+import kbert
+
+LENGTH = 64
+
+
+def softmax(logits):
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def saved_model(path, task):
+    signature = tf.saved_model.load(str(path)).signatures["serving_default"]
+    return lambda texts: signature(text=tf.constant(texts))["probabilities"].numpy()
+
+
+def litert(path, task, threads=2):
+    registerers = tensorflow_text.tflite_registrar.SELECT_TFTEXT_OPS
+    interpreter = InterpreterWithCustomOps(model_path=str(path), custom_op_registerers=registerers, num_threads=threads)
+    run = interpreter.get_signature_runner("serving_default")
+    if "text" in run.get_input_details():
+        return lambda texts: np.concatenate([run(text=np.array([text.encode()]))["probabilities"] for text in texts])
+    fixed = kbert.TextPreprocessor(task.tokenizer, LENGTH, fixed_length=True)
+    return lambda texts: np.concatenate(
+        [run(**{name: ids.numpy() for name, ids in fixed([text]).items()})["probabilities"] for text in texts]
+    )
+
+
+def onnx(path, task):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 2
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = {"input_ids": "token_ids", "attention_mask": "padding_mask", "token_type_ids": "segment_ids"}
+
+    def answer(texts):
+        parts = []
+        for start in range(0, len(texts), 32):
+            packed = task.preprocessor(texts[start : start + 32])
+            parts.append(session.run(None, {theirs: packed[ours].numpy().astype("int64") for theirs, ours in names.items()})[0])
+        return softmax(np.concatenate(parts))
+
+    return answer
+
+
+FORMATS = {
+    "SavedModel": (saved_model, "tf_saved_model", {}),
+    "LiteRT text float32": (litert, "litert", {}),
+    "LiteRT text float16": (litert, "litert", {"quantize": "float16"}),
+    "LiteRT text int8": (litert, "litert", {"quantize": "int8"}),
+    "LiteRT tokens float32": (litert, "litert", {"inputs": "tokens"}),
+    "LiteRT tokens int8": (litert, "litert", {"inputs": "tokens", "quantize": "int8"}),
+    "ONNX float32": (onnx, "onnx", {}),
+    "ONNX int8": (onnx, "onnx", {"quantize": "int8"}),
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--texts", type=int, default=1000)
+    count = parser.parse_args().texts
+    texts, labels = tweets(2000 + count)
+    keras.utils.set_random_seed(0)
+    task = kbert.TextClassifier.from_preset("all-minilm-l6-v2", labels=sorted(set(labels)), max_length=LENGTH)
+    task.compile(learning_rate=1e-4)
+    task.fit(texts[:2000], labels[:2000], epochs=2, verbose=2)
+    texts, labels = texts[2000:], labels[2000:]
+    ours = softmax(task.predict(texts))
+    right = np.array([task.labels.index(label) for label in labels])
+    console = Console(width=120)
+    table = Table(
+        title=f"{len(texts):,} texts, one at a time on two threads; the task's accuracy {(ours.argmax(-1) == right).mean():.3f}"
+    )
+    for name in ("", "MB", "export, s", "largest difference", "same label", "accuracy", "one text, ms"):
+        table.add_column(name, justify="right" if name else "left")
+    with tempfile.TemporaryDirectory() as room:
+        for name, (opened, form, how) in FORMATS.items():
+            path = pathlib.Path(room) / name.replace(" ", "_")
+            started = time.perf_counter()
+            task.export(path, format=form, **how, **({"max_length": LENGTH} if form == "litert" else {}))
+            seconds = time.perf_counter() - started
+            answer = opened(path, task)
+            found = answer(texts)
+            times = []
+            for text in texts[:100]:
+                started = time.perf_counter()
+                answer([text])
+                times.append(time.perf_counter() - started)
+            size = path.stat().st_size if path.is_file() else sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
+            best = found.argmax(-1)
+            table.add_row(
+                name, f"{size / 1e6:.1f}", f"{seconds:.1f}", f"{np.abs(found - ours).max():.1e}", f"{(best == ours.argmax(-1)).mean():.1%}",
+                f"{(best == right).mean():.3f}", f"{1000 * statistics.median(times):.1f}",
+            )  # fmt: skip
+            if form == "tf_saved_model":
+                apart = check_saved_model(path, task)
+                beside_ready_ids(console, path, task, texts)
+        console.print(table)
+        console.print(f"SavedModel on the built-in probes: {apart:.1e}")
+
+
+def beside_ready_ids(console, path, task, texts):
+    """What reading the text costs: the same graph on texts, and on ids that are there already, in turns."""
+    signatures = tf.saved_model.load(str(path)).signatures
+    some = tf.constant(texts[:32])
+    packed = task.preprocessor(some)
+    calls = {"text": lambda: signatures["serving_default"](text=some), "ids": lambda: signatures["tokens"](**packed)}
+    times = {name: [] for name in calls}
+    for _ in range(40):
+        for name, call in calls.items():
+            started = time.perf_counter()
+            call()["probabilities"].numpy()
+            times[name].append(time.perf_counter() - started)
+    text, ids = (statistics.median(times[name][5:]) for name in ("text", "ids"))
+    console.print(f"SavedModel, 32 texts: {1000 * text:.1f} ms from text, {1000 * ids:.1f} ms from ids, {text / ids:.3f}x")
+
+
+if __name__ == "__main__":
+    main()
