@@ -37,6 +37,7 @@ setup(
         "kbert.encoders",
         "kbert.tasks",
         "kbert.pretraining",
+        "kbert.distillation",
         "kbert.checkpoints",
         "kbert.training",
         "kbert.export",

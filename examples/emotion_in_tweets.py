@@ -1,8 +1,27 @@
 """Tells six emotions in tweets, from a csv with a column of texts and a column of labels.
 
-    python examples/emotion_in_tweets.py twitter_emotion.csv --tweets 4000
+    python examples/emotion_in_tweets.py twitter_emotion.csv --tweets 6000
 
-SEEN
+Seen on two cores, MiniLM:
+
+    Epoch 1/3
+    135/135 - 92s - 680ms/step - accuracy: 0.5266 - loss: 1.3042 - macro_f1: 0.2659 - val_accuracy: 0.7250 - val_loss: 0.7847 - val_macro_f1: 0.4904
+    Epoch 2/3
+    135/135 - 74s - 546ms/step - accuracy: 0.8197 - loss: 0.5955 - macro_f1: 0.7051 - val_accuracy: 0.9000 - val_loss: 0.3572 - val_macro_f1: 0.8138
+    Epoch 3/3
+    135/135 - 90s - 670ms/step - accuracy: 0.9139 - loss: 0.3063 - macro_f1: 0.8391 - val_accuracy: 0.9229 - val_loss: 0.3058 - val_macro_f1: 0.8807
+    1200 held-out tweets: accuracy 0.9000, macro-F1 0.8459
+                 mean  count
+    label_name              
+    anger       0.874    190
+    fear        0.931    145
+    joy         0.919    409
+    love        0.843    102
+    sadness     0.946    315
+    surprise    0.487     39
+    joy      0.949  i could not be happier about it
+    joy      0.427  i did not see that coming at all
+    sadness  0.945  i just want to be left alone
 """
 
 import argparse

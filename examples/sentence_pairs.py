@@ -1,8 +1,16 @@
 """Pairs of texts: does this first paragraph belong to this headline? Wrong pairs have a headline of the same section.
 
-    python examples/sentence_pairs.py --pairs 2000
+    python examples/sentence_pairs.py --pairs 4000
 
-SEEN
+Seen on two cores, MiniLM:
+
+    Epoch 1/2
+    100/100 - 62s - 618ms/step - accuracy: 0.7994 - loss: 0.4067 - macro_f1: 0.7980
+    Epoch 2/2
+    100/100 - 79s - 786ms/step - accuracy: 0.9453 - loss: 0.1793 - macro_f1: 0.9453
+    800 held-out pairs: accuracy 0.9500, macro-F1 0.9500
+    same   0.985  Butler launches attack on Blair | Former civil service chief Lord Butler has criticised the way Tony Bla...
+    other  0.977  Microsoft plans 'safer ID' system | Former civil service chief Lord Butler has criticised the way Tony Bla...
 """
 
 import argparse

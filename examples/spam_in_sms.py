@@ -1,8 +1,17 @@
 """Finds spam among text messages, where one class is rare: class weights, and a threshold that is chosen on held-out data.
 
-    python examples/spam_in_sms.py sms_spam.tsv
+    python examples/spam_in_sms.py sms_spam.tsv --messages 4000
 
-SEEN
+Seen on two cores, MiniLM:
+
+    Epoch 1/2
+    88/88 - 59s - 675ms/step - accuracy: 0.9504 - loss: 0.2553 - macro_f1: 0.8762
+    Epoch 2/2
+    88/88 - 53s - 604ms/step - accuracy: 0.9911 - loss: 0.0486 - macro_f1: 0.9803
+    800 held-out messages, 121 of them spam: F1 0.9833
+    at the threshold 0.10 that was best on 400 others: F1 0.9712
+    0.995  You have won a 1000 pound prize, call 09061701461 now
+    0.003  Running late, will call you when I get off the train
 """
 
 import argparse

@@ -21,6 +21,7 @@ _check_backend(_keras.backend.backend())
 
 from kbert.checkpoints.presets import presets
 from kbert.config import BertConfig, MobileBertConfig
+from kbert.distillation import Distiller
 from kbert.encoders.bert import BertEncoder
 from kbert.encoders.mobilebert import MobileBertEncoder
 from kbert.pretraining.pretrainer import Pretrainer
@@ -40,6 +41,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BertConfig",
     "BertEncoder",
+    "Distiller",
     "MaskedLM",
     "MobileBertConfig",
     "MobileBertEncoder",

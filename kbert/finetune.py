@@ -7,6 +7,8 @@ import dataclasses
 import json
 import math
 import pathlib
+import tempfile
+import time
 
 import keras
 import numpy as np
@@ -432,6 +434,90 @@ def export(options):
     quantize = {"quantize": options.quantize} if options.quantize else {}
     task.export(options.path, format=options.format, overwrite=options.overwrite, **tokens, **quantize)
     print(f"written: {options.path}")
+
+
+def distill(options):
+    """Makes students of a trained task, and a table and a picture of what they are worth beside it."""
+    from kbert.distillation.recipes import recipes
+
+    console = Console()
+    out = check_target(options.out, options.overwrite)
+    teacher = open_task(options.teacher)
+    job = job_of(teacher)
+    most = teacher.encoder.config.num_hidden_layers
+    wrong = [count for count in options.layers if not 1 <= count <= most]
+    if wrong:
+        raise ValueError(f"--layers {wrong[0]}, but the teacher has {most}")
+    train = read(job, options.data, options)
+    if options.test:
+        test = read(job, options.test, options)
+    else:
+        train, test = shares(*train, options.held_out, options.seed)
+    check_labels(teacher, job, train, test)
+    plain = tables.read_texts(options.unlabelled, options.text) if options.unlabelled else None
+    recipe, students = recipes[options.recipe], {}
+    labels = None if job in ("fill-mask", "embedding") else train[1]
+    texts = train[0][0] + train[0][1] if job == "embedding" else train[0]
+    for layers in options.layers:
+        keras.utils.set_random_seed(options.seed)
+        console.print(f"a student of {layers} layers, by the recipe {recipe.name} ({recipe.source})")
+        students[layers] = recipe.run(
+            teacher, texts, labels, num_hidden_layers=layers, epochs=options.epochs, learning_rate=options.learning_rate,
+            batch_size=options.batch_size, stage_data=None if plain is None else {recipe.stages[0].name: plain},
+            verbose=1 if console.is_terminal else 2,
+        )  # fmt: skip
+    entries = {f"teacher, {most} layers": teacher, **{f"student, {layers} layers": task for layers, task in students.items()}}
+    one = tuple(column[0] for column in test[0]) if isinstance(test[0], tuple) else test[0][0]
+    worth = {name: worth_of(job, task, test, one) for name, task in entries.items()}
+    rows = [tuple(row.values()) for row in worth.values()]
+    head = ("", *next(iter(worth.values())))
+    show(console, Measured({}, head, [(name, *row) for name, row in zip(worth, rows)]))
+    with written_aside(out) as aside:
+        aside.mkdir()
+        for layers, task in students.items():
+            task.save(aside / f"student_{layers}.keras")
+        (aside / "metrics.json").write_text(json.dumps(worth, indent=2) + "\n", encoding="utf-8")
+        figures = list(worth.values())
+        metric = head[1]
+
+        def draw(axes):
+            axes.plot([one["one text, ms"] for one in figures], [one[metric] for one in figures], "o-")
+            for name, one in worth.items():
+                axes.annotate(name, (one["one text, ms"], one[metric]), textcoords="offset points", xytext=(4, -12), fontsize=8)
+            axes.set_xlabel("one text, ms")
+            axes.set_ylabel(metric.replace("_", " "))
+
+        parts = [
+            report.grid(head, [(name, *row) for name, row in zip(worth, rows)]),
+            report.picture(draw, f"{metric} by latency"),
+        ]
+        (aside / "report.html").write_text(report.page(f"Students by the recipe {recipe.name}", *parts), encoding="utf-8")
+    console.print(f"written: {out}", soft_wrap=True)
+
+
+def worth_of(job, task, test, one):
+    """A task's first score, parameters, size as an int8 LiteRT file, and the median time of a frozen answer to one text."""
+    scores = measure(job, task, *test).scores
+    name = next(iter(scores))
+    inputs = "text" if isinstance(task, (kbert.TextClassifier, kbert.TextEmbedder)) and not isinstance(one, tuple) else "tokens"
+    with tempfile.TemporaryDirectory() as room:
+        path = pathlib.Path(room) / "task.tflite"
+        task.export(path, format="litert", inputs=inputs, quantize="int8", max_length=min(128, task.preprocessor.max_length))
+        megabytes = path.stat().st_size / 1e6
+    frozen, times = task.freeze(), []
+    question = tuple([text] for text in one) if isinstance(one, tuple) else [one]
+    if job == "qa":
+        ask = lambda: frozen.answer(*question)  # noqa: E731
+    else:
+        ask = lambda: frozen.predict(question)  # noqa: E731
+    for _ in range(60):
+        started = time.perf_counter()
+        ask()
+        times.append(time.perf_counter() - started)
+    return {
+        name: round(scores[name], 4), "parameters": sum(math.prod(v.shape) for v in task.trainable_variables),
+        f"int8 .tflite ({inputs}), MB": round(megabytes, 1), "one text, ms": round(1000 * float(np.median(times[10:])), 2),
+    }  # fmt: skip
 
 
 def verify(options):

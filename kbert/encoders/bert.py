@@ -33,7 +33,8 @@ class BertEncoder(keras.Model):
     `[B, H]`, which is `tanh(W x + b)` of the first token, where the configuration has a pooling layer, and `first_output` `[B, H]`, the
     first token's vector. With `only_first=True` it gives the latter two only, and the last block computes only them. With `output_hidden_states=True` it also holds
     `hidden_states`, a tuple of the embeddings and each block's output `[B, L, H]`, and with `output_attentions=True`
-    `attentions`, a tuple of each block's weights `[B, heads, L, L]`.
+    `attentions`, a tuple of each block's weights `[B, heads, L, L]`, and likewise `attention_scores`, before the softmax and without the
+    mask, and `attention_values` `[B, heads, L, d]`.
     """
 
     config_class, embeddings_class, block_class = BertConfig, Embeddings, EncoderBlock
@@ -105,7 +106,9 @@ class BertEncoder(keras.Model):
         if output_hidden_states:
             outputs["hidden_states"] = tuple(view.padded(rows) for rows in hidden_states)
         if output_attentions:
-            outputs["attentions"] = tuple(attentions)
+            outputs["attentions"] = tuple(attention.probabilities for attention in attentions)
+            outputs["attention_scores"] = tuple(attention.scores for attention in attentions)
+            outputs["attention_values"] = tuple(attention.values for attention in attentions)
         return outputs
 
     def _view(self, inputs):

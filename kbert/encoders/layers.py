@@ -3,6 +3,7 @@
 import contextlib
 import contextvars
 import math
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
@@ -117,6 +118,14 @@ def segment_rows(table, segment_ids):
     return tf.matmul(tf.one_hot(segment_ids, table.shape[0], dtype=tf.as_dtype(table.dtype)), table)
 
 
+class Attention(NamedTuple):
+    """What attention computes on its way: for distillation, and for who wants to look."""
+
+    probabilities: tf.Tensor  # [B, heads, L, L], or [B, heads, 1, L]
+    scores: tf.Tensor  # the same before the softmax and before padding is masked
+    values: tf.Tensor  # [B, heads, L, d]
+
+
 def attend(rows, view, num_heads, dropout, training, only_first=False):
     """`softmax(Q K^T / sqrt(d)) V` for each head (Vaswani et al. 2017, section 3.2).
 
@@ -127,7 +136,7 @@ def attend(rows, view, num_heads, dropout, training, only_first=False):
       only_first: of each text's first token only.
 
     Returns:
-      Rows `[N, H]` (or `[B, H]`), and the weights `[B, heads, L, L]` (or `[B, heads, 1, L]`).
+      Rows `[N, H]` (or `[B, H]`), and the `Attention`.
     """
     query, key, value = view.heads(rows, num_heads)  # [B, heads, L, d]
     if only_first:
@@ -135,7 +144,7 @@ def attend(rows, view, num_heads, dropout, training, only_first=False):
     scores = tf.matmul(query * tf.constant(1 / math.sqrt(query.shape[-1]), query.dtype), key, transpose_b=True)
     attention = tf.nn.softmax(scores + view.score_bias(scores.dtype, only_first))  # [B, heads, L, L]
     context = tf.matmul(dropout(attention, training=training), value)  # [B, heads, L, d]
-    return view.merge_first(context) if only_first else view.merge(context), attention
+    return view.merge_first(context) if only_first else view.merge(context), Attention(attention, scores, value)
 
 
 class SelfAttention(keras.layers.Layer):

@@ -45,8 +45,7 @@ class Pretrainer(Task):
         self.next_sentence.build((None, encoder.config.hidden_size))
         self.built = True
 
-    def call(self, inputs, training=None):
-        outputs = self.encoder(inputs, training=training)
+    def head_outputs(self, outputs, inputs, training=None):
         return {
             "mlm_logits": self.token_head(vectors_at(outputs["sequence_output"], inputs), self.encoder.embeddings.tokens),
             "nsp_logits": self.next_sentence(tf.cast(outputs["pooled_output"], tf.float32)),

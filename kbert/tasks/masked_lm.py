@@ -92,9 +92,8 @@ class MaskedLM(Task):
         self.token_head.build()
         self.built = True
 
-    def call(self, inputs, training=None):
-        vectors = self.encoder(inputs, training=training)["sequence_output"]  # [B, L, H]
-        return self.token_head(vectors_at(vectors, inputs), self.encoder.embeddings.tokens)
+    def head_outputs(self, outputs, inputs, training=None):
+        return self.token_head(vectors_at(outputs["sequence_output"], inputs), self.encoder.embeddings.tokens)
 
     @classmethod
     def from_preset(cls, preset, max_length=None, **kwargs):

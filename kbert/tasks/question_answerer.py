@@ -128,8 +128,8 @@ class QuestionAnswerer(Task):
         self.spans.build((None, encoder.config.hidden_size))
         self.built = True
 
-    def call(self, inputs, training=None):
-        vectors = self.encoder(inputs, training=training)["sequence_output"]  # [B, L, H]
+    def head_outputs(self, outputs, inputs, training=None):
+        vectors = outputs["sequence_output"]  # [B, L, H]
         vectors = tf.cast(self.dropout(vectors, training=training), tf.float32)
         shape = tf.shape(vectors)
         logits = tf.reshape(self.spans(tf.reshape(vectors, [-1, vectors.shape[-1]])), [shape[0], shape[1], 2])

@@ -21,7 +21,7 @@ TOKENS_PER_PREDICTION = 4096  # positions of one step of predict: enough for the
 class Task(keras.Model):
     """An encoder with a head, and what reads its text. Use one of its subclasses.
 
-    A subclass says what is special to it: `head` (what transformers calls it, by which its weights are named), `call`, `default_loss`,
+    A subclass says what is special to it: `head` (what transformers calls it, by which its weights are named), `head_outputs`, `default_loss`,
     `default_metrics`, `encode_targets`, and how logits become an answer.
 
     Args:
@@ -51,6 +51,18 @@ class Task(keras.Model):
                 raise ValueError(
                     f"the tokenizer has {preprocessor.tokenizer.vocabulary_size} tokens, the encoder embeds {size}"
                 )
+
+    @property
+    def encoder_options(self):
+        """What the head needs of the encoder beside its vectors, or can do without."""
+        return {}
+
+    def call(self, inputs, training=None):
+        return self.head_outputs(self.encoder(inputs, training=training, **self.encoder_options), inputs, training)
+
+    def head_outputs(self, outputs, inputs, training=None):
+        """The encoder's outputs to the task's: what is special to a task is its head."""
+        raise NotImplementedError
 
     @property
     def supports_jit(self):
@@ -424,6 +436,40 @@ class Task(keras.Model):
 
             functions[key] = tf.function(forward, input_signature=spec, autograph=False)
         return functions[key]
+
+    # Smaller tasks
+
+    def make_student(self, num_hidden_layers=None, hidden_size=None, layers="uniform", **sizes):
+        """A smaller task of the same kind, with the same tokenizer and labels, for `kbert.Distiller` to train.
+
+        >>> student = task.make_student(num_hidden_layers=3)  # doctest: +SKIP
+
+        Args:
+          num_hidden_layers: of the student; embeddings, the chosen layers and the head are copied from this task.
+          hidden_size, **sizes: other values of the encoder's configuration (`intermediate_size`, ...); no weight fits then, and all are new.
+          layers: which layers are copied: `"uniform"`, `"last"` or a list of as many, counted from 0.
+        """
+        from kbert.distillation.students import make_student
+
+        return make_student(self, num_hidden_layers, hidden_size, layers, **sizes)
+
+    def trim_vocabulary(self, texts, size=None):
+        """The same task with the tokens that texts use, and no others: a smaller embedding table, most of a small model's size.
+
+        >>> smaller = task.trim_vocabulary(texts, size=8000)  # doctest: +SKIP
+        >>> smaller.trimmed  # doctest: +SKIP
+        {'tokens': 8000, 'tokens_before': 30522, 'unknown': 0.0004, 'unknown_before': 0.0001}
+
+        Args:
+          texts: such as the task will read. What occurs most often is kept, and the single ASCII characters, which spell what is not.
+          size: the most tokens; by default as many as occur.
+
+        Returns:
+          A new task. Texts whose words it kept have the same answers; `trimmed` says what share of the texts' pieces is [UNK], before and after.
+        """
+        from kbert.distillation.students import trim_vocabulary
+
+        return trim_vocabulary(self, texts, size)
 
     # Files
 

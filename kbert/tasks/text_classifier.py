@@ -86,8 +86,9 @@ class TextClassifier(Task):
         self.classifier.build((None, width))
         self.built = True
 
-    def call(self, inputs, training=None):
-        outputs = self.encoder(inputs, training=training, only_first=True)
+    encoder_options = {"only_first": True}
+
+    def head_outputs(self, outputs, inputs, training=None):
         if self.pre_classifier is None:
             pooled = outputs["pooled_output"]  # [B, H]
         else:

@@ -52,10 +52,12 @@ class TextEmbedder(Task):
         self.width = width
         self.built = True
 
-    def call(self, inputs, training=None):
-        only_first = self.pooling == "cls"
-        outputs = self.encoder(inputs, training=training, only_first=only_first)
-        if only_first:
+    @property
+    def encoder_options(self):
+        return {"only_first": True} if self.pooling == "cls" else {}
+
+    def head_outputs(self, outputs, inputs, training=None):
+        if self.pooling == "cls":
             vectors = tf.cast(outputs["first_output"], tf.float32)
         else:
             vectors = pool(tf.cast(outputs["sequence_output"], tf.float32), inputs, self.pooling)  # [B, H]

@@ -56,8 +56,8 @@ class TokenClassifier(Task):
         self.classifier.build((None, encoder.config.hidden_size))
         self.built = True
 
-    def call(self, inputs, training=None):
-        vectors = self.encoder(inputs, training=training)["sequence_output"]  # [B, L, H]
+    def head_outputs(self, outputs, inputs, training=None):
+        vectors = outputs["sequence_output"]  # [B, L, H]
         vectors = tf.cast(self.dropout(vectors, training=training), tf.float32)
         shape = tf.shape(vectors)
         logits = self.classifier(tf.reshape(vectors, [-1, vectors.shape[-1]]))

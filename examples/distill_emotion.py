@@ -1,0 +1,55 @@
+"""A fine-tuned MiniLM as the teacher of students of 3, 2 and 1 layers: what each is worth, and how fast.
+
+    python examples/distill_emotion.py twitter_emotion.csv --tweets 6000
+
+SEEN
+"""
+
+import argparse
+import pathlib
+
+import keras
+import pandas as pd
+
+import kbert
+from kbert.distillation import recipes
+from kbert.finetune import worth_of
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("data", help="a csv with columns text and label_name")
+parser.add_argument("--tweets", type=int, default=16000, help="how many to use")
+parser.add_argument("--epochs", type=int, default=3)
+parser.add_argument("--out", default="student.tflite", help="the file of the student of three layers")
+options = parser.parse_args()
+
+keras.utils.set_random_seed(0)
+table = pd.read_csv(options.data).sample(frac=1, random_state=0)[: options.tweets]
+texts, labels = table["text"].tolist(), table["label_name"].tolist()
+held_out = len(texts) // 5
+train, test = (texts[held_out:], labels[held_out:]), (texts[:held_out], labels[:held_out])
+
+teacher = kbert.TextClassifier.from_preset("all-minilm-l6-v2", labels=sorted(set(labels)), max_length=64)
+teacher.compile(learning_rate=1e-4)
+teacher.fit(*train, epochs=options.epochs, verbose=2)
+
+tasks = {"teacher, 6 layers": teacher}
+for layers in (3, 2, 1):
+    keras.utils.set_random_seed(0)
+    student = recipes.task.run(teacher, *train, num_hidden_layers=layers, epochs=options.epochs, learning_rate=2e-4, verbose=2)
+    tasks[f"student, {layers} layers"] = student
+alone = teacher.make_student(num_hidden_layers=3)  # the same student, without the teacher
+encoder = kbert.BertEncoder.from_preset("all-minilm-l6-v2")
+for block, theirs in zip(alone.encoder.blocks, (1, 3, 5)):
+    block.set_weights(encoder.blocks[theirs].get_weights())
+alone.encoder.embeddings.set_weights(encoder.embeddings.get_weights())
+alone.compile(learning_rate=2e-4)
+alone.fit(*train, epochs=options.epochs, verbose=2)
+tasks["3 layers, fine-tuned alone"] = alone
+
+worth = {name: worth_of("classification", task, test, test[0][0]) for name, task in tasks.items()}
+print(pd.DataFrame(worth).T.to_string())
+
+small = tasks["student, 3 layers"].trim_vocabulary(texts, size=8000)
+print({name: round(value, 5) for name, value in small.trimmed.items()})
+small.export(options.out, format="litert", inputs="text", quantize="int8", max_length=64, overwrite=True)
+print(f"{options.out}: {pathlib.Path(options.out).stat().st_size / 1e6:.1f} MB")

@@ -1,0 +1,6 @@
+"""A big teacher, a small student."""
+
+from kbert.distillation import recipes
+from kbert.distillation.distiller import Distiller
+
+__all__ = ["Distiller", "recipes"]
