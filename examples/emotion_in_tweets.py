@@ -12,7 +12,7 @@ Seen on two cores, MiniLM:
     135/135 - 90s - 670ms/step - accuracy: 0.9139 - loss: 0.3063 - macro_f1: 0.8391 - val_accuracy: 0.9229 - val_loss: 0.3058 - val_macro_f1: 0.8807
     1200 held-out tweets: accuracy 0.9000, macro-F1 0.8459
                  mean  count
-    label_name              
+    label_name
     anger       0.874    190
     fear        0.931    145
     joy         0.919    409
