@@ -19,6 +19,30 @@ def main(arguments=None):
     vocab.add_argument("--out", default="vocab.txt", help="the file to write (default: vocab.txt)")
     vocab.add_argument("--cased", action="store_true", help="keep upper case and accents")
     vocab.set_defaults(run=run_vocab)
+    pretrain = commands.add_parser("pretrain", help="pretrain an encoder on text files, from nothing or from a checkpoint")
+    pretrain.add_argument(
+        "files", nargs="+", help="text files with a blank line between documents, or .jsonl with a text in each line"
+    )
+    pretrain.add_argument("--one-a-line", action="store_true", help="a line is a document")
+    pretrain.add_argument("--out", required=True, help="the folder to write, which every BERT tool opens")
+    pretrain.add_argument("--layout", default="huggingface", choices=("huggingface", "google"))
+    start = pretrain.add_mutually_exclusive_group(required=True)
+    start.add_argument("--vocab", help="begin with random weights and this vocabulary, e.g. one that kbert vocab learned")
+    start.add_argument("--preset", help="go on from a checkpoint")
+    pretrain.add_argument("--cased", action="store_true", help="keep upper case and accents (with --vocab)")
+    pretrain.add_argument("--layers", type=int, default=4, help="with --vocab (default: 4)")
+    pretrain.add_argument("--width", type=int, default=256, help="with --vocab (default: 256)")
+    pretrain.add_argument("--heads", type=int, help="with --vocab (default: a head for 64 of the width)")
+    pretrain.add_argument("--max-length", type=int, default=128, help="positions of a pair (default: 128)")
+    pretrain.add_argument("--objective", default="nsp", choices=("nsp", "sop"))
+    pretrain.add_argument("--whole-words", action="store_true", help="hide words with all of their pieces")
+    pretrain.add_argument("--held-out", type=float, default=0.05, help="the share of documents to watch (default: 0.05)")
+    pretrain.add_argument("--epochs", type=int, default=1)
+    pretrain.add_argument("--batch-size", type=int, default=32)
+    pretrain.add_argument("--learning-rate", type=float, default=5e-4)
+    pretrain.add_argument("--seed", type=int, default=0)
+    pretrain.add_argument("--overwrite", action="store_true", help="replace what is there")
+    pretrain.set_defaults(run=run_pretrain)
     add_finetune(commands)
     evaluate = commands.add_parser("evaluate", help="measure a trained task on a labelled file")
     evaluate.add_argument("model", help="a .keras file, or the folder that finetune wrote")
@@ -126,6 +150,12 @@ def run_finetune(options):
     from kbert import finetune
 
     getattr(finetune, options.command)(options)
+
+
+def run_pretrain(options):
+    from kbert.pretraining import command
+
+    command.pretrain(options)
 
 
 def run_demo(options):

@@ -7,13 +7,14 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.encoders.layers import ACTIVATIONS, Projection, initial_values
-from kbert.pretraining.masking import mask_tokens
+from kbert.pretraining.masking import mask_tokens, with_draws
 from kbert.tasks.prediction import softmax
 from kbert.tasks.task import Task
 from kbert.text.texts import text_list
 from kbert.text.tokenizer import WordPieceTokenizer
 from kbert.training.examples import Examples, rows_kept
 from kbert.training.losses import LabelledCrossentropy
+from kbert.training.metrics import LabelledAccuracy
 
 ROWS_AT_ONCE = 64  # of `fill`: each has logits of the whole vocabulary
 
@@ -146,16 +147,14 @@ class MaskedLM(Task):
         """Texts as batches with hidden tokens; without shuffling always the same ones."""
         self._is_raw(texts)  # says so where there is no preprocessor
         ids = self._tokenize(texts)
-        places = np.arange(len(texts), dtype=np.int32)
-        data = Examples(ids, places, None).batches(self._pack, batch_size, shuffle)
-        draw = np.random.randint(2**31 - 1, dtype=np.int32)
+        data = Examples(ids, np.zeros(len(texts), np.int32), None).batches(self._pack, batch_size, shuffle)
 
         @tf.autograph.experimental.do_not_convert
-        def hide(packed, places):
-            seed = None if shuffle else tf.stack([draw, places[0]])
-            return mask_tokens(packed, self.tokenizer, seed=seed)
+        def hide(batch, draw):
+            return mask_tokens(batch[0], self.tokenizer, seed=draw)
 
-        return data.map(hide, num_parallel_calls=2).prefetch(tf.data.AUTOTUNE)
+        seed = int(np.random.randint(2**31))  # follows keras.utils.set_random_seed
+        return with_draws(data, seed, shuffle).map(hide, num_parallel_calls=2).prefetch(tf.data.AUTOTUNE)
 
     # Answers
 
@@ -322,7 +321,7 @@ class MaskedLM(Task):
         return LabelledCrossentropy()
 
     def default_metrics(self):
-        return []
+        return [LabelledAccuracy()]
 
     def preset_config(self):
         """Keys of config.json; those of a head unlike its encoder are read here, but not by transformers."""

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kbert.training.losses import NO_LABEL
+
 
 @keras.saving.register_keras_serializable("kbert")
 class MacroF1(keras.metrics.Metric):
@@ -43,6 +45,27 @@ class MacroF1(keras.metrics.Metric):
 
     def get_config(self):
         return {**super().get_config(), "labels": self.labels}
+
+
+@keras.saving.register_keras_serializable("kbert")
+class LabelledAccuracy(keras.metrics.Mean):
+    """The share of positions with a label whose highest logit is right.
+
+    >>> metric = LabelledAccuracy()
+    >>> metric.update_state([[1, -100]], [[[0.0, 2.0], [3.0, 0.0]]])
+    >>> float(metric.result())
+    1.0
+
+    Labels `[B, M]` are indices, or -100 for none; logits are `[B, M, C]`.
+    """
+
+    def __init__(self, name="accuracy", **kwargs):
+        super().__init__(name=name, **kwargs)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        labels = tf.cast(y_true, tf.int32)
+        right = tf.cast(tf.equal(tf.argmax(y_pred, -1, tf.int32), labels), tf.float32)
+        super().update_state(right, tf.cast(tf.not_equal(labels, NO_LABEL), tf.float32))
 
 
 def pearson(a, b):

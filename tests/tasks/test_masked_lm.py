@@ -78,26 +78,6 @@ def test_a_share_that_cannot_be_held_out_is_named(task, share, message):
         task.fit(["the cat sat", "a dog ran"], validation_split=share)
 
 
-def test_masks_have_the_papers_shares(tokenizer):
-    """Over 600,000 tokens: 15 %, of which 80/10/10; special tokens never."""
-    packed = {"token_ids": np.full((2000, 322), 6, np.int32), "padding_mask": np.ones((2000, 322), np.int32)}
-    packed["token_ids"][:, 0], packed["token_ids"][:, 300], packed["token_ids"][:, 301:] = 2, 3, 0
-    packed["padding_mask"][:, 301:] = 0
-    packed["token_ids"][:, 150] = 3
-    inputs, labels = mask_tokens({name: tf.constant(v) for name, v in packed.items()}, tokenizer, seed=(3, 4))
-    positions, labels, ids = inputs["mask_positions"].numpy(), labels.numpy(), inputs["token_ids"].numpy()
-    assert (labels == 6).all() and labels.shape == (2000, round(0.15 * 298))
-    assert not np.isin(positions, [0, 150, *range(300, 322)]).any()
-    assert all(len(set(row)) == len(row) for row in positions[:50])
-    shown = np.take_along_axis(ids, positions, 1)
-    masked, kept = (shown == 4).mean(), (shown == 6).mean()
-    size = tokenizer.vocabulary_size
-    assert masked == pytest.approx(0.8 + 0.1 / size, abs=0.003) and kept == pytest.approx(0.1 + 0.1 / size, abs=0.003)
-    untouched = np.ones_like(ids, bool)
-    np.put_along_axis(untouched, positions, False, 1)
-    np.testing.assert_array_equal(ids[untouched], packed["token_ids"][untouched])
-
-
 def test_a_row_with_fewer_tokens_has_labels_of_none(tokenizer):
     packed = kbert.TextPreprocessor(tokenizer, 24)(["", "the cat sat on the good day the cat sat on the good day"])
     inputs, labels = mask_tokens(packed, tokenizer, rate=0.5)

@@ -1,0 +1,72 @@
+"""BERT from nothing: a vocabulary, an encoder of 4 layers x 256 and its pretraining on BBC News, then 20-shot topics.
+
+    python examples/pretrain_small_bert.py --epochs 12 --picture curve.png
+
+SEEN
+"""
+
+import argparse
+
+import keras
+import numpy as np
+
+import kbert
+from kbert.demo import read_news
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--epochs", type=int, default=12)
+parser.add_argument("--articles", type=int, default=2225, help="how many to use")
+parser.add_argument("--more", help="a text file of more documents, with blank lines between them")
+parser.add_argument("--picture", help="a file for the learning curve")
+options = parser.parse_args()
+
+keras.utils.set_random_seed(0)
+texts, topics = read_news()
+order = np.random.default_rng(0).permutation(len(texts))[: options.articles]
+texts, topics = [texts[n] for n in order], [topics[n] for n in order]
+documents = [[line for line in text.split("\n") if line.strip()] for text in texts]
+if options.more:
+    from kbert.pretraining.sentence_pairs import read_documents
+
+    documents += list(read_documents([options.more]))
+
+tokenizer = kbert.WordPieceTokenizer.learn(
+    [line for lines in documents for line in lines], vocabulary_size=8000, progress=False
+)
+sizes = {"num_hidden_layers": 4, "hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024}
+config = kbert.BertConfig(vocab_size=tokenizer.vocabulary_size, max_position_embeddings=128, **sizes)
+task = kbert.Pretrainer(kbert.BertEncoder(config), kbert.TextPreprocessor(tokenizer, max_length=128))
+task.compile(learning_rate=1e-3)
+
+counts = np.bincount(tokenizer([line for lines in documents for line in lines]).values)
+shares = counts[counts > 0] / counts.sum()
+print(f"{len(documents)} documents, {counts.sum():,} pieces; unigram entropy {-(shares * np.log(shares)).sum():.3f} nats")
+history = task.fit(documents, validation_split=0.05, epochs=options.epochs, verbose=2).history
+print("held-out MLM loss by epoch:", *(f"{loss:.3f}" for loss in history["val_mlm_logits_loss"]))
+
+if options.picture:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 3), layout="constrained")
+    axes = figure.subplots()
+    for name in ("mlm_logits_loss", "val_mlm_logits_loss"):
+        axes.plot(range(1, options.epochs + 1), history[name], "o-", label=name)
+    axes.set_xlabel("epoch")
+    axes.legend()
+    figure.savefig(options.picture)
+
+task.save_to_preset("small_bert")
+labels = sorted(set(topics))
+shots = [n for label in labels for n in [n for n, topic in enumerate(topics) if topic == label][:20]]
+rest = [n for n in range(len(texts)) if n not in set(shots)][:500]
+for name in ("pretrained", "random"):
+    accuracies = []
+    for seed in range(3):
+        keras.utils.set_random_seed(seed)
+        encoder = kbert.BertEncoder.from_preset("small_bert") if name == "pretrained" else kbert.BertEncoder(config)
+        classifier = kbert.TextClassifier(encoder, kbert.TextPreprocessor(tokenizer, max_length=128), labels=labels)
+        classifier.compile(learning_rate=3e-4)
+        classifier.fit([texts[n] for n in shots], [topics[n] for n in shots], epochs=10, batch_size=16, verbose=0)
+        scores = classifier.evaluate([texts[n] for n in rest], [topics[n] for n in rest], return_dict=True, verbose=0)
+        accuracies.append(scores["accuracy"])
+    print(f"20 examples a topic, {name:10} weights: accuracy " + ", ".join(f"{accuracy:.3f}" for accuracy in accuracies))
