@@ -43,6 +43,23 @@ def main(arguments=None):
     pretrain.add_argument("--seed", type=int, default=0)
     pretrain.add_argument("--overwrite", action="store_true", help="replace what is there")
     pretrain.set_defaults(run=run_pretrain)
+    data = commands.add_parser(
+        "pretrain-data", help="write pretraining examples as TFRecords, in the layout of Google's script"
+    )
+    data.add_argument("files", nargs="+", help="as of pretrain")
+    data.add_argument("--one-a-line", action="store_true", help="a line is a document")
+    data.add_argument("--vocab", required=True, help="a vocab.txt")
+    data.add_argument("--cased", action="store_true", help="keep upper case and accents")
+    data.add_argument("--out", required=True, help="the folder to write; a run that was stopped goes on")
+    data.add_argument("--shards", type=int, default=8)
+    data.add_argument("--max-length", type=int, default=128)
+    data.add_argument(
+        "--copies", type=int, default=5, help="how often each document is used, with other pairs and masks (default: 5)"
+    )
+    data.add_argument("--objective", default="nsp", choices=("nsp", "sop"))
+    data.add_argument("--whole-words", action="store_true", help="hide words with all of their pieces")
+    data.add_argument("--seed", type=int, default=0)
+    data.set_defaults(run=run_pretrain_data)
     add_finetune(commands)
     evaluate = commands.add_parser("evaluate", help="measure a trained task on a labelled file")
     evaluate.add_argument("model", help="a .keras file, or the folder that finetune wrote")
@@ -156,6 +173,12 @@ def run_pretrain(options):
     from kbert.pretraining import command
 
     command.pretrain(options)
+
+
+def run_pretrain_data(options):
+    from kbert.pretraining import command
+
+    command.pretrain_data(options)
 
 
 def run_demo(options):

@@ -10,6 +10,7 @@ from kbert.atomic_files import check_target, written_aside
 from kbert.config import BertConfig
 from kbert.encoders.bert import BertEncoder
 from kbert.pretraining.pretrainer import Pretrainer
+from kbert.pretraining.records import write_records
 from kbert.pretraining.sentence_pairs import read_documents
 from kbert.text.packing import TextPreprocessor
 from kbert.text.tokenizer import WordPieceTokenizer
@@ -57,3 +58,14 @@ def new_pretrainer(vocabulary, options):
     )  # fmt: skip
     tokenizer = WordPieceTokenizer(vocabulary, lowercase=not options.cased)
     return Pretrainer(BertEncoder(config), TextPreprocessor(tokenizer, options.max_length))
+
+
+def pretrain_data(options):
+    """Writes pretraining examples. See `kbert pretrain-data --help`."""
+    tokenizer = WordPieceTokenizer(read_vocabulary(options.vocab), lowercase=not options.cased)
+    console = Console()
+    paths = write_records(
+        read_documents(options.files, options.one_a_line), tokenizer, options.out, options.shards, options.max_length, options.copies,
+        options.objective, options.whole_words, seed=options.seed, progress=lambda path: console.print(f"written: {path}", soft_wrap=True),
+    )  # fmt: skip
+    console.print(f"{options.out}: {len(paths)} shards")

@@ -217,6 +217,10 @@ def test_the_command_line_goes_from_files_to_a_fine_tuned_model(tmp_path, capsys
         return cli.main(list(map(str, arguments)))
 
     assert run("vocab", corpus, "--size", "60", "--out", tmp_path / "vocab.txt") == 0
+    assert (
+        run("pretrain-data", corpus, "--vocab", tmp_path / "vocab.txt", "--out", tmp_path / "records", "--max-length", 24) == 0
+    )
+    assert len(list((tmp_path / "records").glob("*.tfrecord.gz"))) == 8
     sizes = ["--layers", 1, "--width", 16, "--heads", 2, "--max-length", 24, "--batch-size", 8]
     assert run("pretrain", corpus, "--vocab", tmp_path / "vocab.txt", "--out", tmp_path / "small", *sizes) == 0
     assert "val_mlm_logits_loss" in (tmp_path / "small" / "history.csv").read_text()

@@ -1,0 +1,94 @@
+"""Pretraining examples as files: Google's layout, the same after a stop, and what is said of files that do not fit."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import kbert
+from kbert.pretraining.records import read_records, write_records
+from tests.conftest import TINY, VOCABULARY
+from tests.pretraining.test_pretraining import DOCUMENTS
+
+
+@pytest.fixture
+def folder(tokenizer, tmp_path):
+    write_records(DOCUMENTS * 5, tokenizer, tmp_path / "records", shards=3, max_length=24, copies=2)
+    return tmp_path / "records"
+
+
+def test_files_have_googles_layout(folder, tokenizer):
+    files = sorted(folder.glob("*.tfrecord.gz"))
+    assert len(files) == 3
+    seen = 0
+    for serialized in tf.data.TFRecordDataset([str(file) for file in files], "GZIP").as_numpy_iterator():
+        features = tf.train.Example.FromString(serialized).features.feature
+        values = {name: np.array(f.int64_list.value or f.float_list.value) for name, f in features.items()}
+        assert set(values) == {
+            "input_ids", "input_mask", "segment_ids", "masked_lm_positions", "masked_lm_ids", "masked_lm_weights", "next_sentence_labels",
+        }  # fmt: skip
+        assert len(values["input_ids"]) == len(values["input_mask"]) == len(values["segment_ids"]) == 24
+        real = values["masked_lm_weights"] == 1
+        assert (np.diff(values["masked_lm_positions"][real]) > 0).all() and (values["masked_lm_positions"][~real] == 0).all()
+        assert (values["input_ids"] == 0).tolist() == (values["input_mask"] == 0).tolist()
+        assert values["input_ids"][0] == tokenizer.cls_token_id and (values["input_ids"] == tokenizer.sep_token_id).sum() >= 2
+        seen += 1
+    assert seen > 20
+
+
+def test_a_pretrainer_learns_from_them(folder, tokenizer):
+    task = kbert.Pretrainer(kbert.BertEncoder(kbert.BertConfig(**TINY)), kbert.TextPreprocessor(tokenizer, 24))
+    task.compile(learning_rate=5e-3)
+    data = read_records(folder, 8, tokenizer, max_length=24)
+    with pytest.warns(UserWarning, match="does not say how many batches"):
+        history = task.fit(data, epochs=8, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0]
+
+
+def test_a_stopped_run_goes_on_with_what_is_missing(folder, tokenizer):
+    files = sorted(folder.glob("*.tfrecord.gz"))
+    before = {file: file.read_bytes() for file in files}
+    times = {file: file.stat().st_mtime_ns for file in files}
+    files[1].unlink()
+    done = []
+    write_records(DOCUMENTS * 5, tokenizer, folder, shards=3, max_length=24, copies=2, progress=done.append)
+    assert done == [files[1]] and files[0].stat().st_mtime_ns == times[files[0]]
+
+    def examples(content, path):
+        path.write_bytes(content)
+        return list(tf.data.TFRecordDataset(str(path), "GZIP").as_numpy_iterator())
+
+    assert examples(files[1].read_bytes(), folder / "a.x") == examples(before[files[1]], folder / "b.x")
+
+
+def test_files_without_compression_are_read_too(folder, tmp_path):
+    plain = tmp_path / "google.tfrecord"
+    with tf.io.TFRecordWriter(str(plain)) as writer:
+        for serialized in tf.data.TFRecordDataset([str(f) for f in folder.glob("*.gz")], "GZIP").as_numpy_iterator():
+            writer.write(serialized)
+    inputs, labels = next(iter(read_records(plain, 4, shuffle=False)))
+    assert inputs["token_ids"].shape == (4, 24) and inputs["mask_positions"].shape == labels["mlm_logits"].shape
+    hidden = np.take_along_axis(inputs["token_ids"].numpy(), inputs["mask_positions"].numpy(), 1)
+    counted = labels["mlm_logits"].numpy() != -100
+    assert counted.any() and ((hidden == 4) & counted).sum() >= 0.5 * counted.sum()
+
+
+def test_files_that_do_not_fit_are_named(folder, tokenizer, tmp_path):
+    other = kbert.WordPieceTokenizer(VOCABULARY[:-1])
+    with pytest.raises(ValueError, match="another vocabulary"):
+        read_records(folder, tokenizer=other)
+    with pytest.raises(ValueError, match="another corpus, vocabulary or other settings"):
+        write_records(DOCUMENTS * 5, other, folder, shards=3, max_length=24, copies=2)
+    with pytest.raises(ValueError, match="24 positions, the model reads 16"):
+        read_records(folder, max_length=16)
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        read_records(tmp_path / "none.tfrecord")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="no .tfrecord files"):
+        read_records(tmp_path / "empty")
+    (tmp_path / "cut.tfrecord").write_bytes(b"not a record at all, by no means")
+    with pytest.raises(ValueError, match="could not be read as TFRecords"):
+        read_records(tmp_path / "cut.tfrecord")
+    with tf.io.TFRecordWriter(str(tmp_path / "other.tfrecord")) as writer:
+        writer.write(tf.train.Example().SerializeToString())
+    with pytest.raises(ValueError, match="has no examples with input_ids"):
+        read_records(tmp_path / "other.tfrecord")
