@@ -10,7 +10,7 @@ TENSORFLOW = "tensorflow>=2.20,<2.22"
 TENSORFLOW_TEXT = 'tensorflow-text>=2.20.1,!=2.21.0,<2.22; platform_system != "Windows"'
 
 EXTRAS = {
-    "serving": ["tensorflow-serving-api>=2.20,<2.22", "grpcio>=1.60"],
+    "serving": ["tensorflow-serving-api>=2.20,<2.22", "grpcio>=1.60", "tornado>=6.4"],
     "litert": ["ai-edge-litert>=2.0"],
     "onnx": ["tf2onnx>=1.17", "onnxruntime>=1.20", "onnxruntime-extensions>=0.13"],
     "plot": ["matplotlib>=3.8"],

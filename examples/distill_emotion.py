@@ -2,7 +2,16 @@
 
     python examples/distill_emotion.py twitter_emotion.csv --tweets 6000
 
-SEEN
+Seen on two cores, MiniLM (times with two other processes at work):
+
+                                accuracy  parameters  int8 .tflite (text), MB  one text, ms
+    teacher, 6 layers             0.9058  22715526.0                     25.7          5.23
+    student, 3 layers             0.9083  17392134.0                     20.2          2.70
+    student, 2 layers             0.9108  15617670.0                     18.3          1.06
+    student, 1 layers             0.8808  13843206.0                     16.5          0.39
+    3 layers, fine-tuned alone    0.9175  17392134.0                     20.2          2.08
+    {'tokens': 8000, 'tokens_before': 30522, 'unknown': 0.0, 'unknown_before': 0.0}
+    student.tflite: 10.6 MB
 """
 
 import argparse

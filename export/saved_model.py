@@ -17,7 +17,7 @@ METHODS = {
 }  # what TF Serving's APIs look for
 
 
-def export_saved_model(task, path, pairs=False, overwrite=False, verify=True):
+def export_saved_model(task, path, pairs=False, overwrite=False, verify=True, beside=None):
     """Writes a SavedModel that takes strings.
 
     >>> export_saved_model(task, "models/emotion/1")  # doctest: +SKIP
@@ -46,6 +46,8 @@ def export_saved_model(task, path, pairs=False, overwrite=False, verify=True):
       overwrite: replace a folder that is there.
       verify: open what was written, and compare its answers on a built-in set of texts with the task's, before it takes its place.
 
+      beside: a function of the folder, before it takes its place, that writes more into it.
+
     Returns:
       The path.
 
@@ -65,6 +67,8 @@ def export_saved_model(task, path, pairs=False, overwrite=False, verify=True):
         name_methods(aside / "saved_model.pb")
         if verify:
             check_saved_model(aside, task, pairs)
+        if beside:
+            beside(aside)
     return path
 
 

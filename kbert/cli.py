@@ -77,6 +77,7 @@ def main(arguments=None):
     export = commands.add_parser("export", help="write a trained task for TF Serving or for a phone")
     export.add_argument("model", help="a .keras file, or the folder that finetune wrote")
     export.add_argument("path", help="the folder or file to write, e.g. models/emotion/1 or emotion.tflite")
+    export.add_argument("--serving", metavar="NAME", help="write a folder that TF Serving runs from, with a model of this name")
     export.add_argument("--format", default="tf_saved_model", choices=("tf_saved_model", "litert", "onnx"))
     export.add_argument("--tokens", action="store_true", help="take token ids in place of text (litert)")
     export.add_argument("--quantize", choices=("float16", "int8"), help="smaller weights (litert; int8 also onnx)")
@@ -98,6 +99,14 @@ def main(arguments=None):
     distill.add_argument("--seed", type=int, default=0)
     distill.add_argument("--overwrite", action="store_true", help="replace what is there")
     distill.set_defaults(run=run_finetune)
+    serve = commands.add_parser(
+        "serve", help="serve exported models with TF Serving's REST paths and gRPC services, for development"
+    )
+    serve.add_argument("folders", nargs="+", help="a model's folder, which holds its versions; its name is the model's")
+    serve.add_argument("--rest-port", type=int, default=8501)
+    serve.add_argument("--grpc-port", type=int, default=8500)
+    serve.add_argument("--host", default="127.0.0.1", help="where to listen (default: this machine alone)")
+    serve.set_defaults(run=run_serve)
     verify = commands.add_parser("verify", help="compare an exported SavedModel with the task that it was made from")
     verify.add_argument("path", help="the SavedModel's folder")
     verify.add_argument("--against", required=True, dest="model", help="a .keras file, or the folder that finetune wrote")
@@ -179,6 +188,22 @@ def run_pretrain_data(options):
     from kbert.pretraining import command
 
     command.pretrain_data(options)
+
+
+def run_serve(options):
+    import threading
+
+    from kbert.export.server import Server
+
+    folders = {pathlib.Path(folder).resolve().name: folder for folder in options.folders}
+    with Server(folders, options.rest_port, options.grpc_port, options.host) as server:
+        for name, model in server.models.items():
+            print(
+                f"{name}, version {model.get().number}: http://{options.host}:{server.rest_port}/v1/models/{name}:predict",
+                flush=True,
+            )
+        print(f"gRPC on port {server.grpc_port}; Ctrl-C ends it", flush=True)
+        threading.Event().wait()
 
 
 def run_demo(options):

@@ -430,6 +430,11 @@ def predict(options):
 def export(options):
     """Writes a trained task for where it is to run."""
     task = open_task(options.model)
+    if options.serving:
+        from kbert.export import export_serving
+
+        print(f"written: {export_serving(task, options.path, options.serving)}")
+        return
     tokens = {"inputs": "tokens"} if options.tokens else {}
     quantize = {"quantize": options.quantize} if options.quantize else {}
     task.export(options.path, format=options.format, overwrite=options.overwrite, **tokens, **quantize)

@@ -1,0 +1,61 @@
+"""Asks a server for a model's answers, by REST with Python alone, or by gRPC with tensorflow-serving-api.
+
+    python client.py spam "You have won a free prize" [--host localhost] [--grpc]
+
+For a question answerer give two texts, the question and where to look.
+"""
+
+import argparse
+import json
+import urllib.error
+import urllib.request
+
+
+def by_rest(name, inputs, signature="serving_default", host="localhost", port=8501, version=None):
+    """Inputs, a dictionary of lists, to outputs, one too."""
+    part = "" if version is None else f"/versions/{version}"
+    body = json.dumps({"signature_name": signature, "inputs": inputs}).encode("utf-8")
+    request = urllib.request.Request(
+        f"http://{host}:{port}/v1/models/{name}{part}:predict", body, {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request) as response:
+            return json.load(response)["outputs"]
+    except urllib.error.HTTPError as error:
+        raise RuntimeError(f"HTTP {error.code}: {error.read().decode('utf-8', 'replace')}") from error
+
+
+def by_grpc(name, inputs, signature="serving_default", host="localhost", port=8500, version=None):
+    """The same over gRPC; outputs are NumPy arrays."""
+    import grpc
+    import tensorflow as tf
+    from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = name, signature
+    if version is not None:
+        request.model_spec.version.value = version
+    for column, values in inputs.items():
+        request.inputs[column].CopyFrom(tf.make_tensor_proto(values))
+    with grpc.insecure_channel(f"{host}:{port}") as channel:
+        response = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=30)
+    return {column: tf.make_ndarray(tensor) for column, tensor in response.outputs.items()}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", help="of the model")
+    parser.add_argument("texts", nargs="+")
+    parser.add_argument("--host", default="localhost")
+    parser.add_argument("--port", type=int, help="default: 8501, or 8500 with --grpc")
+    parser.add_argument("--grpc", action="store_true")
+    options = parser.parse_args()
+    columns = ("text",) if len(options.texts) == 1 else ("question", "context")
+    ask, port = (by_grpc, 8500) if options.grpc else (by_rest, 8501)
+    inputs = {column: [text] for column, text in zip(columns, options.texts)}
+    for column, values in ask(options.name, inputs, host=options.host, port=options.port or port).items():
+        print(f"{column}: {values}")
+
+
+if __name__ == "__main__":
+    main()

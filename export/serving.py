@@ -1,0 +1,98 @@
+"""All that TF Serving needs, in one folder: the model with its version, warm-up requests, configurations, and a client."""
+
+import pathlib
+import shutil
+
+import tensorflow as tf
+from kbert.export.saved_model import export_saved_model
+
+from kbert.atomic_files import written_aside
+
+IMAGE = "tensorflow/serving:2.19.1"  # knows the ops that our graphs are made of (FACTS X6)
+WARM_UP = ["a word", "some more words, with a comma", "the same thing over and over again, " * 40]
+
+CONFIG = """model_config_list {{
+  config {{
+    name: "{name}"
+    base_path: "/models/{name}"
+    model_platform: "tensorflow"
+  }}
+}}
+"""
+
+BATCHING = """max_batch_size { value: 64 }
+batch_timeout_micros { value: 2000 }
+max_enqueued_batches { value: 100 }
+num_batch_threads { value: 2 }
+"""
+
+COMPOSE = """services:
+  serving:
+    image: {image}
+    command: >
+      --model_config_file=/config/models.config
+      --enable_batching --batching_parameters_file=/config/batching_parameters.txt
+      --rest_api_port=8501 --port=8500
+    ports: ["8500:8500", "8501:8501"]
+    volumes:
+      - ./models:/models:ro
+      - ./models.config:/config/models.config:ro
+      - ./batching_parameters.txt:/config/batching_parameters.txt:ro
+"""
+
+
+def export_serving(task, folder, name="model", pairs=False, verify=True):
+    """Writes a folder from which TF Serving serves a task: `docker compose up` in it, or `kbert serve folder/models/NAME`.
+
+    >>> export_serving(task, "serving", name="spam")  # doctest: +SKIP
+
+    It holds `models/NAME/VERSION`, the next version number, with warm-up requests; `models.config`, `batching_parameters.txt`,
+    `docker-compose.yml`, and `client.py`, which asks by REST or by gRPC. Run it again with the task trained further, and a server that is up
+    takes the new version.
+
+    Args:
+      task: a task with a preprocessor.
+      folder: made if it is not there; configurations that are there are left as they are.
+      name: of the model.
+      pairs, verify: as of `export_saved_model`.
+
+    Returns:
+      The path of the version.
+    """
+    folder = pathlib.Path(folder)
+    if not name or not all(letter.isalnum() or letter in "-_." for letter in name):
+        raise ValueError(f"name should be of letters, digits, '-', '_' and '.', got {name!r}")
+    versions = folder / "models" / name
+    numbers = [int(path.name) for path in versions.iterdir() if path.name.isdigit()] if versions.is_dir() else []
+    path = versions / str(max(numbers, default=0) + 1)
+    export_saved_model(task, path, pairs=pairs, verify=verify, beside=lambda aside: write_warm_up(aside, task, name, pairs))
+    files = {
+        "models.config": CONFIG.format(name=name), "batching_parameters.txt": BATCHING, "docker-compose.yml": COMPOSE.format(image=IMAGE),
+    }  # fmt: skip
+    for file, content in files.items():
+        if not (folder / file).is_file():
+            with written_aside(folder / file) as aside:
+                aside.write_text(content, encoding="utf-8")
+    if not (folder / "client.py").is_file():
+        with written_aside(folder / "client.py") as aside:
+            shutil.copy(pathlib.Path(__file__).with_name("client.py"), aside)
+    return path
+
+
+def write_warm_up(folder, task, name, pairs):
+    """Requests that a server runs before it lets a version answer: `assets.extra/tf_serving_warmup_requests`."""
+    try:
+        from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+    except ImportError as error:
+        raise ImportError('warm-up requests are written with tensorflow-serving-api: pip install "kbert[serving]"') from error
+    names = ("text", "text_pair") if pairs else task.text_inputs
+    path = folder / "assets.extra" / "tf_serving_warmup_requests"
+    path.parent.mkdir()
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for text in WARM_UP:
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name, request.model_spec.signature_name = name, "serving_default"
+            for column in names:
+                request.inputs[column].CopyFrom(tf.make_tensor_proto([text], tf.string))
+            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+            writer.write(log.SerializeToString())
