@@ -11,6 +11,20 @@ import os
 import sys
 import time
 
+PRETRAIN = {"vocab": 8000, "layers": 4, "width": 256, "heads": 4, "batch": 32, "length": 128, "masks": 19}
+
+
+def pretraining_batch(seed=0):
+    """Random ids of full length, their masks, and what the masks hide."""
+    import numpy as np
+
+    random, p = np.random.default_rng(seed), PRETRAIN
+    ids = random.integers(5, p["vocab"], (p["batch"], p["length"]))
+    positions = np.sort(np.argsort(random.random(ids.shape), 1)[:, : p["masks"]], 1)
+    hidden = np.take_along_axis(ids, positions, 1)
+    np.put_along_axis(ids, positions, 4, 1)
+    return ids.astype("int32"), positions.astype("int32"), hidden.astype("int32")
+
 
 def sorted_batches(texts, size):
     """Texts of similar length in batches, as someone who knows that it matters would do by hand."""
@@ -84,6 +98,28 @@ class Kbert:
         share = (len(clock.times) - 1) / len(clock.times)
         return {"first": first, "steady": clock.times[-1] - clock.times[0], "tokens": tokens * share}
 
+    def pretrain(self, steps, how):
+        """Seconds of steps of both heads, after the first."""
+        import numpy as np
+
+        p, tf = PRETRAIN, self.tf
+        config = self.kbert.BertConfig(
+            vocab_size=p["vocab"], hidden_size=p["width"], num_hidden_layers=p["layers"], num_attention_heads=p["heads"],
+            intermediate_size=4 * p["width"], max_position_embeddings=128,
+        )  # fmt: skip
+        task = self.kbert.Pretrainer(self.kbert.BertEncoder(config))
+        ids, positions, hidden = pretraining_batch()
+        inputs = {"token_ids": ids, "segment_ids": 0 * ids, "padding_mask": 0 * ids + 1, "mask_positions": positions}
+        labels = {"mlm_logits": hidden, "nsp_logits": np.arange(len(ids), dtype="int32") % 2}
+        data = tf.data.Dataset.from_tensors((inputs, labels)).repeat(steps + 2)
+        times = []
+
+        import keras
+
+        clock = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: times.append(time.perf_counter()))
+        task.fit(data.apply(tf.data.experimental.assert_cardinality(steps + 2)), verbose=0, callbacks=[clock])
+        return times[-1] - times[1]
+
     def accuracy(self, texts, labels):
         return sum(a["label"] == label for a, label in zip(self.trained.classify(texts, verbose=0), labels)) / len(labels)
 
@@ -152,6 +188,25 @@ class Transformers:
                 tokens += int(batch["attention_mask"].sum()) if len(times) > 1 else 0
         self.trained, self.names = model.eval(), names
         return {"first": times[0] - started, "steady": times[-1] - times[0], "tokens": tokens}
+
+    def pretrain(self, steps, how):
+        torch, p = self.torch, PRETRAIN
+        config = self.transformers.BertConfig(
+            vocab_size=p["vocab"], hidden_size=p["width"], num_hidden_layers=p["layers"], num_attention_heads=p["heads"],
+            intermediate_size=4 * p["width"], max_position_embeddings=128,
+        )  # fmt: skip
+        model = self.transformers.BertForPreTraining(config).train()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+        ids, positions, hidden = (torch.tensor(part).long() for part in pretraining_batch())
+        labels = torch.full_like(ids, -100).scatter(1, positions, hidden)
+        following, times = torch.arange(len(ids)) % 2, []
+        for _ in range(steps + 2):
+            model(input_ids=ids, labels=labels, next_sentence_label=following).loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            times.append(time.perf_counter())
+        return times[-1] - times[1]
 
     def accuracy(self, texts, labels):
         right = 0
@@ -252,6 +307,27 @@ class KerasHub:
     def one(self, text, how):
         self.vectors([text], 64)
 
+    def pretrain(self, steps, how):
+        """Its masked LM; it has no next-sentence head."""
+        import keras
+        import tensorflow as tf
+
+        p = PRETRAIN
+        backbone = self.hub.models.BertBackbone(
+            vocabulary_size=p["vocab"], num_layers=p["layers"], num_heads=p["heads"], hidden_dim=p["width"],
+            intermediate_dim=4 * p["width"], max_sequence_length=128,
+        )  # fmt: skip
+        model = self.hub.models.BertMaskedLM(backbone, preprocessor=None)
+        ids, positions, hidden = pretraining_batch()
+        inputs = {"token_ids": ids, "segment_ids": 0 * ids, "padding_mask": 0 * ids + 1, "mask_positions": positions}
+        data, times = tf.data.Dataset.from_tensors((inputs, hidden)).repeat(steps + 2), []
+        clock = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: times.append(time.perf_counter()))
+        model.compile(
+            keras.optimizers.AdamW(1e-4), keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False
+        )
+        model.fit(data, verbose=0, callbacks=[clock])
+        return times[-1] - times[1]
+
     def finetune(self, texts, labels, epochs, max_length, seed=0):
         import keras
 
@@ -302,6 +378,8 @@ def do(job, worker, encoders):
         once = seconds(encoders[key])  # the caches are another library's until then
         return [seconds(encoders[key]) for _ in range(max(1, min(30, int(0.5 / once))))]
     work = getattr(worker, kind)
+    if kind == "pretrain":
+        return work(**job)
     return work(**job) if kind in ("finetune", "accuracy") else seconds(lambda: work(**job))
 
 
