@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from kbert.training.batches import by_epoch
 from kbert.training.losses import NO_LABEL
 
 
@@ -55,16 +56,23 @@ def mask_tokens(packed, tokenizer, rate=0.15, seed=None, whole_words=False):
     return {**packed, "token_ids": ids, "mask_positions": positions}, tf.where(chosen, hidden, NO_LABEL)
 
 
-def with_draws(data, seed, anew):
+def with_draws(data, seed, anew, epoch=None):
     """A dataset whose elements have a random number beside them, for masks that a run with the same seed draws again.
 
     Args:
       data: a dataset of batches.
       seed: a number.
       anew: other numbers in each epoch.
+      epoch: see `kbert.training.batches.by_epoch`.
     """
-    draws = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=anew)
-    return tf.data.Dataset.zip(data, draws.map(lambda draw: tf.stack([tf.cast(draw % (2**31 - 1), tf.int32), 0])))
+
+    def draws(number):
+        places = tf.data.Dataset.counter(dtype=tf.int32)
+        key = tf.random.experimental.stateless_fold_in(tf.constant([seed, 0], tf.int64), number if anew else 0)
+        return places.map(lambda place: tf.cast(tf.random.experimental.stateless_fold_in(key, place) % (2**31 - 1), tf.int32))
+
+    both = tf.data.Dataset.zip(data, by_epoch(draws, epoch))
+    return both.apply(tf.data.experimental.assert_cardinality(data.cardinality()))
 
 
 def by_words(order, ids, can_hide, wanted, tokenizer, seed):

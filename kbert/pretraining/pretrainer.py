@@ -107,6 +107,7 @@ class Pretrainer(Task):
             )  # fmt: skip
         if y is not None:
             raise ValueError("pretraining learns from the documents alone: fit(documents)")
+        self._epochs.clear()
         documents = document_list(x)
         how = {"objective": objective, "whole_words": whole_words, "mask_rate": mask_rate}
         if validation_split and validation_data is None:
@@ -140,8 +141,9 @@ class Pretrainer(Task):
         pairs, labels = draw_pairs(corpus, self.preprocessor.max_length - 3, random, objective)
         if not len(pairs):
             raise ValueError("the documents hold no two sentences that could be a pair")
+        epochs = self._epochs if shuffle else None
         columns, seed = pair_columns(corpus, pairs), int(random.integers(2**31))
-        data = batches(columns, (labels,), self._pack, batch_size, shuffle, seed)
+        data = batches(columns, (labels,), self._pack, batch_size, shuffle, seed, epoch=epochs)
 
         @tf.autograph.experimental.do_not_convert
         def hide(batch, draw):
@@ -149,7 +151,7 @@ class Pretrainer(Task):
             inputs, hidden = mask_tokens(packed, self.tokenizer, mask_rate, draw, whole_words)
             return inputs, {"mlm_logits": hidden, "nsp_logits": labels}
 
-        data = with_draws(data, int(random.integers(2**31)), shuffle)
+        data = with_draws(data, int(random.integers(2**31)), shuffle, epochs)
         return data.map(hide, num_parallel_calls=2).prefetch(tf.data.AUTOTUNE)
 
     def default_loss(self):

@@ -125,6 +125,7 @@ class MaskedLM(Task):
             )  # fmt: skip
         if y is not None:
             raise ValueError("a masked LM learns from the texts alone: fit(texts)")
+        self._epochs.clear()
         texts = text_list(x, "x")
         if validation_split and validation_data is None:
             first = rows_kept(len(texts), validation_split)
@@ -147,14 +148,15 @@ class MaskedLM(Task):
         """Texts as batches with hidden tokens; without shuffling always the same ones."""
         self._is_raw(texts)  # says so where there is no preprocessor
         ids = self._tokenize(texts)
-        data = Examples(ids, np.zeros(len(texts), np.int32), None).batches(self._pack, batch_size, shuffle)
+        epochs = self._epochs if shuffle else None
+        data = Examples(ids, np.zeros(len(texts), np.int32), None).batches(self._pack, batch_size, shuffle, epoch=epochs)
 
         @tf.autograph.experimental.do_not_convert
         def hide(batch, draw):
             return mask_tokens(batch[0], self.tokenizer, seed=draw)
 
         seed = int(np.random.randint(2**31))  # follows keras.utils.set_random_seed
-        return with_draws(data, seed, shuffle).map(hide, num_parallel_calls=2).prefetch(tf.data.AUTOTUNE)
+        return with_draws(data, seed, shuffle, epochs).map(hide, num_parallel_calls=2).prefetch(tf.data.AUTOTUNE)
 
     # Answers
 

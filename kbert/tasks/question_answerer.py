@@ -19,11 +19,13 @@ IMPOSSIBLE = -1e9  # the score of a span that may not be
 class Spans(Examples):
     """Examples whose targets are the first and last token of the answer, `[rows, 2]`."""
 
-    def batches(self, pack, batch_size, shuffle, max_tokens=None):
+    def batches(self, pack, batch_size, shuffle, max_tokens=None, epoch=None):
         def apart(inputs, spans, *weights):
             return (inputs, {"start_logits": spans[:, 0], "end_logits": spans[:, 1]}, *weights)
 
-        return super().batches(pack, batch_size, shuffle, max_tokens).map(tf.autograph.experimental.do_not_convert(apart))
+        return (
+            super().batches(pack, batch_size, shuffle, max_tokens, epoch).map(tf.autograph.experimental.do_not_convert(apart))
+        )
 
 
 def best_spans(start_logits, end_logits, allowed, max_answer_length=30, top_k=CANDIDATES):

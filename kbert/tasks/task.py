@@ -13,6 +13,7 @@ from kbert.text.texts import text_list
 from kbert.training.batches import sorted_batches
 from kbert.training.examples import Examples, check_weights, held_out_rows
 from kbert.training.optimizer import AdamW, WarmupLinearDecay
+from kbert.training.resume import TrainingState
 
 LENGTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384)  # of rows under XLA, and the most that there can be
 TOKENS_PER_PREDICTION = 4096  # positions of one step of predict: enough for the cores, small for the memory
@@ -40,6 +41,7 @@ class Task(keras.Model):
             encoder.real_tokens = False
         self.preprocessor = preprocessor
         self._said_truncated = False
+        self.__dict__["_epochs"] = []  # variables that count the looks at the data of the last fit
         self.__dict__["new_weights"] = []  # what a checkpoint did not hold, until fit() trains it
         if preprocessor is not None:
             if preprocessor.ragged:
@@ -128,7 +130,7 @@ class Task(keras.Model):
     def fit(
         self, x=None, y=None, batch_size=32, epochs=1, verbose="auto", callbacks=None, validation_split=0.0,
         validation_data=None, shuffle=True, class_weight=None, sample_weight=None, initial_epoch=0, steps_per_epoch=None,
-        max_tokens=None, **kwargs,
+        max_tokens=None, resume=None, **kwargs,
     ):  # fmt: skip
         """Trains on texts and their targets.
 
@@ -144,6 +146,9 @@ class Task(keras.Model):
           sample_weight: a weight for each text.
           shuffle: see the texts in a new order each epoch, in batches of similar length.
           max_tokens: the most pieces of a batch of texts in memory, in place of `batch_size`: short texts then come in larger batches.
+          resume: a folder in which the state of the training is kept after each epoch. The same call in a new process, after a crash or a
+            kill, goes on from there and ends with the weights of an undisturbed run; with the same seed set before, bit for bit on one
+            device. It is emptied when the training has ended.
           **kwargs: the other arguments of `keras.Model.fit`; `batch_size`, `epochs`, `callbacks`, ... are Keras's too.
 
         Returns:
@@ -170,7 +175,8 @@ class Task(keras.Model):
                 columns = [held_out_rows(column, validation_split) for column in (x if isinstance(x, tuple) else (x,))]
                 held_out = tuple(columns) if isinstance(x, tuple) else columns[0], held_out_rows(y, validation_split)
             self.check_training(examples)
-            data = examples.batches(self._pack, batch_size, shuffle, max_tokens)
+            self._epochs.clear()
+            data = examples.batches(self._pack, batch_size, shuffle, max_tokens, self._epochs)
         elif max_tokens is not None:
             raise ValueError("max_tokens makes batches of texts in memory; batch a dataset yourself")
         else:
@@ -183,8 +189,17 @@ class Task(keras.Model):
             callbacks = [ValidationScores(*held_out[:2]), *given]
 
         self.new_weights.clear()
-        self._start_schedule(data, y, batch_size, epochs - initial_epoch, steps_per_epoch)
         self._build_optimizer()
+        first_step, all_epochs = int(self.optimizer._iterations), epochs - initial_epoch
+        if resume is not None:
+            if initial_epoch or not isinstance(data, tf.data.Dataset) or int(data.cardinality()) < 0:
+                raise ValueError("resume is for a fit from the first epoch, on texts in memory or a dataset of known length")
+            state = TrainingState(resume, int(data.cardinality()), epochs, self._epochs)
+            initial_epoch = state.restore(self)
+            first_step = state.first_step
+            given = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else []
+            callbacks = [*given, state]
+        self._start_schedule(data, y, batch_size, all_epochs, steps_per_epoch, first_step)
         if isinstance(data, tf.data.Dataset):
             kwargs.update(shuffle=False)  # done by then
         else:
@@ -328,7 +343,7 @@ class Task(keras.Model):
 
         return dataset.map(pack, num_parallel_calls=2, deterministic=True).prefetch(tf.data.AUTOTUNE)
 
-    def _start_schedule(self, data, y, batch_size, epochs, steps_per_epoch):
+    def _start_schedule(self, data, y, batch_size, epochs, steps_per_epoch, first_step):
         """Tells the default learning-rate schedule how long this fit is."""
         schedule = getattr(self.optimizer, "_learning_rate", None)
         if not isinstance(schedule, WarmupLinearDecay):
@@ -346,7 +361,7 @@ class Task(keras.Model):
             steps_per_epoch = -(-len(y) // batch_size)
         accumulated = self.optimizer.gradient_accumulation_steps or 1
         total = steps_per_epoch and max(1, steps_per_epoch * epochs // accumulated)
-        schedule.start(int(self.optimizer._iterations), total, accumulated)
+        schedule.start(first_step, total, accumulated)
 
     # Answers
 

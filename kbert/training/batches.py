@@ -62,7 +62,29 @@ def token_batches(lengths, max_tokens, window, random=None):
     return groups
 
 
-def batches(columns, targets, pack, batch_size, shuffle, seed=0, max_tokens=None):
+def by_epoch(make, epoch=None):
+    """A dataset that is made anew for each look at it, of the number of looks before.
+
+    Args:
+      make: a function of that number, an int64 tensor, to a dataset.
+      epoch: a list that gets the variable which counts. A training that goes on after a crash sets it, so that each epoch is as it was.
+    """
+    count = tf.Variable(0, dtype=tf.int64, trainable=False)
+    if epoch is not None:
+        epoch.append(count)
+
+    @tf.autograph.experimental.do_not_convert  # plain ops: without it, tracing takes half the time
+    def start(_):
+        number = count.read_value()
+        with tf.control_dependencies([number]):
+            counted = count.assign_add(1)
+        with tf.control_dependencies([counted]):
+            return make(tf.identity(number))
+
+    return tf.data.Dataset.from_tensors(0).flat_map(start)
+
+
+def batches(columns, targets, pack, batch_size, shuffle, seed=0, max_tokens=None, epoch=None):
     """A dataset of packed batches, `(inputs, *targets)`.
 
     With `shuffle`, each epoch sees the rows in a new order, and within every `WINDOW` batches of that order rows of similar
@@ -75,6 +97,7 @@ def batches(columns, targets, pack, batch_size, shuffle, seed=0, max_tokens=None
       batch_size: rows of a batch; the last one may have fewer.
       shuffle: see above.
       seed: of the order; the same seed gives the same batches.
+      epoch: see `by_epoch`.
       max_tokens: the most pieces of a batch, in place of `batch_size`, which then only says how far lengths are sorted.
 
     Returns:
@@ -84,29 +107,40 @@ def batches(columns, targets, pack, batch_size, shuffle, seed=0, max_tokens=None
     columns = [(column.values, column.row_splits) for column in columns]
     lengths = sum(tf.cast(splits[1:] - splits[:-1], tf.int32) for _, splits in columns)
     targets = [target if isinstance(target, tf.RaggedTensor) else tf.convert_to_tensor(target) for target in targets]
-    places, count = tf.data.Dataset.range(rows), -(-rows // batch_size)
+    count = -(-rows // batch_size)
     if max_tokens:
-        known, random = lengths.numpy(), np.random.default_rng(seed) if shuffle else None
+        known = lengths.numpy()
         count = len(token_batches(known, max_tokens, WINDOW * batch_size))
 
-        def groups():
+        def groups(number):
+            random = np.random.default_rng([seed, int(number)]) if shuffle else None
             yield from token_batches(known, max_tokens, WINDOW * batch_size, random)
 
-        places = tf.data.Dataset.from_generator(groups, output_signature=tf.TensorSpec([None], tf.int64))
+        signature = tf.TensorSpec([None], tf.int64)
+        places = by_epoch(
+            lambda number: tf.data.Dataset.from_generator(groups, args=(number,), output_signature=signature), epoch
+        )
     elif shuffle:
-        places = places.shuffle(rows, seed=seed, reshuffle_each_iteration=True)
-        randoms = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
 
-        @tf.autograph.experimental.do_not_convert  # plain ops: without it, tracing takes half the time
-        def arrange(window, random):
+        def arrange(number):
+            order = tf.random.experimental.stateless_shuffle(
+                tf.range(rows, dtype=tf.int64), tf.stack([tf.cast(seed, tf.int64), number])
+            )
+            windows = tf.data.Dataset.from_tensor_slices(order).batch(WINDOW * batch_size).enumerate()
+            return windows.flat_map(lambda place, window: sort(place, window, number))
+
+        @tf.autograph.experimental.do_not_convert
+        def sort(place, window, number):
             window = tf.gather(window, tf.argsort(tf.gather(lengths, window), stable=True))
             starts = tf.range(0, tf.size(window), batch_size)
-            starts = tf.random.experimental.stateless_shuffle(starts, tf.stack([random, 0]))
+            # Another seed than that of the order: place counts from 1.
+            draw = tf.random.experimental.stateless_fold_in(tf.stack([tf.cast(seed, tf.int64), number]), place + 1)
+            starts = tf.random.experimental.stateless_shuffle(starts, draw)
             return tf.data.Dataset.from_tensor_slices(starts).map(lambda start: window[start : start + batch_size])
 
-        places = tf.data.Dataset.zip(places.batch(WINDOW * batch_size), randoms).flat_map(arrange)
+        places = by_epoch(arrange, epoch)
     else:
-        places = places.batch(batch_size)
+        places = tf.data.Dataset.range(rows).batch(batch_size)
 
     @tf.autograph.experimental.do_not_convert
     def batch(places):

@@ -42,11 +42,11 @@ class Examples(NamedTuple):
                 )
         return kept, held_out
 
-    def batches(self, pack, batch_size, shuffle, max_tokens=None):
+    def batches(self, pack, batch_size, shuffle, max_tokens=None, epoch=None):
         """A dataset of packed batches, see `kbert.training.batches`."""
         extra = (self.targets,) if self.weights is None else (self.targets, self.weights)
         seed = int(np.random.randint(2**31))  # follows keras.utils.set_random_seed
-        return batches(self.columns, extra, pack, batch_size, shuffle, seed, max_tokens)
+        return batches(self.columns, extra, pack, batch_size, shuffle, seed, max_tokens, epoch)
 
 
 def held_out_rows(column, share):
