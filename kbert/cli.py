@@ -191,10 +191,14 @@ def run_pretrain_data(options):
 
 
 def run_serve(options):
+    import signal
     import threading
 
     from kbert.export.server import Server
 
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):  # explicitly, for a shell starts background jobs with SIGINT ignored
+        signal.signal(number, lambda *_: stop.set())
     folders = {pathlib.Path(folder).resolve().name: folder for folder in options.folders}
     with Server(folders, options.rest_port, options.grpc_port, options.host) as server:
         for name, model in server.models.items():
@@ -203,7 +207,7 @@ def run_serve(options):
                 flush=True,
             )
         print(f"gRPC on port {server.grpc_port}; Ctrl-C ends it", flush=True)
-        threading.Event().wait()
+        stop.wait()
 
 
 def run_demo(options):

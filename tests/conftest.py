@@ -1,5 +1,6 @@
 """What tests share: a tiny model in a folder, the real MiniLM, and the data of `../shared` where it is there."""
 
+import gc
 import json
 import pathlib
 
@@ -19,6 +20,14 @@ TINY = dict(
     max_position_embeddings=24, initializer_range=0.2,  # learns within some steps
 )  # fmt: skip
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def tidied():
+    """Models and graphs of a module's tests, which hold each other, are gone before the next module's."""
+    yield
+    keras.utils.clear_session()
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)

@@ -307,5 +307,8 @@ def test_the_command_line_serves_until_it_is_told_to_stop(folder, tmp_path):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         connection.request("POST", "/v1/models/mine:predict", json.dumps({"instances": ["good"]}))
         assert connection.getresponse().status == 200
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
+        process.send_signal(signal.SIGTERM)
+        try:
+            assert process.wait(30) == 0
+        finally:
+            process.kill()

@@ -13,26 +13,23 @@ import pytest
 
 import kbert
 from kbert.training.resume import STATE
+from tests.conftest import TINY
 
 SCRIPT = textwrap.dedent(
     """
     import sys
     import keras, numpy as np
     import kbert
-    from tests.conftest import BAD, GOOD, TINY, VOCABULARY
+    from tests.conftest import TINY, VOCABULARY
     from tests.pretraining.test_pretraining import DOCUMENTS
-    kind, folder, out = sys.argv[1:]
+    folder, out = sys.argv[1:]
     keras.utils.set_random_seed(4)
     encoder = kbert.BertEncoder(kbert.BertConfig(**TINY))
     preprocessor = kbert.TextPreprocessor(kbert.WordPieceTokenizer(VOCABULARY), 24)
     said = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: print(epoch, flush=True))
     how = {"epochs": 6, "batch_size": 8, "verbose": 0, "callbacks": [said], "resume": folder or None}
-    if kind == "pretrainer":
-        task = kbert.Pretrainer(encoder, preprocessor)
-        task.fit(DOCUMENTS * 4, **how)
-    else:
-        task = kbert.TextClassifier(encoder, preprocessor, labels=["bad", "good"])
-        task.fit(GOOD + BAD, ["good"] * len(GOOD) + ["bad"] * len(BAD), validation_split=0.25, **how)
+    task = kbert.Pretrainer(encoder, preprocessor)
+    task.fit(DOCUMENTS * 4, **how)
     np.savez(out, *task.get_weights())
     """
 )
@@ -62,18 +59,42 @@ def weights(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["classifier", "pretrainer"])
-def test_killed_twice_it_ends_with_the_same_weights(kind, tmp_path):
-    assert run(kind, "", tmp_path / "whole.npz") == list(range(6))
-    assert run(kind, tmp_path / "run", tmp_path / "again.npz", kill_in=2)[-1] == 2
+def test_killed_twice_it_ends_with_the_same_weights(tmp_path):
+    assert run("", tmp_path / "whole.npz") == list(range(6))
+    assert run(tmp_path / "run", tmp_path / "again.npz", kill_in=2)[-1] == 2
     assert not (tmp_path / "again.npz").exists() and (tmp_path / "run" / STATE).is_file()
-    begun = run(kind, tmp_path / "run", tmp_path / "again.npz", kill_in=4)
+    begun = run(tmp_path / "run", tmp_path / "again.npz", kill_in=4)
     assert begun[0] in (1, 2, 3)
-    begun = run(kind, tmp_path / "run", tmp_path / "again.npz")
+    begun = run(tmp_path / "run", tmp_path / "again.npz")
     assert begun[0] > 1 and begun[-1] == 5
     for a, b in zip(weights(tmp_path / "whole.npz"), weights(tmp_path / "again.npz")):
         np.testing.assert_array_equal(a, b)
     assert not (tmp_path / "run" / STATE).exists()  # it has ended
+
+
+def test_stopped_in_this_process_it_ends_with_the_same_weights_too(texts_and_labels, tokenizer, tmp_path):
+    import keras
+
+    def make():
+        keras.utils.set_random_seed(4)
+        encoder = kbert.BertEncoder(kbert.BertConfig(**TINY))
+        return kbert.TextClassifier(encoder, kbert.TextPreprocessor(tokenizer, 24), labels=["bad", "good"])
+
+    class Crash(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    how = {"epochs": 4, "batch_size": 8, "verbose": 0, "validation_split": 0.25}
+    whole = make()
+    whole.fit(*texts_and_labels, **how)
+    stopped = make()
+    with pytest.raises(KeyboardInterrupt):
+        stopped.fit(*texts_and_labels, resume=tmp_path, callbacks=Crash(), **how)
+    again = make()
+    again.fit(*texts_and_labels, resume=tmp_path, **how)
+    for a, b in zip(whole.get_weights(), again.get_weights()):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_a_state_of_another_training_is_named(classifier, texts_and_labels, tmp_path):
