@@ -25,6 +25,7 @@ SETTINGS = {
     "emotion_5k": {"epochs": 2, "learning_rate": 2e-4, "batch_size": 32, "max_length": 128},
     "spam": {"epochs": 3, "learning_rate": 1e-4, "batch_size": 32, "max_length": 128},
     "restaurant": {"epochs": 3, "learning_rate": 2e-4, "batch_size": 32, "max_length": 64},
+    "squad_1k": {"epochs": 1, "learning_rate": 2e-4, "batch_size": 16, "max_length": 256, "stride": 64},
     "squad": {"epochs": 1, "learning_rate": 2e-4, "batch_size": 16, "max_length": 256, "stride": 64},
 }
 WHAT = {
@@ -32,6 +33,7 @@ WHAT = {
     "emotion_5k": "5,000 of those tweets, 80/20, 2 epochs: accuracy (macro-F1)",
     "spam": "sms_spam, 80/20, 3 epochs: F1 of spam",
     "restaurant": "mit_restaurant, 3 epochs: F1 of entities",
+    "squad_1k": "1,200 questions of squad_train_4k, 1 epoch, on 400 of xquad.en: F1 (exact match)",
     "squad": "squad_train_4k, 1 epoch, on xquad.en: F1 (exact match)",
 }
 
@@ -64,7 +66,14 @@ def data_of(job, seed):
     if job == "restaurant":
         parts = {name: kbert.read_bio(DATA / "mit_restaurant" / f"{name}.bio") for name in ("train", "test")}
         return {name: {"texts": words, "labels": tags} for name, (words, tags) in parts.items()}
-    return {"train": kbert.read_squad(DATA / "squad_train_4k.json"), "test": kbert.read_squad(DATA / "xquad" / "xquad.en.json")}
+    parts = {
+        "train": kbert.read_squad(DATA / "squad_train_4k.json"),
+        "test": kbert.read_squad(DATA / "xquad" / "xquad.en.json"),
+    }
+    if job == "squad_1k":
+        sizes = {"train": 1200, "test": 400}
+        parts = {name: {key: column[: sizes[name]] for key, column in part.items()} for name, part in parts.items()}
+    return parts
 
 
 def score(job, test, answers):
@@ -72,7 +81,7 @@ def score(job, test, answers):
     from kbert.training.answers import squad_scores
     from kbert.training.entities import entity_scores
 
-    if job == "squad":
+    if job.startswith("squad"):
         scores = squad_scores(answers, test["answers"])
         return scores["f1"], scores["exact_match"]
     if job == "restaurant":
@@ -94,7 +103,7 @@ def with_kbert(job, seed, folder, train, test, epochs, learning_rate, batch_size
     import kbert
 
     keras.utils.set_random_seed(seed)
-    if job == "squad":
+    if job.startswith("squad"):
         task = kbert.QuestionAnswerer.from_preset(folder, max_length=max_length, window_stride=stride)
         columns, targets = (train["question"], train["context"]), train["answers"]
     else:
@@ -103,7 +112,7 @@ def with_kbert(job, seed, folder, train, test, epochs, learning_rate, batch_size
         columns, targets = train["texts"], train["labels"]
     task.compile(learning_rate=learning_rate)
     task.fit(columns, targets, epochs=epochs, batch_size=batch_size, verbose=0)
-    if job == "squad":
+    if job.startswith("squad"):
         return [answer["text"] for answer in task.answer(test["question"], test["context"])]
     if job == "restaurant":
         return task.predict(test["texts"])
@@ -125,7 +134,7 @@ def with_transformers(job, seed, folder, train, test, epochs, learning_rate, bat
     torch.manual_seed(seed)
     torch.set_num_threads(os.cpu_count())
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    if job == "squad":
+    if job.startswith("squad"):
         model = transformers.AutoModelForQuestionAnswering.from_pretrained(folder)
         examples = squad_windows(tokenizer, train, max_length, stride)
     elif job == "restaurant":
@@ -186,7 +195,7 @@ def with_transformers(job, seed, folder, train, test, epochs, learning_rate, bat
             for start in range(0, len(rows), 32):
                 yield rows[start : start + 32], model(**batch(rows[start : start + 32]))
 
-    if job == "squad":
+    if job.startswith("squad"):
         return squad_answers(outputs(squad_windows(tokenizer, test, max_length, stride, answers=False)), test["context"])
     if job == "restaurant":
         rows, found = word_rows(tokenizer, test["texts"], max_length), []
