@@ -1,8 +1,13 @@
 """BERT from nothing: a vocabulary, an encoder of 4 layers x 256 and its pretraining on BBC News, then 20-shot topics.
 
-    python examples/pretrain_small_bert.py --epochs 12 --picture curve.png
+    python examples/pretrain_small_bert.py --articles 1000 --epochs 8 --picture pretrain_small_bert.png
 
-SEEN
+Seen on two cores with other processes at work, some three minutes an epoch:
+
+    1000 documents, 506,265 pieces; unigram entropy 6.866 nats
+    held-out MLM loss by epoch: 6.948 6.721 6.618 6.520 6.476 6.452 6.436 6.432
+    20 examples a topic, pretrained weights: accuracy 0.284, 0.310, 0.376
+    20 examples a topic, random     weights: accuracy 0.240, 0.166, 0.242
 """
 
 import argparse
