@@ -87,7 +87,7 @@ def test_an_interrupted_export_leaves_nothing(trained, tmp_path, monkeypatch, pr
 
 
 def test_bad_arguments_are_clear(trained, encoder, tmp_path):
-    with pytest.raises(ValueError, match="one of tf_saved_model, litert, got 'pickle'"):
+    with pytest.raises(ValueError, match="one of tf_saved_model, litert, onnx, got 'pickle'"):
         trained.export(tmp_path / "x", format="pickle")
     with pytest.raises(ValueError, match="max_length 99 is more than the encoder's 24"):
         trained.export(tmp_path / "x", format="litert", max_length=99)
