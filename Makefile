@@ -20,8 +20,9 @@ venv: .venv/made
 demo: venv
 	$(BIN)/kbert demo
 
+# Most of a test is TensorFlow tracing on one core: two processes, each with whole files, take little more than half the time.
 test: venv
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 lint: venv
 	$(BIN)/ruff check .

@@ -1,8 +1,10 @@
 """What tests share: a tiny model in a folder, the real MiniLM, and the data of `../shared` where it is there."""
 
+import ctypes
 import gc
 import json
 import pathlib
+import sys
 
 import keras
 import numpy as np
@@ -28,6 +30,8 @@ def tidied():
     yield
     keras.utils.clear_session()
     gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)  # what is free goes back to the system, or a run of all tests holds 8 GB
 
 
 @pytest.fixture(autouse=True)

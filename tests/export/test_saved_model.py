@@ -63,6 +63,19 @@ def exported(tmp_path_factory):
     return get
 
 
+@pytest.fixture(scope="module")
+def signatures(exported):
+    """The signatures of each kind's folder, opened once."""
+    opened = {}
+
+    def get(kind):
+        if kind not in opened:
+            opened[kind] = tf.saved_model.load(exported(kind)[1])
+        return opened[kind].signatures
+
+    return get
+
+
 def ask(questions, python=sys.executable):
     done = subprocess.run([python, "-I", OPENER], input=json.dumps(questions), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -114,9 +127,9 @@ def test_graphs_are_made_of_ops_that_servers_know(exported, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_any_number_of_texts_and_none(exported, kind):
-    task, path = exported(kind)
-    signature = tf.saved_model.load(path).signatures["serving_default"]
+def test_any_number_of_texts_and_none(exported, signatures, kind):
+    task, _ = exported(kind)
+    signature = signatures(kind)["serving_default"]
     for texts in ([], ["good cat"] * 5, ["", "good " * 3000]):
         outputs = signature(**{name: tf.constant(texts, tf.string) for name in names_of(task, kind)})
         if "row_splits" in outputs:
@@ -126,10 +139,10 @@ def test_any_number_of_texts_and_none(exported, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_tokens_in_give_the_outputs_of_a_call(exported, kind):
-    task, path = exported(kind)
+def test_tokens_in_give_the_outputs_of_a_call(exported, signatures, kind):
+    task, _ = exported(kind)
     packed = task.preprocessor(["good cat", "the film so bad"])
-    outputs = tf.saved_model.load(path).signatures["tokens"](**packed)
+    outputs = signatures(kind)["tokens"](**packed)
     expected = task(packed)
     if isinstance(expected, dict):
         for name in expected:
@@ -166,25 +179,25 @@ def test_the_classify_api_takes_examples(exported):
     assert method_of(path, "serving_default") == "tensorflow/serving/predict"
 
 
-def test_the_classify_api_takes_pairs(exported):
-    task, path = exported("pairs")
-    signature = tf.saved_model.load(path).signatures["classify"]
+def test_the_classify_api_takes_pairs(exported, signatures):
+    task, _ = exported("pairs")
+    signature = signatures("pairs")["classify"]
     found = signature(inputs=tf.constant(examples(text=["good"], text_pair=["bad"])))
     np.testing.assert_allclose(found["scores"], task.probabilities(task.predict((["good"], ["bad"]))), atol=1e-5)
 
 
-def test_the_regress_api_takes_examples(exported):
+def test_the_regress_api_takes_examples(exported, signatures):
     task, path = exported("regression")
-    found = tf.saved_model.load(path).signatures["regress"](inputs=tf.constant(examples(text=["good", ""])))
+    found = signatures("regression")["regress"](inputs=tf.constant(examples(text=["good", ""])))
     np.testing.assert_allclose(found["outputs"], task.predict(["good", ""]), atol=1e-5)
     assert method_of(path, "regress") == "tensorflow/serving/regress"
 
 
 @pytest.mark.parametrize("kind", ["tokens", "answers"])
-def test_offsets_are_of_characters_in_any_script(exported, kind):
-    task, path = exported(kind)
+def test_offsets_are_of_characters_in_any_script(exported, signatures, kind):
+    task, _ = exported(kind)
     columns = probes_of(task)
-    outputs = tf.saved_model.load(path).signatures["serving_default"](
+    outputs = signatures(kind)["serving_default"](
         **{name: tf.constant(column) for name, column in zip(task.text_inputs, columns)}
     )
     texts = columns[-1]
