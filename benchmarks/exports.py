@@ -15,12 +15,12 @@ import onnxruntime
 import tensorflow as tf
 import tensorflow_text
 from ai_edge_litert.interpreter import InterpreterWithCustomOps
-from kbert.export.verify import check_saved_model
 from rich.console import Console
 from rich.table import Table
 from run import tweets
 
 import kbert
+from kbert.export.verify import check_saved_model
 
 LENGTH = 64
 

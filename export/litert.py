@@ -3,11 +3,11 @@
 import tensorflow as tf
 
 from kbert.atomic_files import check_target, written_aside
+from kbert.encoders.bert import INPUT_NAMES
 from kbert.tasks.frozen import convert
 from kbert.tasks.text_classifier import TextClassifier
 from kbert.tasks.text_embedder import TextEmbedder
 
-PACKED = ("token_ids", "segment_ids", "padding_mask")
 QUANTIZE = (None, "float16", "int8")
 
 
@@ -18,7 +18,7 @@ def export_litert(task, path, inputs="text", quantize=None, max_length=None, ove
 
     Signature `serving_default` takes `text`, string `[1]`, and gives what the SavedModel does and `logits`; with `inputs="tokens"` it takes
     `token_ids`, `segment_ids` and `padding_mask`, int32 `[1, max_length]`. A file that takes text needs tensorflow-text's custom ops: in Python
-    `InterpreterWithCustomOps(path, custom_op_registerers=tensorflow_text.tflite_registrar.SELECT_TFTEXT_OPS)`. One that takes tokens
+    `InterpreterWithCustomOps(model_path=path, custom_op_registerers=tensorflow_text.tflite_registrar.SELECT_TFTEXT_OPS)`. One that takes tokens
     runs anywhere.
 
     Args:
@@ -47,12 +47,8 @@ def export_litert(task, path, inputs="text", quantize=None, max_length=None, ove
             f"max_length {max_length} is more than the encoder's {task.encoder.config.max_position_embeddings} positions"
         )
     function, spec = (of_text if inputs == "text" else of_tokens)(task, max_length)
-    real_tokens = task.encoder.real_tokens
-    task.encoder.real_tokens = False  # XNNPACK computes shapes that are known beforehand
-    try:
+    with task.encoder.padded():  # XNNPACK computes shapes that are known beforehand
         content = convert({"serving_default": (function, spec)}, [variable.value for variable in task.variables], quantize)
-    finally:
-        task.encoder.real_tokens = real_tokens
     with written_aside(path) as aside:
         aside.write_bytes(content)
     return path
@@ -86,4 +82,4 @@ def of_text(task, max_length):
 def of_tokens(task, max_length):
     """A function of packed ids `[1, max_length]` to the outputs, and its specification."""
     length = max_length or (task.preprocessor.max_length if task.preprocessor else task.encoder.config.max_position_embeddings)
-    return task.serve_tokens, {name: tf.TensorSpec([1, length], tf.int32, name=name) for name in PACKED}
+    return task.serve_tokens, {name: tf.TensorSpec([1, length], tf.int32, name=name) for name in INPUT_NAMES}

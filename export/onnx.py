@@ -5,9 +5,9 @@ import warnings
 
 import numpy as np
 import tensorflow as tf
-from kbert.export.verify import PROBES, TOLERANCE
 
 from kbert.atomic_files import check_target, written_aside
+from kbert.export.verify import PROBES, TOLERANCE
 from kbert.tasks.text_embedder import TextEmbedder
 
 NAMES = {"input_ids": "token_ids", "attention_mask": "padding_mask", "token_type_ids": "segment_ids"}  # Hugging Face's, ours
@@ -57,16 +57,12 @@ def export_onnx(task, path, inputs="tokens", quantize=None, overwrite=False, ver
         return {"sentence_embedding" if isinstance(task, TextEmbedder) else "logits": outputs}
 
     spec = [tf.TensorSpec([None, None], tf.int64, name=name) for name in names]
-    real_tokens = task.encoder.real_tokens
-    task.encoder.real_tokens = False
-    try:
+    with task.encoder.padded():
         function = tf.function(answer, input_signature=spec, autograph=False)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model, _ = tf2onnx.convert.from_function(function, input_signature=spec, opset=OPSET)
         expected = [function(*columns) for columns in _probes(task, names)] if verify else []
-    finally:
-        task.encoder.real_tokens = real_tokens
     for value in (*model.graph.input, *model.graph.output):  # names in place of tf2onnx's unk__1
         for axis, dimension in zip(("batch", "length"), value.type.tensor_type.shape.dim):
             if not dimension.dim_value:

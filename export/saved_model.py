@@ -3,14 +3,14 @@
 import warnings
 
 import tensorflow as tf
-from kbert.export.verify import check_saved_model
 from tensorflow.core.protobuf import saved_model_pb2
 
 from kbert.atomic_files import check_target, written_aside
+from kbert.encoders.bert import INPUT_NAMES
+from kbert.export.verify import check_saved_model, input_names
 from kbert.tasks.text_classifier import REGRESSION, TextClassifier
 from kbert.tasks.text_embedder import TextEmbedder
 
-PACKED = ("token_ids", "segment_ids", "padding_mask")
 METHODS = {
     "classify": "tensorflow/serving/classify",
     "regress": "tensorflow/serving/regress",
@@ -45,7 +45,6 @@ def export_saved_model(task, path, pairs=False, overwrite=False, verify=True, be
       pairs: whether a `TextClassifier` takes pairs of texts.
       overwrite: replace a folder that is there.
       verify: open what was written, and compare its answers on a built-in set of texts with the task's, before it takes its place.
-
       beside: a function of the folder, before it takes its place, that writes more into it.
 
     Returns:
@@ -76,16 +75,14 @@ def to_module(task, pairs=False):
     """A tf.Module whose `functions` are the signatures, and which owns the task's weights."""
     if task.preprocessor is None:
         raise ValueError("a task without a preprocessor cannot take strings; build it with a TextPreprocessor to export it")
-    names = task.text_inputs
-    if pairs:
-        if not isinstance(task, TextClassifier) or task.window_stride is not None:
-            raise ValueError("pairs=True is for a TextClassifier without windows")
-        names = ("text", "text_pair")
+    if pairs and (not isinstance(task, TextClassifier) or task.window_stride is not None):
+        raise ValueError("pairs=True is for a TextClassifier without windows")
+    names = input_names(task, pairs)
     text_specs = [tf.TensorSpec([None], tf.string, name=name) for name in names]
-    token_specs = [tf.TensorSpec([None, None], tf.int32, name=name) for name in PACKED]
+    token_specs = [tf.TensorSpec([None, None], tf.int32, name=name) for name in INPUT_NAMES]
 
     def tokens(*columns):
-        return task.serve_tokens(dict(zip(PACKED, columns)))
+        return task.serve_tokens(dict(zip(INPUT_NAMES, columns)))
 
     def tokenize(*texts):
         return task.preprocessor.call(texts)

@@ -4,9 +4,10 @@ import pathlib
 import shutil
 
 import tensorflow as tf
-from kbert.export.saved_model import export_saved_model
 
 from kbert.atomic_files import written_aside
+from kbert.export.saved_model import export_saved_model
+from kbert.export.verify import input_names
 
 IMAGE = "tensorflow/serving:2.19.1"  # knows the ops that our graphs are made of (FACTS X6)
 WARM_UP = ["a word", "some more words, with a comma", "the same thing over and over again, " * 40]
@@ -85,7 +86,7 @@ def write_warm_up(folder, task, name, pairs):
         from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
     except ImportError as error:
         raise ImportError('warm-up requests are written with tensorflow-serving-api: pip install "kbert[serving]"') from error
-    names = ("text", "text_pair") if pairs else task.text_inputs
+    names = input_names(task, pairs)
     path = folder / "assets.extra" / "tf_serving_warmup_requests"
     path.parent.mkdir()
     with tf.io.TFRecordWriter(str(path)) as writer:

@@ -39,6 +39,11 @@ ALLOWED_OPS = frozenset(
 )
 
 
+def input_names(task, pairs=False):
+    """What the strings of an exported task are called."""
+    return ("text", "text_pair") if pairs else task.text_inputs
+
+
 def probes_of(task, pairs=False):
     """The built-in texts as the columns of a task."""
     if isinstance(task, QuestionAnswerer):
@@ -115,7 +120,7 @@ def check_saved_model(folder, task, pairs=False, columns=None):
     """
     columns = columns or probes_of(task, pairs)
     signatures = tf.saved_model.load(str(folder)).signatures
-    names = ("text", "text_pair") if pairs else task.text_inputs
+    names = input_names(task, pairs)
     given = {name: tf.constant(column, tf.string) for name, column in zip(names, columns)}
     ids = signatures["tokenize"](**given)["token_ids"].numpy()
     ours = task.preprocessor(columns if len(columns) > 1 else columns[0])["token_ids"].numpy()
@@ -170,7 +175,7 @@ def verify(path, task, texts=None, pairs=False):
     columns = probes_of(task, pairs) if texts is None else texts if isinstance(texts, tuple) else (texts,)
     largest = check_saved_model(path, task, pairs, columns)
     signatures = tf.saved_model.load(str(path)).signatures
-    names = ("text", "text_pair") if pairs else task.text_inputs
+    names = input_names(task, pairs)
     one = {name: tf.constant(column[:1], tf.string) for name, column in zip(names, columns)}
     times = []
     for _ in range(30):

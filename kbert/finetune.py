@@ -1,6 +1,6 @@
 """`kbert finetune`, `evaluate` and `predict`: from a data file to a trained task with a report, without a line of Python.
 
-What is special to a task (how its file is read, what is counted, which mistakes are shown) is one `Job`.
+A job, a `--task`, is a name: how its file is read, what is counted and which mistakes are shown stands under it in `read`, `build` and `MEASURES`.
 """
 
 import dataclasses
@@ -21,6 +21,7 @@ from kbert.atomic_files import check_target, written_aside
 from kbert.tasks.text_classifier import MULTI, REGRESSION, SINGLE
 from kbert.training.answers import squad_scores
 from kbert.training.entities import entities, entity_scores
+from kbert.training.metrics import pearson, spearman
 
 MOST_MISTAKES = 50  # in mistakes.csv and the report
 MODEL, PRESET = "task.keras", "preset"  # in the folder that finetune writes
@@ -56,6 +57,14 @@ def read(job, path, options):
     if not count(x):
         raise ValueError(f"{path} holds no examples")
     return x, y
+
+
+def read_parts(job, options):
+    """What to train on and what to measure by: two files, or shares of one."""
+    examples = read(job, options.data, options)
+    if options.test:
+        return examples, read(job, options.test, options)
+    return shares(*examples, options.held_out, options.seed)
 
 
 def count(x):
@@ -189,7 +198,9 @@ def measure_numbers(task, x, y):
 
     pictures = [lambda: report.picture(draw, "answers beside the true numbers")]
     return Measured(
-        {**task.scores(x, y), "mean_absolute_error": float(apart.mean())}, mistakes=surest(mistakes), pictures=pictures
+        {"pearson": pearson(numbers, y), "spearman": spearman(numbers, y), "mean_absolute_error": float(apart.mean())},
+        mistakes=surest(mistakes),
+        pictures=pictures,
     )
 
 
@@ -239,8 +250,6 @@ def measure_masks(task, x, y):
 
 def measure_pairs(task, x, y):
     if y is not None:
-        from kbert.training.metrics import pearson, spearman
-
         cosines = [float(a @ b) for a, b in zip(task.embed(x[0], normalize=True), task.embed(x[1], normalize=True))]
         return Measured({"pearson": pearson(cosines, y), "spearman": spearman(cosines, y)})
     found = task.search(x[0], task.embed(x[1]), top_k=10)
@@ -265,7 +274,6 @@ MEASURES = {
     "classification": measure_classes, "multi-label": measure_labels, "regression": measure_numbers, "ner": measure_entities,
     "qa": measure_answers, "fill-mask": measure_masks, "embedding": measure_pairs,
 }  # fmt: skip
-TASKS = tuple(MEASURES)
 
 
 # The commands
@@ -283,11 +291,11 @@ def finetune(options):
     out = check_target(options.out, options.overwrite)
     if not 0 < options.validation < 1:
         raise ValueError(f"--validation should be a share between 0 and 1, got {options.validation}")
-    train = read(options.task, options.data, options)
-    if options.test:
-        test = read(options.task, options.test, options)
-    else:
-        train, test = shares(*train, options.held_out, options.seed)
+    if options.label_smoothing and options.task not in ("classification", "multi-label"):
+        raise ValueError("--label-smoothing is for classification")
+    if options.balance and options.task != "classification":
+        raise ValueError("--balance is for classification")
+    train, test = read_parts(options.task, options)
     train, validation = shares(*train, options.validation, options.seed + 1)
     sizes = {"train": count(train[0]), "validation": count(validation[0]), "test": count(test[0])}
     console.print(", ".join(f"{size:,} to {what}" for size, what in zip(sizes.values(), ("train on", "watch", "measure by"))))
@@ -297,13 +305,9 @@ def finetune(options):
     known = {"task": options.task, "labels": getattr(task, "labels", None)}
     check_labels(task, options.task, validation, test)
     smoothing = {"label_smoothing": options.label_smoothing} if options.label_smoothing else {}
-    if smoothing and options.task not in ("classification", "multi-label"):
-        raise ValueError("--label-smoothing is for classification")
     loss = {} if options.task != "embedding" or train[1] is None else {"loss": kbert.training.losses.CosineSimilarityError()}
     task.compile(learning_rate=options.learning_rate, **smoothing, **loss)
     weights = {"class_weight": balanced(train[1])} if options.balance else {}
-    if weights and options.task != "classification":
-        raise ValueError("--balance is for classification")
     stop = keras.callbacks.EarlyStopping(patience=options.patience or options.epochs, restore_best_weights=True)
     watched = validation[0] if options.task == "fill-mask" else validation
     history = task.fit(
@@ -453,11 +457,7 @@ def distill(options):
     wrong = [count for count in options.layers if not 1 <= count <= most]
     if wrong:
         raise ValueError(f"--layers {wrong[0]}, but the teacher has {most}")
-    train = read(job, options.data, options)
-    if options.test:
-        test = read(job, options.test, options)
-    else:
-        train, test = shares(*train, options.held_out, options.seed)
+    train, test = read_parts(job, options)
     check_labels(teacher, job, train, test)
     plain = tables.read_texts(options.unlabelled, options.text) if options.unlabelled else None
     recipe, students = recipes[options.recipe], {}

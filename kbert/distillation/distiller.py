@@ -13,6 +13,7 @@ from kbert.encoders.layers import Projection
 from kbert.tasks.masked_lm import MaskedLM
 from kbert.tasks.prediction import Progress, in_order
 from kbert.tasks.question_answerer import QuestionAnswerer
+from kbert.tasks.task import as_list
 from kbert.tasks.text_classifier import MULTI, REGRESSION, TextClassifier
 from kbert.tasks.text_embedder import TextEmbedder
 from kbert.tasks.token_classifier import TokenClassifier
@@ -21,7 +22,7 @@ from kbert.training.batches import batches
 from kbert.training.losses import NO_LABEL
 from kbert.training.optimizer import AdamW, WarmupLinearDecay
 
-ATTENTION = {"kl": losses.attention_divergence, "mse": losses.attention_squared, "scores": losses.attention_scores}
+ATTENTION = {"kl": losses.attention_divergence, "mse": losses.attention_difference, "scores": losses.attention_difference}
 HIDDEN = {"mse": losses.squared_difference, "cosine": losses.cosine_distance}
 
 
@@ -232,11 +233,11 @@ class Distiller(keras.Model):
             schedule.start(int(self.optimizer.iterations), steps)
         if not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
-        given = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else []
+        callbacks = as_list(callbacks)
         if validation_data is not None:
-            given = [StudentScores(*validation_data), *given]
+            callbacks = [StudentScores(*validation_data), *callbacks]
         self.student.new_weights.clear()
-        return super().fit(data, epochs=epochs, verbose=verbose, callbacks=given, shuffle=False, **kwargs)
+        return super().fit(data, epochs=epochs, verbose=verbose, callbacks=callbacks, shuffle=False, **kwargs)
 
     def _data(self, x, y, batch_size, shuffle, cache):
         """Batches of `(inputs, {"targets", "labelled"[, "teacher"]})`."""

@@ -52,15 +52,11 @@ def cosine_distance(teacher, student, mask=None):
     return mean_over(1 - cosine, 1.0 if mask is None else mask)
 
 
-def attention_scores(teacher, student, mask):
-    """The mean squared difference of attention scores before the softmax `[B, heads, L, L]`, among real tokens (Jiao et al. 2020, equation 7)."""
+def attention_difference(teacher, student, mask):
+    """The mean squared difference of attention scores or probabilities `[B, heads, L, L]` among real tokens; of scores before the softmax it
+    is TinyBERT's (Jiao et al. 2020, equation 7)."""
     mask = tf.cast(mask, teacher.dtype)
     return mean_over(tf.square(teacher - student), mask[:, None, :, None] * mask[:, None, None, :])
-
-
-def attention_squared(teacher, student, mask):
-    """The same of attention probabilities."""
-    return attention_scores(teacher, student, mask)
 
 
 def attention_divergence(teacher, student, mask):

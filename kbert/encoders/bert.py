@@ -1,5 +1,6 @@
 """The BERT encoder (Devlin et al. 2018): ids to vectors."""
 
+import contextlib
 import dataclasses
 
 import keras
@@ -83,6 +84,15 @@ class BertEncoder(keras.Model):
         self._real_tokens = bool(value)
         # Keras then leaves XLA off by default: the number of real tokens is a shape known only at run time.
         self.supports_jit = not value
+
+    @contextlib.contextmanager
+    def padded(self):
+        """Inside, it computes on all positions, in shapes that are known beforehand: for what is traced for another engine."""
+        real_tokens, self.real_tokens = self.real_tokens, False
+        try:
+            yield
+        finally:
+            self.real_tokens = real_tokens
 
     def call(self, inputs, training=None, output_hidden_states=False, output_attentions=False, only_first=False):
         inputs = complete_inputs(inputs, self.config)

@@ -12,6 +12,7 @@ import threading
 import numpy as np
 import tensorflow as tf
 
+from kbert.encoders.bert import INPUT_NAMES
 from kbert.text.texts import text_list
 
 # MiniLM on tweets, two cores, microseconds a token: 112 in one row of 176 tokens, 105 in 4 of 88, 102 in 8 of 44. A row's attention
@@ -21,7 +22,6 @@ ROW_TOKENS = 48
 LONG = 128  # a text of more tokens is a step by itself
 ONE_ROW_TOKENS = 192  # of a last few texts in one row
 TEXTS_PER_READ = 512  # tokenized at a time
-PACKED = ("token_ids", "segment_ids", "padding_mask")
 ROW = ("token_ids", "segment_ids", "positions", "texts", "first")
 
 
@@ -235,4 +235,4 @@ class _Reader:
 
     def __call__(self, columns):
         outputs = self._run({f"text_{n}": column for n, column in enumerate(columns)})
-        return {name: outputs[name] for name in PACKED}, outputs["pieces"]
+        return {name: outputs[name] for name in INPUT_NAMES}, outputs["pieces"]

@@ -223,9 +223,7 @@ class QuestionAnswerer(Task):
         contexts, starts, ends = self.tokenizer.tokenize_with_offsets(columns[1])
         room = self.preprocessor.max_length - 3 - tf.cast(questions.row_lengths(), tf.int32)
         cut = windows(tf.cast(contexts.row_lengths(), tf.int32), room, self.window_stride)
-        first = tf.gather(contexts.row_splits[:-1], cut.document) + tf.cast(cut.start, tf.int64)
-        pieces = tf.gather(contexts.values, tf.ragged.range(first, first + tf.cast(cut.length, tf.int64)))
-        return tf.gather(questions, cut.document), pieces, starts, ends, cut
+        return tf.gather(questions, cut.document), cut.of(contexts), starts, ends, cut
 
     # Answers
 

@@ -1,5 +1,6 @@
 """What all tasks share: strings in, `compile` with the field's defaults, `fit`, `evaluate`, `predict`, save, export."""
 
+import contextlib
 import pathlib
 import warnings
 
@@ -185,8 +186,7 @@ class Task(keras.Model):
                 class_weight = dict(enumerate(self.encode_class_weight(class_weight).tolist()))
         validation_data = self._validation(validation_data, batch_size)
         if held_out is not None and type(self).scores is not Task.scores and self._is_raw(held_out[0]):
-            given = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else []
-            callbacks = [ValidationScores(*held_out[:2]), *given]
+            callbacks = [ValidationScores(*held_out[:2]), *as_list(callbacks)]
 
         self.new_weights.clear()
         self._build_optimizer()
@@ -197,8 +197,7 @@ class Task(keras.Model):
             state = TrainingState(resume, int(data.cardinality()), epochs, self._epochs)
             initial_epoch = state.restore(self)
             first_step = state.first_step
-            given = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else []
-            callbacks = [*given, state]
+            callbacks = [*as_list(callbacks), state]
         self._start_schedule(data, y, batch_size, all_epochs, steps_per_epoch, first_step)
         if isinstance(data, tf.data.Dataset):
             kwargs.update(shuffle=False)  # done by then
@@ -442,12 +441,8 @@ class Task(keras.Model):
 
             def forward(rows, *ids):
                 packed = self._pack(*(tf.gather(column, rows) for column in ids))
-                real_tokens = self.encoder.real_tokens
-                self.encoder.real_tokens = real_tokens and not padded
-                try:
+                with self.encoder.padded() if padded else contextlib.nullcontext():
                     return self(packed, training=False)
-                finally:
-                    self.encoder.real_tokens = real_tokens
 
             functions[key] = tf.function(forward, input_signature=spec, autograph=False)
         return functions[key]
@@ -563,6 +558,11 @@ class Task(keras.Model):
         for part in ("dtype", "encoder", "preprocessor"):
             config[part] = keras.saving.deserialize_keras_object(config[part])
         return cls(**config)
+
+
+def as_list(callbacks):
+    """The `callbacks` of a `fit`, one, several or none, as a list."""
+    return list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else []
 
 
 class ValidationScores(keras.callbacks.Callback):

@@ -85,7 +85,7 @@ def test_attention_is_compared_among_real_tokens(tensors):
     mask, teacher, student, *_ = tensors
     both = np.broadcast_to(mask[:, None, :, None] * mask[:, None, None, :], teacher.shape).astype(bool)
     np.testing.assert_allclose(
-        losses.attention_scores(teacher, student, mask), ((teacher - student)[both] ** 2).mean(), rtol=1e-5
+        losses.attention_difference(teacher, student, mask), ((teacher - student)[both] ** 2).mean(), rtol=1e-5
     )
     hidden = (1 - mask)[:, None, None] * -1e9
     p, q = softmax(teacher + hidden), softmax(student + hidden)

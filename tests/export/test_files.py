@@ -6,9 +6,9 @@ import sys
 
 import numpy as np
 import pytest
-from kbert.export.verify import PROBES
 
 import kbert
+from kbert.export.verify import PROBES
 from tests.conftest import TINY
 from tests.export.test_saved_model import make
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+
+import kbert
 from kbert.export import verify
 from kbert.export.verify import ALLOWED_OPS, PROBES, compare, expected_answers, ops_of, probes_of
 from kbert.export.verify import answers_of as parsed
-
-import kbert
 from tests.conftest import TINY
 
 OPENER = Path(__file__).with_name("open_elsewhere.py")

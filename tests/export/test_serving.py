@@ -17,8 +17,6 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
-from kbert.export import export_serving
-from kbert.export.server import Server
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -30,6 +28,8 @@ from tensorflow_serving.apis import (
 )
 
 import kbert
+from kbert.export import export_serving
+from kbert.export.server import Server
 from tests.conftest import TINY, VOCABULARY
 from tests.export.test_saved_model import make
 
