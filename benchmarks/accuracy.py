@@ -132,7 +132,7 @@ def with_transformers(job, seed, folder, train, test, epochs, learning_rate, bat
 
     transformers.logging.set_verbosity_error()
     torch.manual_seed(seed)
-    torch.set_num_threads(os.cpu_count())
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     if job.startswith("squad"):
         model = transformers.AutoModelForQuestionAnswering.from_pretrained(folder)
