@@ -112,28 +112,33 @@ class TokenClassifier(Task):
         if len(x) != len(y):
             raise ValueError(f"each text needs its labels: got {len(x)} texts and {len(y)} lists of labels")
         words = read_words(x, self.tokenizer)
-        of_word = np.concatenate([self._labels_of_words(words, place, labels, are_words(x)) for place, labels in enumerate(y)])
-        of_piece = of_word[words.word] if len(words.word) else np.zeros(0, np.int64)
+        of_text = self._labels_of_given_words if are_words(x) else self._labels_of_found_words
+        labels = [of_text(words, place, labels) for place, labels in enumerate(y)]
+        of_word = tf.constant([label for text in labels for label in text], tf.int32)
+        of_piece = tf.gather(of_word, words.word)
         if not self.label_all_pieces:
-            of_piece = np.where(words.is_first, of_piece, NO_LABEL)
+            of_piece = tf.where(words.is_first, of_piece, NO_LABEL)
         weights = check_weights(sample_weight, len(y))
         if class_weight is not None:
             raise ValueError("class_weight is for one label a text; a token classifier takes sample_weight")
         cut = self._windows(words.ids)
-        labels = cut.of(words.ids.with_values(tf.constant(of_piece, tf.int32)))
+        labels = cut.of(words.ids.with_values(of_piece))
         document = cut.document.numpy()
         return Examples((cut.of(words.ids),), labels, None if weights is None else weights[document], document)
 
-    def _labels_of_words(self, words, place, labels, given):
+    def _labels_of_given_words(self, words, place, labels):
         """The indices of the labels of one text's words."""
         count = int(words.splits[place + 1] - words.splits[place])
-        if given:
-            if len(labels) != count:
-                raise ValueError(f"x[{place}] has {count} words, y[{place}] {len(labels)} labels; each word needs one")
-            return np.array([label_index(self.labels, label, f"y[{place}][{n}]") for n, label in enumerate(labels)], np.int64)
-        text, tags = words.texts[place], ["O"] * count
+        if len(labels) != count:
+            raise ValueError(f"x[{place}] has {count} words, y[{place}] {len(labels)} labels; each word needs one")
+        return [label_index(self.labels, label, f"y[{place}][{n}]") for n, label in enumerate(labels)]
+
+    def _labels_of_found_words(self, words, place, labels):
+        """The indices of the tags that entities in characters give one text's words."""
+        text = words.texts[place].decode("utf-8")
         of_text = slice(words.splits[place], words.splits[place + 1])
-        starts, ends = words.starts[of_text], words.ends[of_text]
+        starts, ends = words.starts[of_text].numpy(), words.ends[of_text].numpy()
+        tags = ["O"] * len(starts)
         for n, entity in enumerate(labels):
             where = f"y[{place}][{n}]"
             if not isinstance(entity, dict) or not {"start", "end", "label"} <= set(entity):
@@ -143,7 +148,7 @@ class TokenClassifier(Task):
             inside = np.flatnonzero((starts < entity["end"]) & (ends > entity["start"]))
             for number, word in enumerate(inside):
                 tags[word] = f"{'I' if number else 'B'}-{entity['label']}"
-        return np.array([label_index(self.labels, tag, f"y[{place}]") for tag in tags], np.int64)
+        return [label_index(self.labels, tag, f"y[{place}]") for tag in tags]
 
     def _windows(self, ids):
         """How ragged pieces `[B, (pieces)]` are cut."""
@@ -167,7 +172,8 @@ class TokenClassifier(Task):
             return super()._predict_texts(x, batch_size, verbose, engine)
         words, probabilities = engine._word_probabilities(x, batch_size, verbose)
         best = [self.labels[n] for n in probabilities.argmax(-1)]
-        return [best[a:b] for a, b in zip(words.splits, words.splits[1:])]
+        splits = words.splits.numpy().tolist()
+        return [best[a:b] for a, b in zip(splits, splits[1:])]
 
     def classify(self, x, batch_size=None, verbose="auto"):
         """The entities of texts.
@@ -271,11 +277,12 @@ class TokenClassifier(Task):
     def _entities_of_words(self, x, batch_size, verbose):
         words, probabilities = self._word_probabilities(x, batch_size, verbose)
         best, scores = probabilities.argmax(-1), probabilities.max(-1)
+        starts, ends, splits = (part.numpy().tolist() for part in (words.starts, words.ends, words.splits))
         answers = []
-        for text, first, beyond in zip(words.texts, words.splits, words.splits[1:]):
-            found = []
+        for text, first, beyond in zip(words.texts, splits, splits[1:]):
+            found, text = [], text.decode("utf-8")
             for kind, start, end in entities([self.labels[n] for n in best[first:beyond]]):
-                a, b = int(words.starts[first + start]), int(words.ends[first + end - 1])
+                a, b = starts[first + start], ends[first + end - 1]
                 score = float(scores[first + start : first + end].mean())
                 found.append({"label": kind, "text": text[a:b], "start": a, "end": b, "score": score})
             answers.append(found)
@@ -288,10 +295,11 @@ class TokenClassifier(Task):
         groups, outputs = self._compute_pieces((cut.of(words.ids),), batch_size, Progress(verbose))
         logits = in_order(groups, outputs, positional=True)  # [windows, L, labels]
         pieces = logits.reshape(-1, len(self.labels))[best_window(words.ids, cut, logits.shape[1]).numpy()]
+        is_first = words.is_first.numpy()
         # A word without pieces (an invisible character, say) is none: O, if there is such a label.
         none = np.eye(len(self.labels), dtype=np.float32)[self.labels.index("O") if "O" in self.labels else 0]
         probabilities = np.tile(none, (int(words.splits[-1]), 1))
-        probabilities[words.word[words.is_first]] = softmax(pieces[words.is_first])
+        probabilities[words.word.numpy()[is_first]] = softmax(pieces[is_first])
         return words, probabilities
 
     def default_loss(self):

@@ -5,9 +5,10 @@ import json
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import kbert
-from kbert.tasks.words import read_words
+from kbert.tasks.words import _given_words, read_words
 from tests.conftest import SHARED
 
 LABELS = ["O", "B-animal", "I-animal"]
@@ -80,12 +81,21 @@ def test_offsets_on_real_texts_of_seven_languages(task, language, shared_data):
 def test_words_keep_their_places_whatever_they_are(tokenizer):
     words = [["", "un able", "\u200d", "cats", "你好"], [], ["the"]]
     read = read_words(words, tokenizer)
-    assert read.splits.tolist() == [0, 5, 5, 6]
-    for number in range(5):
-        assert read.texts[0][read.starts[number] : read.ends[number]] == words[0][number]
-    with_pieces = set(read.word.tolist())
-    assert with_pieces == {1, 3, 4, 5}
-    assert [read.word[place] for place in np.flatnonzero(read.is_first)] == [1, 3, 4, 5]
+    assert read.splits.numpy().tolist() == [0, 5, 5, 6]
+    starts, ends = read.starts.numpy(), read.ends.numpy()
+    for number, word in enumerate([*words[0], *words[2]]):
+        assert read.texts[0 if number < 5 else 2].decode()[starts[number] : ends[number]] == word
+    assert set(read.word.numpy().tolist()) == {1, 3, 4, 5}
+    assert read.word[read.is_first].numpy().tolist() == [1, 3, 4, 5]
+
+
+def test_given_words_are_aligned_in_a_graph_as_outside_one(tokenizer):
+    words = [["unable", "cats", ""], [], ["the"]]
+    outside = read_words(words, tokenizer)
+    inside = tf.function(lambda ragged: _given_words(tokenizer, ragged))(tf.ragged.constant(words, dtype=tf.string))
+    assert outside.ids.to_list() == inside[0].to_list()
+    for one, other in zip(outside[2:], inside[1:]):
+        assert one.numpy().tolist() == other.numpy().tolist()
 
 
 def test_long_texts_are_read_in_windows_and_nothing_is_lost(trained):
