@@ -12,15 +12,16 @@ from kbert.atomic_files import check_target, written_aside
 from kbert.tasks.prediction import Progress, in_order, joined, text_chunks
 from kbert.text.texts import text_list
 from kbert.training.batches import sorted_batches
+from kbert.training.distribute import DistributedModel
 from kbert.training.examples import Examples, check_weights, held_out_rows
 from kbert.training.optimizer import AdamW, WarmupLinearDecay
-from kbert.training.resume import TrainingState
+from kbert.training.resume import EpochNumbers, TrainingState
 
 LENGTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384)  # of rows under XLA, and the most that there can be
 TOKENS_PER_PREDICTION = 4096  # positions of one step of predict: enough for the cores, small for the memory
 
 
-class Task(keras.Model):
+class Task(DistributedModel, keras.Model):
     """An encoder with a head, and what reads its text. Use one of its subclasses.
 
     A subclass says what is special to it: `head` (what transformers calls it, by which its weights are named), `head_outputs`, `default_loss`,
@@ -126,7 +127,8 @@ class Task(keras.Model):
     def _build_optimizer(self):
         """Makes the optimizer's variables now: made inside the first step, they cost a second trace of it."""
         if not self.optimizer.built:
-            self.optimizer.build(self.trainable_variables)
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
 
     def fit(
         self, x=None, y=None, batch_size=32, epochs=1, verbose="auto", callbacks=None, validation_split=0.0,
@@ -190,14 +192,15 @@ class Task(keras.Model):
 
         self.new_weights.clear()
         self._build_optimizer()
-        first_step, all_epochs = int(self.optimizer._iterations), epochs - initial_epoch
+        first_step, all_epochs = int(self.optimizer._iterations.numpy()), epochs - initial_epoch
         if resume is not None:
             if initial_epoch or not isinstance(data, tf.data.Dataset) or int(data.cardinality()) < 0:
                 raise ValueError("resume is for a fit from the first epoch, on texts in memory or a dataset of known length")
-            state = TrainingState(resume, int(data.cardinality()), epochs, self._epochs)
+            state = TrainingState(resume, int(data.cardinality()), epochs)
             initial_epoch = state.restore(self)
             first_step = state.first_step
             callbacks = [*as_list(callbacks), state]
+        callbacks = [EpochNumbers(self._epochs), *as_list(callbacks)]
         self._start_schedule(data, y, batch_size, all_epochs, steps_per_epoch, first_step)
         if isinstance(data, tf.data.Dataset):
             kwargs.update(shuffle=False)  # done by then

@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from kbert.training.distribute import mean_over_replicas
+
 NO_LABEL = -100  # as in torch and transformers
 
 
@@ -29,7 +31,7 @@ class LabelledCrossentropy(keras.losses.Loss):
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(labels, 0), logits) * labelled
         # Keras divides by the number of positions: this makes it the number of labels.
         size = tf.cast(tf.size(labels), logits.dtype)
-        return losses * size / tf.maximum(tf.reduce_sum(labelled), 1.0)
+        return losses * size / tf.maximum(mean_over_replicas(tf.reduce_sum(labelled)), 1.0)
 
 
 @keras.saving.register_keras_serializable("kbert")

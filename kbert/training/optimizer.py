@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from kbert.training.distribute import WholeBatchGradients
+
 NOT_DECAYED = ("bias", "gamma", "beta")
 
 
@@ -58,7 +60,7 @@ class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
 
 
 @keras.saving.register_keras_serializable("kbert")
-class AdamW(keras.optimizers.AdamW):
+class AdamW(WholeBatchGradients, keras.optimizers.AdamW):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2017) that leaves biases and layer norms undecayed.
 
     >>> optimizer = AdamW(learning_rate=5e-5)

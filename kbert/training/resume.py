@@ -10,6 +10,22 @@ from kbert.atomic_files import written_aside
 STATE = "training_state.npz"
 
 
+class EpochNumbers(keras.callbacks.Callback):
+    """Tells data that are made anew for each look at them which epoch begins (`kbert.training.batches.by_epoch`).
+
+    They count the looks by themselves; but a training that goes on after a crash begins in its middle, and under `tf.distribute` there may be
+    more looks than epochs.
+    """
+
+    def __init__(self, counters):
+        super().__init__()
+        self.counters = [(counter, int(counter)) for counter in counters]
+
+    def on_epoch_begin(self, epoch, logs=None):
+        for counter, first in self.counters:
+            counter.assign(first + epoch)
+
+
 class TrainingState(keras.callbacks.Callback):
     """Keeps the state of a training in a folder after each epoch, and puts a task back where a stopped one was.
 
@@ -17,16 +33,15 @@ class TrainingState(keras.callbacks.Callback):
     deleted when the training has ended well.
     """
 
-    def __init__(self, folder, steps, epochs, counters=()):
+    def __init__(self, folder, steps, epochs):
         super().__init__()
         self.path = pathlib.Path(folder) / STATE
-        self.counters = counters  # of looks at the data, see `kbert.training.batches.by_epoch`
         self.about = np.array([steps or 0, epochs], np.int64)
         self.first_step = 0
 
     def restore(self, task):
         """Puts the task in the state that is kept, if one is; returns the epochs that are done."""
-        self.first_step = int(task.optimizer._iterations)
+        self.first_step = int(task.optimizer._iterations.numpy())
         if not self.path.is_file():
             return 0
         with np.load(self.path, allow_pickle=False) as kept:
@@ -43,10 +58,6 @@ class TrainingState(keras.callbacks.Callback):
                 variable.assign(array)
             self.first_step = int(kept["first_step"])
             return int(kept["epochs_done"])
-
-    def on_epoch_begin(self, epoch, logs=None):
-        for counter in self.counters:
-            counter.assign(epoch)
 
     def on_epoch_end(self, epoch, logs=None):
         arrays = {f"variable_{number}": keras.ops.convert_to_numpy(v) for number, v in enumerate(state_of(self.model))}
