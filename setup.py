@@ -13,7 +13,7 @@ EXTRAS = {
     "serving": ["tensorflow-serving-api>=2.20,<2.22", "grpcio>=1.60", "tornado>=6.4"],
     "litert": ["ai-edge-litert>=2.0"],
     "onnx": ["tf2onnx>=1.17", "onnxruntime>=1.20", "onnxruntime-extensions>=0.13"],
-    "plot": ["matplotlib>=3.8"],
+    "plot": ["tensorboard", "matplotlib>=3.8"],
     "data": ["pandas>=2.2", "pyarrow>=15"],
     "test": [
         "pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "tokenizers>=0.22", "seqeval>=1.2", "scikit-learn>=1.4", "scipy>=1.12",

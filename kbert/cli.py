@@ -19,9 +19,13 @@ def main(arguments=None):
     vocab.add_argument("--out", default="vocab.txt", help="the file to write (default: vocab.txt)")
     vocab.add_argument("--cased", action="store_true", help="keep upper case and accents")
     vocab.set_defaults(run=run_vocab)
-    pretrain = commands.add_parser("pretrain", help="pretrain an encoder on text files, from nothing or from a checkpoint")
+    pretrain = commands.add_parser(
+        "pretrain", help="pretrain an encoder on text files, from nothing or from a checkpoint; stopped, it goes on"
+    )
     pretrain.add_argument(
-        "files", nargs="+", help="text files with a blank line between documents, or .jsonl with a text in each line"
+        "files",
+        nargs="+",
+        help="text files with a blank line between documents, .jsonl with a text in each line, folders of these, or of pretrain-data's records",
     )
     pretrain.add_argument("--one-a-line", action="store_true", help="a line is a document")
     pretrain.add_argument("--out", required=True, help="the folder to write, which every BERT tool opens")
@@ -33,13 +37,24 @@ def main(arguments=None):
     pretrain.add_argument("--layers", type=int, default=4, help="with --vocab (default: 4)")
     pretrain.add_argument("--width", type=int, default=256, help="with --vocab (default: 256)")
     pretrain.add_argument("--heads", type=int, help="with --vocab (default: a head for 64 of the width)")
-    pretrain.add_argument("--max-length", type=int, default=128, help="positions of a pair (default: 128)")
-    pretrain.add_argument("--objective", default="nsp", choices=("nsp", "sop"))
+    pretrain.add_argument(
+        "--max-length",
+        type=int,
+        nargs="+",
+        default=[128],
+        help="positions of a pair; two for two phases, e.g. 128 512 (default: 128)",
+    )
+    pretrain.add_argument("--objective", default="nsp", choices=("nsp", "sop", "mlm"))
     pretrain.add_argument("--whole-words", action="store_true", help="hide words with all of their pieces")
     pretrain.add_argument("--held-out", type=float, default=0.05, help="the share of documents to watch (default: 0.05)")
-    pretrain.add_argument("--epochs", type=int, default=1)
-    pretrain.add_argument("--batch-size", type=int, default=32)
+    pretrain.add_argument("--epochs", type=int, nargs="+", default=[1], help="of each phase, e.g. 9 1 (default: 1)")
+    pretrain.add_argument("--batch-size", type=int, nargs="+", default=[32], help="of each phase (default: 32)")
+    pretrain.add_argument("--accumulate", type=int, help="batches whose mean gradient makes one step")
+    pretrain.add_argument("--optimizer", default="adamw", choices=("adamw", "lamb"))
     pretrain.add_argument("--learning-rate", type=float, default=5e-4)
+    pretrain.add_argument("--mixed-precision", action="store_true", help="compute in bfloat16")
+    pretrain.add_argument("--xla", action="store_true", help="compile the steps with XLA")
+    pretrain.add_argument("--tensorboard", metavar="DIR", help="write the curves for TensorBoard")
     pretrain.add_argument("--seed", type=int, default=0)
     pretrain.add_argument("--overwrite", action="store_true", help="replace what is there")
     pretrain.set_defaults(run=run_pretrain)

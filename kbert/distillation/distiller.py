@@ -20,7 +20,7 @@ from kbert.tasks.token_classifier import TokenClassifier
 from kbert.text.texts import text_list
 from kbert.training.batches import batches
 from kbert.training.losses import NO_LABEL
-from kbert.training.optimizer import AdamW, WarmupLinearDecay
+from kbert.training.optimizer import AdamW, WarmupLinearDecay, start_schedule
 
 ATTENTION = {"kl": losses.attention_divergence, "mse": losses.attention_difference, "scores": losses.attention_difference}
 HIDDEN = {"mse": losses.squared_difference, "cosine": losses.cosine_distance}
@@ -227,10 +227,9 @@ class Distiller(keras.Model):
             raise ValueError("there are no texts: at least one is needed")
         data = self._data(x, y, batch_size, shuffle, cache)
         steps = int(data.cardinality()) * epochs
-        self._total.assign(float(int(self.optimizer.iterations) + steps))
-        schedule = getattr(self.optimizer, "_learning_rate", None)
-        if isinstance(schedule, WarmupLinearDecay):
-            schedule.start(int(self.optimizer.iterations), steps)
+        first_step = int(self.optimizer.iterations)
+        self._total.assign(float(first_step + steps))
+        start_schedule(self.optimizer, steps, first_step)
         if not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
         callbacks = as_list(callbacks)

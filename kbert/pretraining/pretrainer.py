@@ -1,5 +1,7 @@
 """BERT's pretraining: masked language modelling and next-sentence prediction on one encoder (Devlin et al. 2018, section 3.1)."""
 
+import time
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -9,10 +11,11 @@ from kbert.encoders.bert import BertEncoder
 from kbert.encoders.layers import Projection
 from kbert.encoders.mobilebert import MobileBertEncoder
 from kbert.pretraining.masking import mask_tokens, with_draws
-from kbert.pretraining.sentence_pairs import draw_pairs, pair_columns, tokenize_documents
+from kbert.pretraining.sentence_pairs import Corpus, draw_pairs, pair_columns, tokenize_documents
 from kbert.tasks.masked_lm import TokenHead, vectors_at
-from kbert.tasks.task import Task
-from kbert.training.batches import batches
+from kbert.tasks.task import Task, as_list
+from kbert.text.packing import TextPreprocessor
+from kbert.training.batches import Phase, batches
 from kbert.training.examples import rows_kept
 from kbert.training.losses import LabelledCrossentropy
 from kbert.training.metrics import LabelledAccuracy
@@ -78,21 +81,27 @@ class Pretrainer(Task):
     # Training
 
     def fit(
-        self, x=None, y=None, batch_size=32, validation_split=0.0, validation_data=None, shuffle=True, objective="nsp",
-        whole_words=False, mask_rate=0.15, **kwargs,
+        self, x=None, y=None, batch_size=32, validation_split=0.0, validation_data=None, shuffle=True, epochs=None, phases=None,
+        callbacks=None, objective="nsp", whole_words=False, mask_rate=0.15, **kwargs,
     ):  # fmt: skip
         """Trains on documents.
 
         >>> task.fit(read_documents(["corpus.txt"]), epochs=10)  # doctest: +SKIP
+        >>> task.fit(documents, phases=[(128, 9), (512, 1)], batch_size=[64, 16])  # doctest: +SKIP
 
-        Pairs of segments are drawn once (`kbert.pretraining.sentence_pairs`), masks anew in each epoch (`kbert.pretraining.masking`).
+        Pairs of segments are drawn once (`kbert.pretraining.sentence_pairs`), masks anew in each epoch (`kbert.pretraining.masking`). Beside
+        the losses and accuracies of both heads there is `tokens_per_second`, of real tokens, padding aside.
 
         Args:
-          x: an iterable of documents, each a text whose lines are its sentences, or a list of sentences. With packed dictionaries or a
-            dataset the masking is yours, and `y` the labels of both heads.
+          x: an iterable of documents, each a text whose lines are its sentences, or a list of sentences; it is read as a stream, and the ids
+            alone are kept. With packed dictionaries or a dataset (`read_records`) the masking is yours, and `y` the labels of both heads.
+          batch_size: pairs of a batch; with `phases` there may be a list of as many.
           validation_split: the share of the documents to hold out, at the end.
           validation_data: documents.
-          objective: `"nsp"`, next-sentence prediction, or `"sop"`, sentence-order prediction in its place.
+          epochs: looks at the data; by default 1.
+          phases: `(length, epochs)` one after the other under one learning-rate schedule, as the paper trains nine tenths on short rows
+            and the rest on long ones; in place of `epochs`. By default all rows have the preprocessor's `max_length`.
+          objective: `"nsp"`, next-sentence prediction; `"sop"`, sentence-order prediction in its place; or `"mlm"`, masked words alone.
           whole_words: hide words with all of their pieces.
           mask_rate: the share of tokens to hide.
           **kwargs: the other arguments of a task's `fit`.
@@ -100,32 +109,50 @@ class Pretrainer(Task):
         Raises:
           ValueError: an empty corpus, or a single document with `"nsp"`, before any step is run.
         """
+        if phases is not None and epochs is not None:
+            raise ValueError("phases say how many epochs there are: give one of both")
         if isinstance(x, (dict, tf.data.Dataset, type(None))):
+            if phases is not None:
+                raise ValueError("phases are for documents: records have the length that they were written with")
+            if isinstance(x, tf.data.Dataset):
+                if hasattr(x, "epochs"):  # of read_records
+                    self._epochs[:] = x.epochs
+                tokens = tf.Variable(0, dtype=tf.int64, trainable=False)
+                x, callbacks = counted(x, tokens), [Throughput(tokens), *as_list(callbacks)]
             return super().fit(
                 x, y, batch_size=batch_size, validation_split=validation_split, validation_data=validation_data, shuffle=shuffle,
-                **kwargs,
+                epochs=1 if epochs is None else epochs, callbacks=callbacks, **kwargs,
             )  # fmt: skip
         if y is not None:
             raise ValueError("pretraining learns from the documents alone: fit(documents)")
+        self._is_raw(x)  # says so where there is no preprocessor
+        phases = check_phases(phases, 1 if epochs is None else epochs, batch_size, self)
+        if not getattr(self, "compiled", False):
+            self.compile()
         self._epochs.clear()
-        documents = document_list(x)
         how = {"objective": objective, "whole_words": whole_words, "mask_rate": mask_rate}
+        corpus = tokenize_documents(x, self.tokenizer)
         if validation_split and validation_data is None:
-            first = rows_kept(len(documents), validation_split)
-            documents, validation_data = documents[:first], documents[first:]
-        if validation_data is not None:
-            validation_data = self.batches(document_list(validation_data), batch_size, False, **how)
-        return super().fit(
-            self.batches(documents, batch_size, shuffle, **how),
-            batch_size=batch_size,
-            validation_data=validation_data,
-            **kwargs,
-        )
+            count = len(corpus.document_splits) - 1
+            first = rows_kept(count, validation_split)
+            corpus, validation_data = corpus.part(0, first), corpus.part(first, count)
+        elif validation_data is not None and not isinstance(validation_data, tf.data.Dataset):
+            validation_data = tokenize_documents(validation_data, self.tokenizer)
+        if isinstance(validation_data, Corpus):
+            length, _, rows = phases[-1]
+            validation_data = self._batches(validation_data, rows, False, length, **how)
+        tokens = tf.Variable(0, dtype=tf.int64, trainable=False)
+        parts = [
+            Phase(counted(self._batches(corpus, rows, shuffle, length, **how), tokens), looks) for length, looks, rows in phases
+        ]
+        kwargs.setdefault("total_steps", sum(part.steps for part in parts))
+        callbacks = [Throughput(tokens), *as_list(callbacks)]
+        return self._fit_phases(parts, callbacks=callbacks, validation_data=validation_data, **kwargs)
 
     def evaluate(self, x=None, y=None, batch_size=32, objective="nsp", whole_words=False, mask_rate=0.15, **kwargs):
         """Losses and accuracies of both heads on documents, or on packed dictionaries and labels; arguments as of `fit`."""
         if not isinstance(x, (dict, tf.data.Dataset, type(None))):
-            x = self.batches(document_list(x), batch_size, False, objective, whole_words, mask_rate)
+            x = self.batches(x, batch_size, False, objective, whole_words, mask_rate)
         return super().evaluate(x, y, batch_size=batch_size, **kwargs)
 
     def batches(self, documents, batch_size=32, shuffle=True, objective="nsp", whole_words=False, mask_rate=0.15):
@@ -135,15 +162,26 @@ class Pretrainer(Task):
           A `tf.data.Dataset` of packed dictionaries with `mask_positions` `[B, M]`, and `{"mlm_logits": [B, M], "nsp_logits": [B]}`; without
           shuffling always the same.
         """
-        self._is_raw(documents)  # says so where there is no preprocessor
+        self._is_raw(documents)
         corpus = tokenize_documents(documents, self.tokenizer)
+        return self._batches(corpus, batch_size, shuffle, self.preprocessor.max_length, objective, whole_words, mask_rate)
+
+    def _batches(self, corpus, batch_size, shuffle, length, objective, whole_words, mask_rate):
+        """A `Corpus` as a dataset of rows of at most `length` positions."""
         random = np.random.default_rng(np.random.randint(2**31))  # follows keras.utils.set_random_seed
-        pairs, labels = draw_pairs(corpus, self.preprocessor.max_length - 3, random, objective)
+        pairs, labels = draw_pairs(corpus, length - (2 if objective == "mlm" else 3), random, objective)
         if not len(pairs):
             raise ValueError("the documents hold no two sentences that could be a pair")
+        preprocessor = self.preprocessor
+        if length != preprocessor.max_length:
+            preprocessor = TextPreprocessor(self.tokenizer, length)
         epochs = self._epochs if shuffle else None
         columns, seed = pair_columns(corpus, pairs), int(random.integers(2**31))
-        data = batches(columns, (labels,), self._pack, batch_size, shuffle, seed, epoch=epochs)
+
+        def pack(*columns):
+            return self._rounded(preprocessor.pack(*columns), length)
+
+        data = batches(columns, (labels,), pack, batch_size, shuffle, seed, epoch=epochs)
 
         @tf.autograph.experimental.do_not_convert
         def hide(batch, draw):
@@ -155,29 +193,61 @@ class Pretrainer(Task):
         return data.map(hide, num_parallel_calls=2).prefetch(tf.data.AUTOTUNE)
 
     def default_loss(self):
-        return {
-            "mlm_logits": LabelledCrossentropy(),
-            "nsp_logits": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        }
+        return {"mlm_logits": LabelledCrossentropy(), "nsp_logits": LabelledCrossentropy()}
 
     def default_metrics(self):
-        return {
-            "mlm_logits": [LabelledAccuracy()],
-            "nsp_logits": [keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-        }
+        return {"mlm_logits": [LabelledAccuracy()], "nsp_logits": [LabelledAccuracy()]}
 
     def preset_config(self):
         return {"tie_word_embeddings": True}
 
 
-def document_list(documents):
-    """An iterable of documents as a list; a bare text is a mistake."""
-    if isinstance(documents, (str, bytes)):
-        raise TypeError(
-            "documents should be a list (or another iterable) of texts, got one text; read files with read_documents([path])"
-        )
-    documents = list(documents)
-    wrong = next((n for n, one in enumerate(documents) if not isinstance(one, (str, list, tuple))), None)
+def check_phases(phases, epochs, batch_size, task):
+    """`(length, epochs, batch size)` of each phase."""
+    phases = [(task.preprocessor.max_length, epochs)] if phases is None else list(phases)
+    sizes = list(batch_size) if isinstance(batch_size, (list, tuple)) else [batch_size] * len(phases)
+    if len(sizes) != len(phases):
+        raise ValueError(f"batch_size should be one number, or one for each of the {len(phases)} phases, got {batch_size!r}")
+    wrong = next((size for size in sizes if not isinstance(size, int) or size < 1), None)
     if wrong is not None:
-        raise TypeError(f"documents[{wrong}] should be a text or a list of sentences, got {type(documents[wrong]).__name__}")
-    return documents
+        raise ValueError(f"batch_size should be a positive whole number, got {wrong!r}")
+    most = task.encoder.config.max_position_embeddings
+    for phase in phases:
+        whole = isinstance(phase, (list, tuple)) and len(phase) == 2 and all(isinstance(n, int) and n > 0 for n in phase)
+        if not whole:
+            raise ValueError(f"a phase is (length, epochs), two positive whole numbers, got {phase!r}")
+        if not 8 <= phase[0] <= most:
+            raise ValueError(f"a phase's length should be from 8 to the encoder's {most} positions, got {phase[0]}")
+    return [(length, looks, size) for (length, looks), size in zip(phases, sizes)]
+
+
+def counted(data, count):
+    """A dataset of packed dictionaries that counts its real tokens in a variable."""
+
+    @tf.autograph.experimental.do_not_convert
+    def look(inputs, *labels):
+        tokens = inputs["padding_mask"] if "padding_mask" in inputs else tf.ones_like(inputs["token_ids"])
+        with tf.control_dependencies([count.assign_add(tf.cast(tf.math.count_nonzero(tokens), tf.int64))]):
+            return (tf.nest.map_structure(tf.identity, inputs), *labels)
+
+    return data.map(look, num_parallel_calls=1, deterministic=True)
+
+
+class Throughput(keras.callbacks.Callback):
+    """Puts `tokens_per_second` beside the figures of each epoch; validation does not count."""
+
+    def __init__(self, count):
+        super().__init__()
+        self.count, self.since, self.seconds = count, None, None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.count.assign(0)
+        self.since, self.seconds = time.perf_counter(), None
+
+    def on_test_begin(self, logs=None):
+        if self.since is not None and self.seconds is None:
+            self.seconds = time.perf_counter() - self.since
+
+    def on_epoch_end(self, epoch, logs=None):
+        seconds = self.seconds or time.perf_counter() - self.since
+        logs["tokens_per_second"] = int(self.count) / seconds

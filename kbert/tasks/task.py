@@ -11,10 +11,10 @@ import tensorflow as tf
 from kbert.atomic_files import check_target, written_aside
 from kbert.tasks.prediction import Progress, in_order, joined, text_chunks
 from kbert.text.texts import text_list
-from kbert.training.batches import sorted_batches
+from kbert.training.batches import Phase, sorted_batches, spans
 from kbert.training.distribute import DistributedModel
 from kbert.training.examples import Examples, check_weights, held_out_rows
-from kbert.training.optimizer import AdamW, WarmupLinearDecay
+from kbert.training.optimizer import AdamW, Lamb, WarmupLinearDecay, start_schedule
 from kbert.training.resume import EpochNumbers, TrainingState
 
 LENGTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384)  # of rows under XLA, and the most that there can be
@@ -91,7 +91,8 @@ class Task(DistributedModel, keras.Model):
 
         Args:
           optimizer: by default AdamW (weight decay 0.01, none on biases and layer norms; gradients clipped to a global norm of
-            1) whose rate rises over the first tenth of the steps and then falls linearly to 0.
+            1) whose rate rises over the first tenth of the steps and then falls linearly to 0. `"lamb"` is LAMB with the same, for
+            large batches.
           loss, metrics: by default the task's own.
           learning_rate: the peak of the default optimizer's rate.
           gradient_accumulation_steps: of the default optimizer: batches whose mean gradient makes one step.
@@ -99,8 +100,8 @@ class Task(DistributedModel, keras.Model):
           **kwargs: the other arguments of `keras.Model.compile`.
         """
         jit_compile = jit_compile is True  # "auto" too: on real tokens only, XLA has nothing to add
-        if optimizer == "auto":
-            optimizer = AdamW(
+        if optimizer in ("auto", "lamb"):
+            optimizer = (AdamW if optimizer == "auto" else Lamb)(
                 learning_rate=WarmupLinearDecay(learning_rate), gradient_accumulation_steps=gradient_accumulation_steps
             )
         elif gradient_accumulation_steps is not None:
@@ -133,7 +134,7 @@ class Task(DistributedModel, keras.Model):
     def fit(
         self, x=None, y=None, batch_size=32, epochs=1, verbose="auto", callbacks=None, validation_split=0.0,
         validation_data=None, shuffle=True, class_weight=None, sample_weight=None, initial_epoch=0, steps_per_epoch=None,
-        max_tokens=None, resume=None, **kwargs,
+        max_tokens=None, resume=None, resume_every=300, total_steps=None, **kwargs,
     ):  # fmt: skip
         """Trains on texts and their targets.
 
@@ -149,9 +150,11 @@ class Task(DistributedModel, keras.Model):
           sample_weight: a weight for each text.
           shuffle: see the texts in a new order each epoch, in batches of similar length.
           max_tokens: the most pieces of a batch of texts in memory, in place of `batch_size`: short texts then come in larger batches.
-          resume: a folder in which the state of the training is kept after each epoch. The same call in a new process, after a crash or a
-            kill, goes on from there and ends with the weights of an undisturbed run; with the same seed set before, bit for bit on one
-            device. It is emptied when the training has ended.
+          resume: a folder in which the state of the training is kept. The same call in a new process, after a crash or a kill, goes on from
+            there and ends with the weights of an undisturbed run; with the same seed set before, bit for bit on one device. It is emptied
+            when the training has ended.
+          resume_every: seconds after which the state is kept within an epoch; after each epoch it is in any case.
+          total_steps: batches of the whole training, for the default learning-rate schedule, where the data do not say how many there are.
           **kwargs: the other arguments of `keras.Model.fit`; `batch_size`, `epochs`, `callbacks`, ... are Keras's too.
 
         Returns:
@@ -190,27 +193,61 @@ class Task(DistributedModel, keras.Model):
         if held_out is not None and type(self).scores is not Task.scores and self._is_raw(held_out[0]):
             callbacks = [ValidationScores(*held_out[:2]), *as_list(callbacks)]
 
-        self.new_weights.clear()
-        self._build_optimizer()
-        first_step, all_epochs = int(self.optimizer._iterations.numpy()), epochs - initial_epoch
-        if resume is not None:
-            if initial_epoch or not isinstance(data, tf.data.Dataset) or int(data.cardinality()) < 0:
-                raise ValueError("resume is for a fit from the first epoch, on texts in memory or a dataset of known length")
-            state = TrainingState(resume, int(data.cardinality()), epochs)
-            initial_epoch = state.restore(self)
-            first_step = state.first_step
-            callbacks = [*as_list(callbacks), state]
-        callbacks = [EpochNumbers(self._epochs), *as_list(callbacks)]
-        self._start_schedule(data, y, batch_size, all_epochs, steps_per_epoch, first_step)
+        phase = Phase(data, epochs)
         if isinstance(data, tf.data.Dataset):
-            kwargs.update(shuffle=False)  # done by then
+            steps = phase.steps
         else:
             kwargs.update(y=y, batch_size=batch_size, shuffle=shuffle, sample_weight=sample_weight)
             kwargs.update(validation_split=validation_split)
-        return super().fit(
-            data, epochs=epochs, verbose=verbose, callbacks=callbacks, validation_data=validation_data, class_weight=class_weight,
-            initial_epoch=initial_epoch, steps_per_epoch=steps_per_epoch, **kwargs,
+            steps = None if y is None else -(-len(y) // batch_size) * epochs
+        if steps_per_epoch is not None:
+            steps = steps_per_epoch * epochs
+        if total_steps is None and steps is not None:
+            total_steps = steps * (epochs - initial_epoch) // epochs
+        return self._fit_phases(
+            [phase], total_steps, initial_epoch, callbacks, resume, resume_every, validation_data=validation_data, verbose=verbose,
+            class_weight=class_weight, steps_per_epoch=steps_per_epoch, **kwargs,
         )  # fmt: skip
+
+    def _fit_phases(self, phases, total_steps, initial_epoch=0, callbacks=None, resume=None, resume_every=300, **kwargs):
+        """Keras's `fit`, on each of some `Phase`s, as one training: one schedule, one state to resume, one history.
+
+        Args:
+          total_steps: batches from the initial epoch on, or None.
+          initial_epoch, callbacks, resume, resume_every: as of `fit`.
+          **kwargs: the other arguments of `keras.Model.fit`.
+        """
+        if isinstance(phases[0].data, tf.data.Dataset):
+            kwargs["shuffle"] = False  # done by then
+        self.new_weights.clear()
+        self._build_optimizer()
+        first_step, done, state = int(self.optimizer._iterations.numpy()), (initial_epoch, 0), None
+        callbacks = [EpochNumbers(self._epochs), *as_list(callbacks)]
+        history = keras.callbacks.History()
+        history.set_model(self)
+        history.on_train_begin()
+        if resume is not None:
+            if initial_epoch or not total_steps or not isinstance(phases[0].data, tf.data.Dataset):
+                raise ValueError("resume is for a fit from the first epoch, on texts in memory or a dataset of known length")
+            state = TrainingState(resume, total_steps, sum(epochs for _, epochs in phases), resume_every)
+            done = state.restore(self)
+            first_step = state.first_step
+            callbacks.append(state)
+            for epoch, logs in enumerate(state.logs):
+                history.on_epoch_end(epoch, logs)
+        start_schedule(self.optimizer, total_steps, first_step)
+        for data, first, beyond in spans(phases, *done):
+            part = super().fit(data, initial_epoch=first, epochs=beyond, callbacks=callbacks, **kwargs)
+            for number, epoch in enumerate(part.epoch):
+                history.on_epoch_end(
+                    epoch, {name: values[number] for name, values in part.history.items() if number < len(values)}
+                )
+            if self.stop_training:
+                break
+        if state is not None:
+            state.finish()
+        self.history = history
+        return history
 
     def evaluate(self, x=None, y=None, batch_size=32, verbose="auto", sample_weight=None, return_dict=False, **kwargs):
         """Loss, metrics and the task's `scores` on texts and their targets; arguments as for `fit` and `keras.Model.evaluate`."""
@@ -264,13 +301,13 @@ class Task(DistributedModel, keras.Model):
         """Ragged ids of a batch's columns to the encoder's input."""
         return self._rounded(self.preprocessor.pack(*columns))
 
-    def _rounded(self, packed):
-        """XLA compiles anew for each length: then only some lengths are used, and rows are padded to them."""
+    def _rounded(self, packed, most=None):
+        """XLA compiles anew for each length: then only some lengths are used, `most` at most, and rows are padded to them."""
         if not self.jit_compile or not getattr(self, "compiled", False):
             return packed
         length = tf.shape(packed["token_ids"])[1]
-        longer = tf.constant([n for n in LENGTHS if n < self.preprocessor.max_length] + [self.preprocessor.max_length])
-        more = tf.reduce_min(tf.where(longer >= length, longer, self.preprocessor.max_length)) - length
+        most = most or self.preprocessor.max_length
+        more = tf.reduce_min([tf.where(n >= length, n, most) for n in LENGTHS if n < most] + [most]) - length
         pad = self.tokenizer.pad_token_id
         return {
             name: tf.pad(ids, [[0, 0], [0, more]], constant_values=pad if name == "token_ids" else 0)
@@ -344,26 +381,6 @@ class Task(DistributedModel, keras.Model):
             return (self.preprocessor(texts), *targets)
 
         return dataset.map(pack, num_parallel_calls=2, deterministic=True).prefetch(tf.data.AUTOTUNE)
-
-    def _start_schedule(self, data, y, batch_size, epochs, steps_per_epoch, first_step):
-        """Tells the default learning-rate schedule how long this fit is."""
-        schedule = getattr(self.optimizer, "_learning_rate", None)
-        if not isinstance(schedule, WarmupLinearDecay):
-            return
-        if steps_per_epoch is None and isinstance(data, tf.data.Dataset):
-            count = int(data.cardinality())
-            steps_per_epoch = count if count > 0 else None
-            if steps_per_epoch is None:
-                warnings.warn(
-                    "the data set does not say how many batches it has, so the learning rate stays at its peak after the "
-                    "warm-up; pass steps_per_epoch, or apply tf.data.experimental.assert_cardinality, for it to fall to 0",
-                    stacklevel=3,
-                )
-        elif steps_per_epoch is None and y is not None:
-            steps_per_epoch = -(-len(y) // batch_size)
-        accumulated = self.optimizer.gradient_accumulation_steps or 1
-        total = steps_per_epoch and max(1, steps_per_epoch * epochs // accumulated)
-        schedule.start(first_step, total, accumulated)
 
     # Answers
 

@@ -1,11 +1,42 @@
 """Batches of texts of similar length, as `tf.data`: a step then costs what its real tokens cost."""
 
+from typing import NamedTuple
+
 import numpy as np
 import tensorflow as tf
 
 from kbert.training.losses import NO_LABEL
 
 WINDOW = 20  # batches that are sorted together; FACTS S6
+
+
+class Phase(NamedTuple):
+    """A dataset and how many looks at it there are."""
+
+    data: tf.data.Dataset
+    epochs: int
+
+    @property
+    def steps(self):
+        """Batches of all looks, or None where nobody knows."""
+        count = int(self.data.cardinality())
+        return count * self.epochs if count > 0 else None
+
+
+def spans(phases, epochs_done=0, batches_done=0):
+    """What is left of phases: `(dataset, first epoch, epoch before which it ends)` of each part with epochs of one length.
+
+    Keras takes the length of its first epoch for that of all others, and would cut longer ones: each span needs a `fit` of its own.
+    """
+    found, epoch = [], 0
+    for data, epochs in phases:
+        first, epoch = max(epoch, epochs_done), epoch + epochs
+        if first == epochs_done and batches_done and first < epoch:
+            found.append((data.skip(batches_done), first, first + 1))
+            first += 1
+        if first < epoch:
+            found.append((data, first, epoch))
+    return found
 
 
 def sorted_batches(lengths, max_tokens, max_rows=None):

@@ -1,5 +1,7 @@
 """AdamW as BERT is fine-tuned with it, and its learning-rate schedule."""
 
+import warnings
+
 import keras
 import tensorflow as tf
 
@@ -59,6 +61,21 @@ class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
+def start_schedule(optimizer, batches, first_step):
+    """Tells an optimizer's `WarmupLinearDecay`, if it has one, how many batches there will be; None if nobody knows."""
+    schedule = getattr(optimizer, "_learning_rate", None)
+    if not isinstance(schedule, WarmupLinearDecay):
+        return
+    if batches is None:
+        warnings.warn(
+            "the data set does not say how many batches it has, so the learning rate stays at its peak after the "
+            "warm-up; pass steps_per_epoch or total_steps, or apply tf.data.experimental.assert_cardinality, for it to fall to 0",
+            stacklevel=3,
+        )
+    accumulated = optimizer.gradient_accumulation_steps or 1
+    schedule.start(first_step, batches and max(1, batches // accumulated), accumulated)
+
+
 @keras.saving.register_keras_serializable("kbert")
 class AdamW(WholeBatchGradients, keras.optimizers.AdamW):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2017) that leaves biases and layer norms undecayed.
@@ -99,3 +116,39 @@ class AdamW(WholeBatchGradients, keras.optimizers.AdamW):
             epsilon=tf.cast(self.epsilon, dtype),
             grad=tf.cast(tf.convert_to_tensor(gradient), dtype),
         )
+
+
+@keras.saving.register_keras_serializable("kbert")
+class Lamb(WholeBatchGradients, keras.optimizers.Lamb):
+    """LAMB (You et al. 2019, algorithm 2), for pretraining with large batches; biases and layer norms are neither decayed nor rescaled.
+
+    >>> optimizer = Lamb(learning_rate=1e-3)
+
+    Arguments are those of `keras.optimizers.Lamb`, with BERT's defaults. As in the paper the decay is part of the step whose size is set by
+    the weights' norm; Keras's own takes it off afterwards.
+    """
+
+    def __init__(self, learning_rate=1e-3, weight_decay=0.01, epsilon=1e-6, global_clipnorm=1.0, **kwargs):
+        super().__init__(
+            learning_rate=learning_rate, weight_decay=weight_decay, epsilon=epsilon, global_clipnorm=global_clipnorm, **kwargs
+        )
+        self.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
+
+    def _apply_weight_decay(self, variables):
+        pass  # in the step itself
+
+    def update_step(self, gradient, variable, learning_rate):
+        index, dtype = self._get_variable_index(variable), variable.dtype
+        first, second = self._momentums[index], self._velocities[index]
+        gradient = tf.cast(tf.convert_to_tensor(gradient), dtype)
+        step = tf.cast(self.iterations + 1, dtype)
+        self.assign_add(first, (gradient - first) * (1 - self.beta_1))
+        self.assign_add(second, (tf.square(gradient) - second) * (1 - self.beta_2))
+        mean = first / (1 - tf.pow(tf.cast(self.beta_1, dtype), step))
+        deviation = tf.sqrt(second / (1 - tf.pow(tf.cast(self.beta_2, dtype), step)))
+        update, ratio = mean / (deviation + self.epsilon), tf.ones([], dtype)
+        if self._use_weight_decay(variable):
+            update += tf.cast(self.weight_decay or 0.0, dtype) * variable
+            of_weights, of_update = tf.norm(variable), tf.norm(update)
+            ratio = tf.where((of_weights > 0) & (of_update > 0), of_weights / of_update, 1.0)
+        self.assign_sub(variable, tf.cast(learning_rate, dtype) * ratio * update)

@@ -146,6 +146,58 @@ def test_it_learns_from_documents(pretrainer, arguments):
     assert history["mlm_logits_accuracy"][-1] > history["mlm_logits_accuracy"][0]
 
 
+def test_masked_words_alone_take_any_document(pretrainer):
+    """One document of one sentence is enough, and nothing is asked of the next-sentence head."""
+    before = pretrainer.next_sentence.get_weights()
+    history = pretrainer.fit(iter(["the cat sat ."]), objective="mlm", epochs=3, verbose=0).history
+    assert history["nsp_logits_loss"] == [0, 0, 0] and history["mlm_logits_loss"][0] > 0
+    assert history["tokens_per_second"][0] > 0
+    np.testing.assert_array_equal(before[1], pretrainer.next_sentence.get_weights()[1])
+    inputs, labels = next(iter(pretrainer.batches(DOCUMENTS, 32, False, "mlm")))
+    assert not inputs["segment_ids"].numpy().any() and set(labels["nsp_logits"].numpy()) == {-100}
+
+
+def test_two_phases_have_two_lengths_and_one_schedule(pretrainer):
+    import keras
+
+    lengths, rates = [], []
+
+    class Look(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            rates.append(float(self.model.optimizer.learning_rate))
+
+    call = pretrainer.encoder.call
+    pretrainer.encoder.call = lambda inputs, **kwargs: lengths.append(inputs["token_ids"].shape) or call(inputs, **kwargs)
+    pretrainer.compile(learning_rate=1e-3, run_eagerly=True)
+    documents = [" ".join(["the cat sat"] * 9) + " .\n" + " ".join(["a dog ran"] * 9) + " ."] * 6
+    history = pretrainer.fit(documents, phases=[(12, 2), (24, 1)], batch_size=[8, 4], verbose=0, callbacks=Look()).history
+    assert len(history["loss"]) == 3
+    rows = [shape for shape in lengths if shape[0]]
+    assert max(length for size, length in rows if size > 4) <= 12 and max(length for _, length in rows) == 24
+    assert rates[0] == pytest.approx(1e-3) and (np.diff(rates) <= 0).all() and 0 < rates[-1] < 2e-4
+
+
+def test_lamb_makes_the_papers_step():
+    """You et al. 2019, algorithm 2, by hand; and in a fit, with the schedule."""
+    import keras
+
+    from kbert.training.optimizer import Lamb
+
+    weights, gradient = np.array([[0.5, -1.0], [2.0, 0.1]], np.float32), np.array([[0.1, 0.2], [-0.3, 0.05]], np.float32)
+    kernel, bias = keras.Variable(weights, name="kernel"), keras.Variable(weights[0], name="bias")
+    optimizer = Lamb(learning_rate=0.1, global_clipnorm=None)
+    first, second, expected = 0.0, 0.0, [weights, weights[0]]
+    for step in (1, 2):
+        optimizer.apply([gradient, gradient[0]], [kernel, bias])
+        first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+        update = first / (1 - 0.9**step) / (np.sqrt(second / (1 - 0.999**step)) + 1e-6)
+        decayed = update + 0.01 * expected[0]
+        ratio = np.linalg.norm(expected[0]) / np.linalg.norm(decayed)
+        expected = [expected[0] - 0.1 * ratio * decayed, expected[1] - 0.1 * update[0]]
+    np.testing.assert_allclose(kernel.numpy(), expected[0], rtol=1e-5)
+    np.testing.assert_allclose(bias.numpy(), expected[1], rtol=1e-5)
+
+
 def test_the_same_seed_gives_the_same_weights(tokenizer):
     import keras
 
@@ -184,7 +236,12 @@ def test_its_encoder_goes_on_as_any_task(pretrainer, tmp_path, texts_and_labels)
     [
         ([], {}, ValueError, "the corpus is empty"), ([""], {}, ValueError, "the corpus is empty"),
         (["the cat sat .\na dog ran ."], {}, ValueError, 'there is one only.*objective="sop"'),
-        (DOCUMENTS, {"objective": "mlm"}, ValueError, "objective should be one of nsp, sop"),
+        (DOCUMENTS, {"objective": "cls"}, ValueError, "objective should be one of nsp, sop, mlm"),
+        (DOCUMENTS, {"phases": [(24, 1)], "epochs": 2}, ValueError, "give one of both"),
+        (DOCUMENTS, {"phases": [(9999, 1)]}, ValueError, "from 8 to the encoder's"),
+        (DOCUMENTS, {"phases": [24]}, ValueError, r"a phase is \(length, epochs\)"),
+        (DOCUMENTS, {"phases": [(16, 1), (24, 1)], "batch_size": [8]}, ValueError, "one for each of the 2 phases"),
+        (DOCUMENTS, {"batch_size": 0}, ValueError, "batch_size should be a positive whole number"),
         ("the cat sat", {}, TypeError, "got one text"), ([3], {}, TypeError, r"documents\[0\] should be a text"),
         (DOCUMENTS, {"y": [1]}, ValueError, "documents alone"), (["a", "b"], {}, ValueError, "no two sentences"),
     ],
@@ -221,8 +278,13 @@ def test_the_command_line_goes_from_files_to_a_fine_tuned_model(tmp_path, capsys
         run("pretrain-data", corpus, "--vocab", tmp_path / "vocab.txt", "--out", tmp_path / "records", "--max-length", 24) == 0
     )
     assert len(list((tmp_path / "records").glob("*.tfrecord.gz"))) == 8
-    sizes = ["--layers", 1, "--width", 16, "--heads", 2, "--max-length", 24, "--batch-size", 8]
-    assert run("pretrain", corpus, "--vocab", tmp_path / "vocab.txt", "--out", tmp_path / "small", *sizes) == 0
+    sizes = ["--layers", 1, "--width", 16, "--heads", 2, "--batch-size", 8]
+    two = ["--max-length", 16, 24, "--epochs", 1, 1, "--optimizer", "lamb", "--tensorboard", tmp_path / "curves"]
+    assert run("pretrain", corpus, "--vocab", tmp_path / "vocab.txt", "--out", tmp_path / "small", *sizes, *two) == 0
+    assert list((tmp_path / "curves" / "train").iterdir()) and not (tmp_path / "small.unfinished").exists()
+    records = ["--vocab", tmp_path / "vocab.txt", "--max-length", 24, *sizes]
+    assert run("pretrain", tmp_path / "records", "--out", tmp_path / "of_records", *records) == 0
+    assert "val_loss" in (tmp_path / "of_records" / "history.csv").read_text()
     assert "val_mlm_logits_loss" in (tmp_path / "small" / "history.csv").read_text()
     assert kbert.Pretrainer.from_preset(tmp_path / "small").encoder.config.num_hidden_layers == 1
     assert (

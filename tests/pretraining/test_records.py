@@ -1,5 +1,11 @@
 """Pretraining examples as files: Google's layout, the same after a stop, and what is said of files that do not fit."""
 
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -29,7 +35,8 @@ def test_files_have_googles_layout(folder, tokenizer):
         assert len(values["input_ids"]) == len(values["input_mask"]) == len(values["segment_ids"]) == 24
         real = values["masked_lm_weights"] == 1
         assert (np.diff(values["masked_lm_positions"][real]) > 0).all() and (values["masked_lm_positions"][~real] == 0).all()
-        assert (values["input_ids"] == 0).tolist() == (values["input_mask"] == 0).tolist()
+        mask = values["input_mask"]
+        assert (np.diff(mask) <= 0).all() and not values["input_ids"][mask == 0].any()  # padding comes last
         assert values["input_ids"][0] == tokenizer.cls_token_id and (values["input_ids"] == tokenizer.sep_token_id).sum() >= 2
         seen += 1
     assert seen > 20
@@ -58,6 +65,71 @@ def test_a_stopped_run_goes_on_with_what_is_missing(folder, tokenizer):
         return list(tf.data.TFRecordDataset(str(path), "GZIP").as_numpy_iterator())
 
     assert examples(files[1].read_bytes(), folder / "a.x") == examples(before[files[1]], folder / "b.x")
+
+
+def test_counted_records_know_their_length_and_go_on_after_a_crash(folder, tokenizer, tmp_path):
+    import keras
+
+    def train(**how):
+        keras.utils.set_random_seed(3)
+        task = kbert.Pretrainer(kbert.BertEncoder(kbert.BertConfig(**TINY)), kbert.TextPreprocessor(tokenizer, 24))
+        data = read_records(folder, 8, tokenizer, count=True)
+        assert int(data.cardinality()) > 4
+        task.fit(data, epochs=3, verbose=0, **how)
+        return task.get_weights()
+
+    class Crash(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.epoch = epoch
+
+        def on_train_batch_begin(self, batch, logs=None):
+            if (self.epoch, batch) == (1, 2):
+                raise KeyboardInterrupt
+
+    whole = train()
+    with pytest.raises(KeyboardInterrupt):
+        train(resume=tmp_path / "state", resume_every=0, callbacks=[Crash()])
+    for a, b in zip(whole, train(resume=tmp_path / "state")):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_full_disk_is_named_and_what_was_finished_stays(tokenizer, tmp_path):
+    """A limit on the size of files stands for the disk: the system says no to the same write."""
+    script = textwrap.dedent(
+        """
+        import resource, signal, sys
+        import kbert
+        from kbert.pretraining import records
+        from tests.conftest import VOCABULARY
+        from tests.pretraining.test_pretraining import DOCUMENTS
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        records.os.cpu_count = lambda: 1  # one shard after the other
+        full = lambda path: resource.setrlimit(resource.RLIMIT_FSIZE, (9000, resource.RLIM_INFINITY))
+        try:
+            records.write_records(DOCUMENTS * 40, kbert.WordPieceTokenizer(VOCABULARY), sys.argv[1], 2, 24, 4, progress=full)
+        except OSError as error:
+            print("said:", error)
+        """
+    )
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "records"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    assert "said:" in done.stdout and "what was finished is kept" in done.stdout, done.stderr[-2000:]
+    assert [file.name for file in (tmp_path / "records").glob("*.gz")] == ["examples-00000-of-00002.tfrecord.gz"]
+    assert sum(1 for _ in (tmp_path / "records").iterdir()) == 2  # and about.json
+    write_records(DOCUMENTS * 40, tokenizer, tmp_path / "records", 2, 24, 4)
+    assert int(read_records(tmp_path / "records", 1, tokenizer, count=True).cardinality()) > 100
+
+
+def test_a_file_that_breaks_off_is_named_before_the_training(folder):
+    file = sorted(folder.glob("*.gz"))[1]
+    file.write_bytes(file.read_bytes()[:-40])
+    with pytest.raises(ValueError, match="00001-of-00003.*breaks off"):
+        read_records(folder, count=True)
 
 
 def test_files_without_compression_are_read_too(folder, tmp_path):

@@ -1,6 +1,7 @@
 """A training that is killed and started again ends as one that was not."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -26,30 +27,30 @@ SCRIPT = textwrap.dedent(
     keras.utils.set_random_seed(4)
     encoder = kbert.BertEncoder(kbert.BertConfig(**TINY))
     preprocessor = kbert.TextPreprocessor(kbert.WordPieceTokenizer(VOCABULARY), 24)
-    said = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: print(epoch, flush=True))
-    how = {"epochs": 6, "batch_size": 8, "verbose": 0, "callbacks": [said], "resume": folder or None}
+    said = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: print(batch, flush=True))
+    how = {"phases": [(16, 4), (24, 3)], "batch_size": 6, "verbose": 0, "callbacks": [said], "resume": folder or None}
     task = kbert.Pretrainer(encoder, preprocessor)
-    task.fit(DOCUMENTS * 4, **how)
+    history = task.fit(DOCUMENTS * 4, resume_every=0, **how)
+    assert len(history.history["loss"]) == 7, history.history
     np.savez(out, *task.get_weights())
     """
 )
 
 
-def run(*arguments, kill_in=None):
-    """Runs the script; or kills it, without a warning, some time after it has begun an epoch. Returns the epochs that it began."""
+def run(*arguments, kill_after=None):
+    """Runs the script; or kills it, without a warning, in or after its step of that number. Returns how many steps it began."""
     root = Path(__file__).resolve().parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     command = [sys.executable, "-c", SCRIPT, *map(str, arguments)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
-        begun = []
-        for line in process.stdout:
-            begun.append(int(line))
-            if begun[-1] == kill_in:
-                time.sleep(np.random.default_rng(kill_in).random() * 0.05)
+        begun = 0
+        for begun, _ in enumerate(process.stdout, 1):
+            if begun == kill_after:
+                time.sleep(random.random() * 0.03)
                 process.send_signal(signal.SIGKILL)
                 break
         process.wait()
-        assert process.returncode == (0 if kill_in is None else -signal.SIGKILL), process.stderr.read()[-2000:]
+        assert process.returncode == (0 if kill_after is None else -signal.SIGKILL), process.stderr.read()[-2000:]
     return begun
 
 
@@ -59,14 +60,14 @@ def weights(path):
 
 
 @pytest.mark.slow
-def test_killed_twice_it_ends_with_the_same_weights(tmp_path):
-    assert run("", tmp_path / "whole.npz") == list(range(6))
-    assert run(tmp_path / "run", tmp_path / "again.npz", kill_in=2)[-1] == 2
-    assert not (tmp_path / "again.npz").exists() and (tmp_path / "run" / STATE).is_file()
-    begun = run(tmp_path / "run", tmp_path / "again.npz", kill_in=4)
-    assert begun[0] in (1, 2, 3)
-    begun = run(tmp_path / "run", tmp_path / "again.npz")
-    assert begun[0] > 1 and begun[-1] == 5
+def test_killed_at_random_moments_it_ends_with_the_same_weights(tmp_path):
+    """KBERT_KILLS says how often; the moments differ from run to run."""
+    steps = run("", tmp_path / "whole.npz")
+    kills = int(os.environ.get("KBERT_KILLS", 2))
+    for _ in range(kills):
+        run(tmp_path / "run", tmp_path / "again.npz", kill_after=random.randint(2, steps // (kills + 1)))
+        assert not (tmp_path / "again.npz").exists() and (tmp_path / "run" / STATE).is_file()
+    assert run(tmp_path / "run", tmp_path / "again.npz") < steps
     for a, b in zip(weights(tmp_path / "whole.npz"), weights(tmp_path / "again.npz")):
         np.testing.assert_array_equal(a, b)
     assert not (tmp_path / "run" / STATE).exists()  # it has ended
@@ -82,7 +83,10 @@ def test_stopped_in_this_process_it_ends_with_the_same_weights_too(texts_and_lab
 
     class Crash(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
-            if epoch == 2:
+            self.epoch = epoch
+
+        def on_train_batch_begin(self, batch, logs=None):
+            if (self.epoch, batch) == (2, 1):
                 raise KeyboardInterrupt
 
     how = {"epochs": 4, "batch_size": 8, "verbose": 0, "validation_split": 0.25}
@@ -90,9 +94,10 @@ def test_stopped_in_this_process_it_ends_with_the_same_weights_too(texts_and_lab
     whole.fit(*texts_and_labels, **how)
     stopped = make()
     with pytest.raises(KeyboardInterrupt):
-        stopped.fit(*texts_and_labels, resume=tmp_path, callbacks=Crash(), **how)
+        stopped.fit(*texts_and_labels, resume=tmp_path, resume_every=0, callbacks=Crash(), **how)
     again = make()
-    again.fit(*texts_and_labels, resume=tmp_path, **how)
+    history = again.fit(*texts_and_labels, resume=tmp_path, **how).history
+    assert len(history["loss"]) == len(history["val_accuracy"]) == 4
     for a, b in zip(whole.get_weights(), again.get_weights()):
         np.testing.assert_array_equal(a, b)
 
@@ -109,7 +114,7 @@ def test_a_state_of_another_training_is_named(classifier, texts_and_labels, tmp_
 
     with pytest.raises(KeyboardInterrupt):
         classifier.fit(texts, labels, epochs=3, batch_size=8, verbose=0, resume=tmp_path, callbacks=Crash())
-    with pytest.raises(ValueError, match="3 epochs of 4 steps, this one is 5 of 4"):
+    with pytest.raises(ValueError, match="of 12 steps in 3 epochs, this one has 20 in 5"):
         classifier.fit(texts, labels, epochs=5, batch_size=8, verbose=0, resume=tmp_path)
     other = kbert.TextClassifier(classifier.encoder, classifier.preprocessor, labels=["bad", "good", "other"])
     with pytest.raises(ValueError, match="of another model"):
