@@ -88,7 +88,7 @@ class Corpus(NamedTuple):
         return Corpus(self.pieces[sentences[0] : sentences[-1]], sentences - sentences[0], documents - documents[0])
 
 
-def tokenize_documents(documents, tokenizer, into=None, sentences_at_once=65536):
+def tokenize_documents(documents, tokenizer, into=None, sentences_at_once=4096):
     """Documents to a `Corpus`; sentences and documents without a piece are left out. A stream is read as one: texts are not kept.
 
     Args:
