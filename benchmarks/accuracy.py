@@ -22,18 +22,14 @@ DATA = ROOT.parent / "shared" / "data"
 KEPT, TABLE = HERE / "accuracy.jsonl", HERE / "ACCURACY.md"
 SETTINGS = {
     "emotion": {"epochs": 3, "learning_rate": 1e-4, "batch_size": 32, "max_length": 128},
-    "emotion_5k": {"epochs": 2, "learning_rate": 2e-4, "batch_size": 32, "max_length": 128},
     "spam": {"epochs": 3, "learning_rate": 1e-4, "batch_size": 32, "max_length": 128},
     "restaurant": {"epochs": 3, "learning_rate": 2e-4, "batch_size": 32, "max_length": 64},
-    "squad_1k": {"epochs": 1, "learning_rate": 2e-4, "batch_size": 16, "max_length": 256, "stride": 64},
     "squad": {"epochs": 1, "learning_rate": 2e-4, "batch_size": 16, "max_length": 256, "stride": 64},
 }
 WHAT = {
     "emotion": "twitter_emotion, 80/20, 3 epochs: accuracy (macro-F1)",
-    "emotion_5k": "5,000 of those tweets, 80/20, 2 epochs: accuracy (macro-F1)",
     "spam": "sms_spam, 80/20, 3 epochs: F1 of spam",
     "restaurant": "mit_restaurant, 3 epochs: F1 of entities",
-    "squad_1k": "1,200 questions of squad_train_4k, 1 epoch, on 400 of xquad.en: F1 (exact match)",
     "squad": "squad_train_4k, 1 epoch, on xquad.en: F1 (exact match)",
 }
 
@@ -56,9 +52,8 @@ def data_of(job, seed):
             for name, rows in (("train", order[:cut]), ("test", order[cut:]))
         }
 
-    if job in ("emotion", "emotion_5k"):
+    if job == "emotion":
         table = pd.read_csv(DATA / "twitter_emotion.csv")
-        table = table[: 5000 if job == "emotion_5k" else None]
         return shares(table["text"].tolist(), table["label_name"].tolist())
     if job == "spam":
         table = pd.read_csv(DATA / "sms_spam.tsv", sep="\t", quoting=3)  # a quotation mark is a character
@@ -70,9 +65,6 @@ def data_of(job, seed):
         "train": kbert.read_squad(DATA / "squad_train_4k.json"),
         "test": kbert.read_squad(DATA / "xquad" / "xquad.en.json"),
     }
-    if job == "squad_1k":
-        sizes = {"train": 1200, "test": 400}
-        parts = {name: {key: column[: sizes[name]] for key, column in part.items()} for name, part in parts.items()}
     return parts
 
 

@@ -32,7 +32,8 @@ class BertEncoder(keras.Model):
     the last two may be left out for single texts without padding. `L` is at most `max_position_embeddings`. It
     gives a dictionary with `sequence_output` `[B, L, H]` (zeros at padding when on real tokens only) and `pooled_output`
     `[B, H]`, which is `tanh(W x + b)` of the first token, where the configuration has a pooling layer, and `first_output` `[B, H]`, the
-    first token's vector. With `only_first=True` it gives the latter two only, and the last block computes only them. With `output_hidden_states=True` it also holds
+    first token's vector. With `only_first=True` it gives the latter two only, and the last block computes only them; with `only_at`, positions
+    int32 `[B, M]`, also `output_at` `[B, M, H]`, the vectors there: all that a masked-LM head needs. With `output_hidden_states=True` it also holds
     `hidden_states`, a tuple of the embeddings and each block's output `[B, L, H]`, and with `output_attentions=True`
     `attentions`, a tuple of each block's weights `[B, heads, L, L]`, and likewise `attention_scores`, before the softmax and without the
     mask, and `attention_values` `[B, heads, L, d]`.
@@ -94,22 +95,27 @@ class BertEncoder(keras.Model):
         finally:
             self.real_tokens = real_tokens
 
-    def call(self, inputs, training=None, output_hidden_states=False, output_attentions=False, only_first=False):
+    def call(self, inputs, training=None, output_hidden_states=False, output_attentions=False, only_first=False, only_at=None):
         inputs = complete_inputs(inputs, self.config)
-        if only_first and (output_hidden_states or output_attentions):
-            raise ValueError("only_first computes the first tokens alone: it goes without hidden states and attentions")
-        view = self._view(inputs)
+        part = only_first or only_at is not None
+        if part and (output_hidden_states or output_attentions):
+            raise ValueError("only_first and only_at compute some tokens alone: they go without hidden states and attentions")
+        view, chosen = self._view(inputs), None
+        if part:
+            chosen = view.choose(None if only_at is None else tf.pad(tf.cast(only_at, tf.int32), [[0, 0], [1, 0]]))
         rows = self.embeddings(inputs, view=view, training=training)  # [N, H]
         hidden_states, attentions = [rows], []
         for block in self.blocks:
-            rows, attention = block(
-                rows, view=view, training=training, only_first=only_first and block is self.blocks[-1]
-            )  # [N, H], or [B, H]
+            here = chosen if block is self.blocks[-1] else None
+            rows, attention = block(rows, view=view, training=training, chosen=here)  # [N, H]
             hidden_states.append(rows)
             attentions.append(attention)
-        first = rows if only_first else view.first(rows)
-        outputs = {"first_output": first}  # [B, H]
-        if not only_first:
+        outputs = {}
+        if only_at is not None:
+            rows = tf.reshape(rows, [-1, 1 + tf.shape(only_at)[1], rows.shape[-1]])  # [B, 1 + M, H]
+            outputs["output_at"], rows = rows[:, 1:], rows[:, 0]
+        first = outputs["first_output"] = rows if part else view.first(rows)  # [B, H]
+        if not part:
             outputs["sequence_output"] = view.padded(rows)  # [B, L, H]
         if self.config.add_pooling_layer:
             outputs["pooled_output"] = self.pool(first)  # [B, H]

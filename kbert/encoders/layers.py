@@ -69,6 +69,24 @@ class Projection(keras.layers.Layer):
         return tf.nn.bias_add(tf.matmul(rows, self.kernel), self.bias)
 
 
+class Dropout(keras.layers.Dropout):
+    """Keras's dropout with two numbers out of each 32 random bits: drawing them is what dropout costs on a CPU.
+
+    The rate is rounded to a multiple of 1/65536, and what is kept is scaled by that.
+    """
+
+    def call(self, inputs, training=False):
+        if not training or not self.rate:
+            return inputs
+        dropped = round(self.rate * 65536)
+        shape, seed = tf.shape(inputs), self.seed_generator.next()
+        count = tf.reduce_prod(shape)
+        bits = tf.random.stateless_uniform([(count + 1) // 2], seed, minval=None, maxval=None, dtype=tf.int32)
+        draws = tf.reshape(tf.reshape(tf.bitcast(bits, tf.uint16), [-1])[:count], shape)
+        kept = tf.cast(draws >= tf.constant(dropped, tf.uint16), inputs.dtype)
+        return inputs * (kept * tf.constant(65536 / (65536 - dropped), inputs.dtype))
+
+
 class Embeddings(keras.layers.Layer):
     """Token, position and segment embeddings, summed and normalized: packed ids `[B, L]` to rows `[N, H]`."""
 
@@ -76,7 +94,7 @@ class Embeddings(keras.layers.Layer):
         super().__init__(**kwargs)
         self.config = config
         self.norm = keras.layers.LayerNormalization(epsilon=config.layer_norm_eps, dtype=self.dtype_policy, name="norm")
-        self.dropout = keras.layers.Dropout(config.hidden_dropout_prob, dtype=self.dtype_policy, name="dropout")
+        self.dropout = Dropout(config.hidden_dropout_prob, dtype=self.dtype_policy, name="dropout")
 
     def build(self):
         config = self.config
@@ -121,30 +139,30 @@ def segment_rows(table, segment_ids):
 class Attention(NamedTuple):
     """What attention computes on its way: for distillation, and for who wants to look."""
 
-    probabilities: tf.Tensor  # [B, heads, L, L], or [B, heads, 1, L]
+    probabilities: tf.Tensor  # [B, heads, L, L], or [B, heads, P, L]
     scores: tf.Tensor  # the same before the softmax and before padding is masked
     values: tf.Tensor  # [B, heads, L, d]
 
 
-def attend(rows, view, num_heads, dropout, training, only_first=False):
+def attend(rows, view, num_heads, dropout, training, chosen=None):
     """`softmax(Q K^T / sqrt(d)) V` for each head (Vaswani et al. 2017, section 3.2).
 
     Args:
       rows: queries, keys and values side by side, `[N, 3 H]`.
       view: how rows stand in their texts.
       dropout: the layer for the attention weights.
-      only_first: of each text's first token only.
+      chosen: what `view.choose` gave: of those tokens only.
 
     Returns:
-      Rows `[N, H]` (or `[B, H]`), and the `Attention`.
+      Rows `[N, H]`, or `[B * P, H]` of the chosen tokens, and the `Attention`.
     """
     query, key, value = view.heads(rows, num_heads)  # [B, heads, L, d]
-    if only_first:
-        query = view.first_queries(query)
+    if chosen is not None:
+        query = chosen.queries(query)
     scores = tf.matmul(query * tf.constant(1 / math.sqrt(query.shape[-1]), query.dtype), key, transpose_b=True)
-    attention = tf.nn.softmax(scores + view.score_bias(scores.dtype, only_first))  # [B, heads, L, L]
+    attention = tf.nn.softmax(scores + (chosen or view).score_bias(scores.dtype))  # [B, heads, L, L]
     context = tf.matmul(dropout(attention, training=training), value)  # [B, heads, L, d]
-    return view.merge_first(context) if only_first else view.merge(context), Attention(attention, scores, value)
+    return (chosen or view).merge(context), Attention(attention, scores, value)
 
 
 class SelfAttention(keras.layers.Layer):
@@ -157,15 +175,15 @@ class SelfAttention(keras.layers.Layer):
         make = {"initializer_range": config.initializer_range, "dtype": self.dtype_policy}
         self.qkv = Projection(3 * config.hidden_size, name="qkv", **make)
         self.output_projection = Projection(config.hidden_size, name="output", **make)
-        self.dropout = keras.layers.Dropout(config.attention_probs_dropout_prob, dtype=self.dtype_policy, name="dropout")
+        self.dropout = Dropout(config.attention_probs_dropout_prob, dtype=self.dtype_policy, name="dropout")
 
     def build(self):
         self.qkv.build((None, self.config.hidden_size))
         self.output_projection.build((None, self.config.hidden_size))
         self.built = True
 
-    def call(self, rows, view=None, training=None, only_first=False):
-        context, attention = attend(self.qkv(rows), view, self.num_heads, self.dropout, training, only_first)
+    def call(self, rows, view=None, training=None, chosen=None):
+        context, attention = attend(self.qkv(rows), view, self.num_heads, self.dropout, training, chosen)
         return self.output_projection(context), attention
 
 
@@ -192,7 +210,7 @@ class FeedForward(keras.layers.Layer):
 class EncoderBlock(keras.layers.Layer):
     """Attention, then feed-forward, each added to its input and normalized after (post-layer-norm).
 
-    With `only_first`, rows `[B, H]` of the texts' first tokens: all that a head on them needs of the last block.
+    With `chosen`, rows `[B * P, H]` of the chosen tokens: all that a head on them needs of the last block.
     """
 
     def __init__(self, config, **kwargs):
@@ -207,8 +225,8 @@ class EncoderBlock(keras.layers.Layer):
         self.feed_forward_norm = keras.layers.LayerNormalization(
             epsilon=config.layer_norm_eps, dtype=policy, name="feed_forward_norm"
         )
-        self.attention_dropout = keras.layers.Dropout(config.hidden_dropout_prob, dtype=policy, name="attention_dropout")
-        self.feed_forward_dropout = keras.layers.Dropout(config.hidden_dropout_prob, dtype=policy, name="feed_forward_dropout")
+        self.attention_dropout = Dropout(config.hidden_dropout_prob, dtype=policy, name="attention_dropout")
+        self.feed_forward_dropout = Dropout(config.hidden_dropout_prob, dtype=policy, name="feed_forward_dropout")
 
     def build(self):
         self.attention.build()
@@ -217,9 +235,9 @@ class EncoderBlock(keras.layers.Layer):
         self.feed_forward_norm.build((None, self.config.hidden_size))
         self.built = True
 
-    def call(self, rows, view=None, training=None, only_first=False):
-        attended, attention = self.attention(rows, view=view, training=training, only_first=only_first)
-        rows = view.first(rows) if only_first else rows
+    def call(self, rows, view=None, training=None, chosen=None):
+        attended, attention = self.attention(rows, view=view, training=training, chosen=chosen)
+        rows = rows if chosen is None else chosen.rows(rows)
         rows = self.attention_norm(rows + self.attention_dropout(attended, training=training))
         fed = self.feed_forward(rows)
         return self.feed_forward_norm(rows + self.feed_forward_dropout(fed, training=training)), attention

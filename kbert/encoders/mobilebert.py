@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from kbert.config import MobileBertConfig
 from kbert.encoders.bert import BertEncoder
-from kbert.encoders.layers import ACTIVATIONS, Projection, attend, initial_values, look_up, segment_rows
+from kbert.encoders.layers import ACTIVATIONS, Dropout, Projection, attend, initial_values, look_up, segment_rows
 
 
 class NoNorm(keras.layers.Layer):
@@ -31,7 +31,7 @@ class MobileBertEmbeddings(keras.layers.Layer):
                 config.hidden_size, config.initializer_range, dtype=self.dtype_policy, name="projection"
             )
         self.norm = make_norm(config, self.dtype_policy, "norm", epsilon=DEFAULT_EPSILON)
-        self.dropout = keras.layers.Dropout(config.hidden_dropout_prob, dtype=self.dtype_policy, name="dropout")
+        self.dropout = Dropout(config.hidden_dropout_prob, dtype=self.dtype_policy, name="dropout")
 
     def build(self):
         config = self.config
@@ -88,7 +88,7 @@ class BottleneckAttention(keras.layers.Layer):
         self.query_key = Projection(2 * width, name="query_key", **make)
         self.value = Projection(width, name="value", **make)
         self.output_projection = Projection(width, name="output", **make)
-        self.dropout = keras.layers.Dropout(config.attention_probs_dropout_prob, dtype=self.dtype_policy, name="dropout")
+        self.dropout = Dropout(config.attention_probs_dropout_prob, dtype=self.dtype_policy, name="dropout")
 
     def build(self):
         config = self.config
@@ -98,9 +98,9 @@ class BottleneckAttention(keras.layers.Layer):
         self.output_projection.build((None, width))
         self.built = True
 
-    def call(self, query_key, value, view=None, training=None, only_first=False):
+    def call(self, query_key, value, view=None, training=None, chosen=None):
         rows = tf.concat([self.query_key(query_key), self.value(value)], axis=-1)
-        context, attention = attend(rows, view, self.config.num_attention_heads, self.dropout, training, only_first)
+        context, attention = attend(rows, view, self.config.num_attention_heads, self.dropout, training, chosen)
         return self.output_projection(context), attention
 
 
@@ -114,7 +114,7 @@ class FeedForwardNorm(keras.layers.Layer):
         self.inner = Projection(config.intermediate_size, name="inner", **make)
         self.outer = Projection(config.bottleneck_size, name="outer", **make)
         self.activation = ACTIVATIONS[config.hidden_act]
-        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
+        self.dropout = Dropout(dropout, dtype=self.dtype_policy, name="dropout")
         self.norm = make_norm(config, self.dtype_policy, "norm", epsilon=epsilon)
 
     def build(self):
@@ -135,7 +135,7 @@ class Bottleneck(keras.layers.Layer):
     def __init__(self, config, width, dropout=0.0, **kwargs):
         super().__init__(**kwargs)
         self.projection = Projection(width, config.initializer_range, dtype=self.dtype_policy, name="projection")
-        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
+        self.dropout = Dropout(dropout, dtype=self.dtype_policy, name="dropout")
         self.norm = make_norm(config, self.dtype_policy, "norm")
 
     def build(self, input_shape):
@@ -163,7 +163,7 @@ class MobileBertBlock(keras.layers.Layer):
                 self.query_key_in = Bottleneck(config, width, dtype=policy, name="query_key_in")
             self.way_out = Bottleneck(config, config.hidden_size, config.hidden_dropout_prob, dtype=policy, name="way_out")
         self.attention = BottleneckAttention(config, dtype=policy, name="attention")
-        self.attention_dropout = keras.layers.Dropout(inside, dtype=policy, name="attention_dropout")
+        self.attention_dropout = Dropout(inside, dtype=policy, name="attention_dropout")
         self.attention_norm = make_norm(config, policy, "attention_norm")
         self.feed_forwards = [
             FeedForwardNorm(config, config.layer_norm_eps, dtype=policy, name=f"feed_forward_{number}")
@@ -184,7 +184,7 @@ class MobileBertBlock(keras.layers.Layer):
             feed_forward.build()
         self.built = True
 
-    def call(self, rows, view=None, training=None, only_first=False):
+    def call(self, rows, view=None, training=None, chosen=None):
         narrow = query_key = value = rows
         if self.config.use_bottleneck:
             narrow = self.way_in(rows)
@@ -192,9 +192,9 @@ class MobileBertBlock(keras.layers.Layer):
                 query_key = value = narrow
             elif self.config.key_query_shared_bottleneck:
                 query_key = self.query_key_in(rows)
-        attended, attention = self.attention(query_key, value, view=view, training=training, only_first=only_first)
-        if only_first:
-            rows, narrow = view.first(rows), view.first(narrow)
+        attended, attention = self.attention(query_key, value, view=view, training=training, chosen=chosen)
+        if chosen is not None:
+            rows, narrow = chosen.rows(rows), chosen.rows(narrow)
         narrow = self.attention_norm(narrow + self.attention_dropout(attended, training=training))
         for feed_forward in self.feed_forwards:
             narrow = feed_forward(narrow)

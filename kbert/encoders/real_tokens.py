@@ -19,18 +19,56 @@ MASKED_SCORE = -30000.0
 class _TextByText:
     """What both views of a batch `[B, L]` say of their attention."""
 
-    def score_bias(self, dtype, only_first=False):
+    def score_bias(self, dtype):
         """Added to attention scores: makes padding unseen, `[B, 1, 1, L]`."""
         padding = tf.cast(tf.equal(self.mask, 0), dtype) * tf.constant(MASKED_SCORE, dtype)
         return padding[:, None, None, :]
 
-    def first_queries(self, query):
-        """Queries of each text's first token, `[B, heads, 1, d]` of `[B, heads, L, d]`."""
+    def choose(self, positions=None):
+        """The tokens at `positions`, int32 `[B, P]`; by default each text's first one."""
+        return _First(self) if positions is None else _At(self, positions)
+
+
+class _First:
+    """Each text's first token, for a block of which nothing else is asked."""
+
+    def __init__(self, view):
+        self.view = view
+
+    def score_bias(self, dtype):
+        return self.view.score_bias(dtype)
+
+    def rows(self, rows):
+        """Their rows, `[B, H]` of `[N, H]`."""
+        return self.view.first(rows)
+
+    def queries(self, query):
+        """Their queries, `[B, heads, 1, d]` of `[B, heads, L, d]`."""
         return query[:, :, :1]
 
-    def merge_first(self, context):
+    def merge(self, context):
         """`[B, heads, 1, d]` to rows `[B, H]`."""
         return tf.reshape(context, [-1, context.shape[1] * context.shape[3]])
+
+
+class _At(_First):
+    """Tokens `[B, P]` of each text."""
+
+    def __init__(self, view, positions):
+        super().__init__(view)
+        self.positions = positions
+
+    def rows(self, rows):
+        """Their rows, `[B * P, H]` of `[N, H]`."""
+        return tf.gather(rows, tf.reshape(self.view.places(self.positions), [-1]))
+
+    def queries(self, query):
+        """Their queries, `[B, heads, P, d]` of `[B, heads, L, d]`: by a product, for a gather's gradient scatters."""
+        return tf.matmul(tf.one_hot(self.positions, tf.shape(query)[2], dtype=query.dtype)[:, None], query)
+
+    def merge(self, context):
+        """`[B, heads, P, d]` to rows `[B * P, H]`."""
+        return tf.reshape(tf.transpose(context, [0, 2, 1, 3]), [-1, context.shape[1] * context.shape[3]])
 
 
 class PaddedView(_TextByText):
@@ -60,6 +98,10 @@ class PaddedView(_TextByText):
         """`[B, heads, L, d]` to rows `[N, H]`."""
         width = context.shape[1] * context.shape[3]
         return tf.reshape(tf.transpose(context, [0, 2, 1, 3]), [-1, width])
+
+    def places(self, positions):
+        """The rows of positions `[B, P]`."""
+        return positions + tf.range(self.batch)[:, None] * self.length
 
     def padded(self, rows):
         """Rows `[N, H]` to `[B, L, H]`."""
@@ -138,6 +180,9 @@ class RealTokensView(_TextByText):
 
         return collect(context)
 
+    def places(self, positions):
+        return tf.gather(self._row, positions, batch_dims=1)
+
     def padded(self, rows):
         """Rows `[N, H]` to `[B, L, H]`, zeros at padding."""
         width = rows.shape[-1]
@@ -170,14 +215,18 @@ class RowsView:
         self._texts, self._positions, self._first = texts, positions, first
         self._count = texts.shape[0]
 
-    def score_bias(self, dtype, only_first=False):
-        of_query = tf.gather(self._texts, self._first, axis=1) if self._selects(only_first) else self._texts
+    def score_bias(self, dtype):
+        return self._bias(self._texts, dtype)
+
+    def _bias(self, of_query, dtype):
         others = tf.not_equal(of_query[:, :, None], self._texts[:, None, :])
         return (tf.cast(others, dtype) * tf.constant(MASKED_SCORE, dtype))[:, None]
 
-    def _selects(self, only_first):
-        """Whether queries can be chosen before they are used: first tokens of one row stand on one axis."""
-        return only_first and self._count == 1
+    def choose(self, positions=None):
+        """Each text's first token."""
+        if positions is not None:
+            raise ValueError("texts in rows give their first tokens or all of them")
+        return _FirstOfRows(self)
 
     def rows(self, values):
         return tf.reshape(values, [-1])
@@ -192,16 +241,28 @@ class RowsView:
     def merge(self, context):
         return tf.reshape(tf.transpose(context, [0, 2, 1, 3]), [-1, context.shape[1] * context.shape[3]])
 
-    def first_queries(self, query):
-        return tf.gather(query, self._first, axis=2) if self._selects(True) else query
-
-    def merge_first(self, context):
-        rows = self.merge(context)
-        return rows if self._selects(True) else self.first(rows)
-
     def padded(self, rows):
         """Rows `[N, H]` to `[R, S, H]`."""
         return tf.reshape(rows, [self._count, -1, rows.shape[-1]])
 
     def first(self, rows):
         return tf.gather(rows, self._first)
+
+
+class _FirstOfRows(_First):
+    """First tokens of texts in rows. Their queries are chosen before they are used where they stand on one axis: in a single row."""
+
+    def __init__(self, view):
+        super().__init__(view)
+        self._early = view._count == 1
+
+    def score_bias(self, dtype):
+        view = self.view
+        return view._bias(tf.gather(view._texts, view._first, axis=1) if self._early else view._texts, dtype)
+
+    def queries(self, query):
+        return tf.gather(query, self.view._first, axis=2) if self._early else query
+
+    def merge(self, context):
+        rows = self.view.merge(context)
+        return rows if self._early else self.view.first(rows)

@@ -12,7 +12,7 @@ from kbert.encoders.layers import Projection
 from kbert.encoders.mobilebert import MobileBertEncoder
 from kbert.pretraining.masking import mask_tokens, with_draws
 from kbert.pretraining.sentence_pairs import Corpus, draw_pairs, pair_columns, tokenize_documents
-from kbert.tasks.masked_lm import TokenHead, vectors_at
+from kbert.tasks.masked_lm import TokenHead, only_at_masks, vectors_at_masks
 from kbert.tasks.task import Task, as_list
 from kbert.text.packing import TextPreprocessor
 from kbert.training.batches import Phase, batches
@@ -54,9 +54,12 @@ class Pretrainer(Task):
         self.next_sentence.build((None, encoder.config.hidden_size))
         self.built = True
 
+    def encoder_options(self, inputs):
+        return only_at_masks(inputs)
+
     def head_outputs(self, outputs, inputs, training=None):
         return {
-            "mlm_logits": self.token_head(vectors_at(outputs["sequence_output"], inputs), self.encoder.embeddings.tokens),
+            "mlm_logits": self.token_head(vectors_at_masks(outputs, inputs), self.encoder.embeddings.tokens),
             "nsp_logits": self.next_sentence(tf.cast(outputs["pooled_output"], tf.float32)),
         }
 

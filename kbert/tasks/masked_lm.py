@@ -55,9 +55,16 @@ class TokenHead(keras.layers.Layer):
         return tf.reshape(logits, [shape[0], shape[1], self.config.vocab_size])
 
 
-def vectors_at(vectors, inputs):
-    """The vectors `[B, M, H]` at `mask_positions` `[B, M]`, or all of them where the inputs name none."""
-    positions = inputs.get("mask_positions")
+def only_at_masks(inputs):
+    """Has an encoder compute the vectors at `mask_positions` alone, where the inputs name them."""
+    return {"only_at": inputs["mask_positions"]} if inputs.get("mask_positions") is not None else {}
+
+
+def vectors_at_masks(outputs, inputs):
+    """An encoder's vectors `[B, M, H]` at `mask_positions` `[B, M]`, or all of them where the inputs name none."""
+    if "output_at" in outputs:
+        return outputs["output_at"]
+    vectors, positions = outputs["sequence_output"], inputs.get("mask_positions")
     return vectors if positions is None else tf.gather(vectors, tf.cast(positions, tf.int32), batch_dims=1)
 
 
@@ -93,8 +100,11 @@ class MaskedLM(Task):
         self.token_head.build()
         self.built = True
 
+    def encoder_options(self, inputs):
+        return only_at_masks(inputs)
+
     def head_outputs(self, outputs, inputs, training=None):
-        return self.token_head(vectors_at(outputs["sequence_output"], inputs), self.encoder.embeddings.tokens)
+        return self.token_head(vectors_at_masks(outputs, inputs), self.encoder.embeddings.tokens)
 
     @classmethod
     def from_preset(cls, preset, max_length=None, **kwargs):

@@ -56,13 +56,12 @@ class Task(DistributedModel, keras.Model):
                     f"the tokenizer has {preprocessor.tokenizer.vocabulary_size} tokens, the encoder embeds {size}"
                 )
 
-    @property
-    def encoder_options(self):
+    def encoder_options(self, inputs):
         """What the head needs of the encoder beside its vectors, or can do without."""
         return {}
 
     def call(self, inputs, training=None):
-        return self.head_outputs(self.encoder(inputs, training=training, **self.encoder_options), inputs, training)
+        return self.head_outputs(self.encoder(inputs, training=training, **self.encoder_options(inputs)), inputs, training)
 
     def head_outputs(self, outputs, inputs, training=None):
         """The encoder's outputs to the task's: what is special to a task is its head."""

@@ -86,7 +86,8 @@ class TextClassifier(Task):
         self.classifier.build((None, width))
         self.built = True
 
-    encoder_options = {"only_first": True}
+    def encoder_options(self, inputs):
+        return {"only_first": True}
 
     def head_outputs(self, outputs, inputs, training=None):
         if self.pre_classifier is None:

@@ -52,8 +52,7 @@ class TextEmbedder(Task):
         self.width = width
         self.built = True
 
-    @property
-    def encoder_options(self):
+    def encoder_options(self, inputs):
         return {"only_first": True} if self.pooling == "cls" else {}
 
     def head_outputs(self, outputs, inputs, training=None):

@@ -9,6 +9,7 @@ import tensorflow as tf
 from safetensors import safe_open
 
 import kbert
+from kbert.encoders.layers import Dropout
 from tests.conftest import TINY
 
 # transformers on torch, float32, the checkpoint of FACTS P1: the first six values of the last layer at [CLS].
@@ -106,6 +107,43 @@ def test_first_tokens_alone_are_the_same_in_value_and_gradient(encoder, real_tok
         np.testing.assert_allclose(a, b, atol=2e-5 * max(1, float(tf.reduce_max(tf.abs(b)))))
     with pytest.raises(ValueError, match="only_first"):
         encoder(random_batch(), only_first=True, output_hidden_states=True)
+
+
+@pytest.mark.parametrize("real_tokens", [True, False])
+def test_chosen_tokens_alone_are_the_same_in_value_and_gradient(encoder, real_tokens):
+    encoder.real_tokens = real_tokens
+    batch = random_batch()
+    lengths = batch["padding_mask"].sum(1)
+    positions = np.stack([np.arange(3) % length for length in lengths])  # the first token, and one of them twice
+    seen = []
+    for only in (False, True):
+        with tf.GradientTape() as tape:
+            outputs = encoder(batch, **({"only_at": positions} if only else {}))
+            at = outputs["output_at"] if only else tf.gather(outputs["sequence_output"], positions, batch_dims=1)
+            loss = tf.reduce_sum(outputs["pooled_output"] ** 2) + tf.reduce_sum(at**3)
+        gradients = tape.gradient(loss, [v.value for v in encoder.trainable_variables])
+        seen.append([at, outputs["pooled_output"], *map(tf.convert_to_tensor, gradients)])
+    assert "sequence_output" not in outputs
+    for a, b in zip(*seen):
+        np.testing.assert_allclose(a, b, atol=2e-5 * max(1, float(tf.reduce_max(tf.abs(b)))))
+
+
+@pytest.mark.parametrize("shape", [(64, 4, 33, 33), (101, 7), (1,)])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_dropout_drops_its_share_and_keeps_the_mean(shape, dtype):
+    layer = Dropout(0.1, seed=3, dtype=dtype)
+    ones = tf.ones(shape, dtype)
+    assert layer(ones) is ones
+    drawn, again = (layer(ones, training=True) for _ in range(2))
+    assert drawn.shape == shape and drawn.dtype == dtype
+    values = drawn.numpy().astype("float32").ravel()
+    np.testing.assert_allclose(values[values > 0], 1 / 0.9, rtol=5e-3 if dtype == "bfloat16" else 1e-4)
+    if len(values) > 1000:
+        assert abs((values == 0).mean() - 0.1) < 4 * np.sqrt(0.09 / len(values))  # four standard deviations
+        both = (values == 0) & (again.numpy().astype("float32").ravel() == 0)
+        assert abs(both.mean() - 0.01) < 4 * np.sqrt(0.01 / len(values))  # another call, other draws
+        neighbours = (values[1:] == 0) & (values[:-1] == 0)
+        assert abs(neighbours.mean() - 0.01) < 4 * np.sqrt(0.01 / len(values))
 
 
 @pytest.mark.parametrize("real_tokens", [True, False])
