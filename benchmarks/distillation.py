@@ -1,0 +1,154 @@
+"""What students are worth beside their teacher, and beside the same students fine-tuned alone, over three seeds.
+
+    python benchmarks/distillation.py [--only emotion restaurant] [--seeds 0 1 2]
+
+Teacher: all-MiniLM-L6-v2. Every network is trained with the same rate and batches. Needs the data of ../shared/data. Each run is kept in
+`benchmarks/distillation.jsonl` as it ends, and what stands there is not run again; the table goes to `benchmarks/DISTILLATION.md`.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import tempfile
+import time
+
+import keras
+import numpy as np
+from accuracy import data_of, names_of, score
+
+import kbert
+from kbert.distillation import recipes
+
+HERE = pathlib.Path(__file__).resolve().parent
+KEPT, TABLE = HERE / "distillation.jsonl", HERE / "DISTILLATION.md"
+TWEETS, EPOCHS, RATE = 6000, 3, 2e-4
+WHAT = {"emotion": f"{TWEETS:,} tweets, 80/20: accuracy", "restaurant": "mit_restaurant: entity F1"}
+STUDENTS = {"emotion": (3, 1), "restaurant": (3,)}
+
+
+def teacher_of(job, train):
+    cls = kbert.TokenClassifier if job == "restaurant" else kbert.TextClassifier
+    return cls.from_preset("all-minilm-l6-v2", labels=names_of(job, train["labels"]), max_length=64)
+
+
+def worth(job, task, test):
+    texts = test["texts"]
+    answers = task.predict(texts) if job == "restaurant" else [answer["label"] for answer in task.classify(texts, verbose=0)]
+    return score(job, test, answers)[0]
+
+
+def seconds(work, task, times=5):
+    taken = []
+    for _ in range(1 + times):
+        started = time.perf_counter()
+        work(task)
+        taken.append(time.perf_counter() - started)
+    return min(taken[1:])
+
+
+def run(job, seed):
+    """Scores, speeds over the teacher's, and what trimming and int8 do to the student of three layers."""
+    parts = data_of(job, seed)
+    if job == "emotion":
+        parts = {
+            "train": {name: column[: TWEETS * 4 // 5] for name, column in parts["train"].items()},
+            "test": {name: column[: TWEETS // 5] for name, column in parts["test"].items()},
+        }
+    train, test = parts["train"], parts["test"]
+    keras.utils.set_random_seed(seed)
+    teacher = teacher_of(job, train)
+    alone = teacher.make_student(num_hidden_layers=3)  # begins with the teacher's layers before any fine-tuning
+    for task in (teacher, alone):
+        task.compile(learning_rate=RATE)
+        task.fit(train["texts"], train["labels"], epochs=EPOCHS, verbose=0)
+    found = {"teacher": worth(job, teacher, test), "3 layers, alone": worth(job, alone, test)}
+    students = {}
+    for layers in STUDENTS[job]:
+        students[layers] = recipes.task.run(
+            teacher, train["texts"], train["labels"], num_hidden_layers=layers, epochs=EPOCHS, learning_rate=RATE, verbose=0
+        )
+        found[f"{layers} layers"] = worth(job, students[layers], test)
+    if job == "emotion":
+        texts = test["texts"][:640]
+        fast = {layers: task.freeze() for layers, task in {6: teacher, **students}.items()}
+        for name, work in (
+            ("640 texts", lambda task: task.predict(texts, verbose=0)),
+            ("one text", lambda task: [task.predict([text], verbose=0) for text in texts[:50]]),
+        ):
+            taken = {layers: seconds(work, task) for layers, task in fast.items()}
+            found.update({f"{layers} layers, speed, {name}": taken[6] / taken[layers] for layers in students})
+        found.update(trimmed(students[3], train["texts"], test["texts"]))
+    return found
+
+
+def trimmed(student, texts, others):
+    """The student with 8,000 tokens as an int8 file that takes text, and where its labels are the float32 student's."""
+    import ai_edge_litert.interpreter as litert
+    import tensorflow_text
+
+    small = student.trim_vocabulary(texts, size=8000)
+    same = [text for text in others if tokens(small, text) == tokens(student, text)]
+    expected = [answer["label"] for answer in student.classify(same, verbose=0)]
+    with tempfile.TemporaryDirectory() as room:
+        path = pathlib.Path(room) / "small.tflite"
+        small.export(path, format="litert", inputs="text", quantize="int8")
+        registerers = tensorflow_text.tflite_registrar.SELECT_TFTEXT_OPS
+        interpreter = litert.InterpreterWithCustomOps(model_path=str(path), custom_op_registerers=registerers, num_threads=2)
+        answer = interpreter.get_signature_runner("serving_default")
+        labels = [answer(text=np.array([text.encode()]))["label"].reshape(-1)[0].decode() for text in same]
+        megabytes = path.stat().st_size / 1e6
+    agree = sum(a == b for a, b in zip(labels, expected)) / len(same)
+    return {"trimmed, int8: megabytes": megabytes, "trimmed, int8: labels kept": agree, "texts of kept words": len(same)}
+
+
+def tokens(task, text):
+    return [task.tokenizer.vocabulary[place] for place in task.tokenizer(text).numpy()]
+
+
+def write_table():
+    runs = [json.loads(line) for line in KEPT.read_text().splitlines()]
+    lines = []
+    for job, what in WHAT.items():
+        some = sorted((run for run in runs if run["job"] == job), key=lambda run: run["seed"])
+        if not some:
+            continue
+        lines += [
+            f"\n{what}, seeds {', '.join(str(run['seed']) for run in some)}\n",
+            "| | by seed | mean | of the teacher's |",
+            "|---|---|---|---|",
+        ]
+        of_teacher = statistics.mean(run["found"]["teacher"] for run in some)
+        for name in some[0]["found"]:
+            values = [run["found"][name] for run in some]
+            is_score = name in ("teacher", "3 layers, alone", "3 layers", "1 layers")
+            share = f"{statistics.mean(values) / of_teacher:.1%}" if is_score else ""
+            digits = 2 if is_score or "speed" in name else 3
+            shown = ", ".join(f"{value:.{digits}f}" for value in values)
+            lines.append(f"| {name} | {shown} | {statistics.mean(values):.{digits}f} | {share} |")
+    TABLE.write_text(
+        "# Students beside their teacher\n\n`python benchmarks/distillation.py` writes this file: all-MiniLM-L6-v2 fine-tuned for "
+        f"{EPOCHS} epochs at {RATE:g} as the teacher of `recipes.task`, for as many epochs at the same rate. Speeds are of frozen tasks, times "
+        "the teacher's.\n" + "\n".join(lines) + "\n"
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=list(WHAT), default=list(WHAT))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    options = parser.parse_args()
+    kept = [json.loads(line) for line in KEPT.read_text().splitlines()] if KEPT.is_file() else []
+    for seed in options.seeds:
+        for job in options.only:
+            if (job, seed) in {(run["job"], run["seed"]) for run in kept}:
+                continue
+            line = {"job": job, "seed": seed, "found": run(job, seed)}
+            print(line, flush=True)
+            with KEPT.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            write_table()
+
+
+if __name__ == "__main__":
+    main()
