@@ -1,9 +1,13 @@
 """LiteRT (.tflite) files: strings in, answers out, on a phone; or token ids in, in built-in ops only."""
 
+import warnings
+
 import tensorflow as tf
 
 from kbert.atomic_files import check_target, written_aside
 from kbert.encoders.bert import INPUT_NAMES
+from kbert.export import mediapipe
+from kbert.export.verify import PROBES
 from kbert.tasks.frozen import convert
 from kbert.tasks.text_classifier import TextClassifier
 from kbert.tasks.text_embedder import TextEmbedder
@@ -11,7 +15,7 @@ from kbert.tasks.text_embedder import TextEmbedder
 QUANTIZE = (None, "float16", "int8")
 
 
-def export_litert(task, path, inputs="text", quantize=None, max_length=None, overwrite=False):
+def export_litert(task, path, inputs="text", quantize=None, max_length=None, metadata=None, overwrite=False):
     """Writes one .tflite file.
 
     >>> export_litert(task, "emotion.tflite", quantize="int8")  # doctest: +SKIP
@@ -28,6 +32,8 @@ def export_litert(task, path, inputs="text", quantize=None, max_length=None, ove
       quantize: `"float16"` stores weights in half the bytes, `"int8"` in a quarter, and computes products in int8 with ranges found as it
         runs.
       max_length: positions that every text is computed on; the task's own by default. A shorter one is faster.
+      metadata: `"mediapipe"`, with `inputs="tokens"`: what MediaPipe's TextClassifier or TextEmbedder needs to open the file. MediaPipe then
+        reads the text, with a clean-up of its own that keeps accents; which of the built-in hard texts it reads otherwise is said in a warning.
       overwrite: replace a file that is there.
 
     Returns:
@@ -46,9 +52,27 @@ def export_litert(task, path, inputs="text", quantize=None, max_length=None, ove
         raise ValueError(
             f"max_length {max_length} is more than the encoder's {task.encoder.config.max_position_embeddings} positions"
         )
-    function, spec = (of_text if inputs == "text" else of_tokens)(task, max_length)
+    if metadata not in (None, "mediapipe"):
+        raise ValueError(f'metadata should be None or "mediapipe", got {metadata!r}')
+    if metadata:
+        if inputs != "tokens":
+            raise ValueError('MediaPipe reads the text itself: metadata="mediapipe" goes with inputs="tokens"')
+        mediapipe.check_task(task)
+        length = max_length or task.preprocessor.max_length
+        function, spec = mediapipe.function_of(task, length)
+    else:
+        function, spec = (of_text if inputs == "text" else of_tokens)(task, max_length)
     with task.encoder.padded():  # XNNPACK computes shapes that are known beforehand
         content = convert({"serving_default": (function, spec)}, [variable.value for variable in task.variables], quantize)
+    if metadata:
+        content = mediapipe.with_metadata(content, task)
+        other = mediapipe.texts_read_otherwise(task, [text for text in PROBES if text.strip()], length)
+        if other:
+            warnings.warn(
+                f"MediaPipe reads {len(other)} of {len(PROBES)} hard texts as other ids than the model was trained on (it keeps accents): "
+                + ", ".join(f"{text!r:.40}" for text in other),
+                stacklevel=3,
+            )
     with written_aside(path) as aside:
         aside.write_bytes(content)
     return path
