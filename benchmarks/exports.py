@@ -20,7 +20,7 @@ from rich.table import Table
 from run import tweets
 
 import kbert
-from kbert.export.verify import check_saved_model
+from kbert.export.verify import check
 
 LENGTH = 64
 
@@ -113,7 +113,7 @@ def main():
                 f"{(best == right).mean():.3f}", f"{1000 * statistics.median(times):.1f}",
             )  # fmt: skip
             if form == "tf_saved_model":
-                apart = check_saved_model(path, task)
+                apart, *_ = check(path, task)
                 beside_ready_ids(console, path, task, texts)
         console.print(table)
         console.print(f"SavedModel on the built-in probes: {apart:.1e}")

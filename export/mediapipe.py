@@ -12,12 +12,12 @@ import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 
+from kbert.export.verify import SIGNATURE_INPUTS
 from kbert.tasks.text_classifier import TextClassifier
 from kbert.tasks.text_embedder import TextEmbedder
 
-# The name that MediaPipe finds an input by, for each of ours; and Model Maker's names of the tensors, by convention.
+# The name that MediaPipe finds an input by, for each of ours.
 INPUTS = {"token_ids": "ids", "padding_mask": "mask", "segment_ids": "segment_ids"}
-SIGNATURE_INPUTS = {"token_ids": "input_word_ids", "padding_mask": "input_mask", "segment_ids": "input_type_ids"}
 VOCABULARY, LABELS = "vocab.txt", "labels.txt"
 METADATA_NAME, METADATA_IDENTIFIER, PARSER_VERSION = "TFLITE_METADATA", b"M001", "1.1.0"
 # From metadata_schema.fbs: kinds of associated files, and the place of BertTokenizerOptions in the union of process units.

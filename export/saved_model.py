@@ -7,7 +7,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from kbert.atomic_files import check_target, written_aside
 from kbert.encoders.bert import INPUT_NAMES
-from kbert.export.verify import check_saved_model, input_names
+from kbert.export.verify import check, input_names
 from kbert.tasks.text_classifier import REGRESSION, TextClassifier
 from kbert.tasks.text_embedder import TextEmbedder
 
@@ -65,7 +65,7 @@ def export_saved_model(task, path, pairs=False, overwrite=False, verify=True, be
         tf.saved_model.save(module, str(aside), signatures=dict(module.functions), options=options)
         name_methods(aside / "saved_model.pb")
         if verify:
-            check_saved_model(aside, task, pairs)
+            check(aside, task, pairs)
         if beside:
             beside(aside)
     return path

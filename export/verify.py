@@ -4,11 +4,10 @@ import pathlib
 import time
 
 import numpy as np
-import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
-from tensorflow.core.protobuf import saved_model_pb2
 
+from kbert.export.opened import SavedModelFile, open_exported
 from kbert.tasks.masked_lm import MaskedLM
 from kbert.tasks.question_answerer import QuestionAnswerer
 from kbert.tasks.text_classifier import REGRESSION, TextClassifier
@@ -22,6 +21,8 @@ PROBES = [
     "[CLS] typed [MASK] tokens [SEP]", "zero\u200bwidth\u00adsoft\x00null\ufffd", "e\u0301 n\u0303 A\u030a", "http://a.b/c?d=e&f#g 1,234.5€",
 ]  # fmt: skip
 TOLERANCE = 1e-4
+# MediaPipe's files take ids by Model Maker's names.
+SIGNATURE_INPUTS = {"token_ids": "input_word_ids", "padding_mask": "input_mask", "segment_ids": "input_type_ids"}
 
 # What a SavedModel may be made of: tensorflow-text's three tokenization ops, and core ops that TensorFlow 2.12 has, for servers lag behind.
 ALLOWED_OPS = frozenset(
@@ -32,7 +33,7 @@ ALLOWED_OPS = frozenset(
     Equal Erf ExpandDims Fill FloorDiv FloorMod GatherNd GatherV2 Greater GreaterEqual Identity IdentityN If Less LessEqual LogicalAnd
     LogicalNot LogicalOr MatMul Max Maximum Mean MergeV2Checkpoints Minimum Mul Neg NoOp NotEqual OneHot OnesLike Pack PadV2
     ParseExampleV2 Placeholder Prod RaggedGather RaggedRange RaggedTensorToTensor Range ReadVariableOp RealDiv Relu Reshape RestoreV2 Rsqrt
-    SaveV2 ScatterNd SegmentMean SegmentMin Select SelectV2 Shape ShardedFilename Sigmoid Size Softmax SquaredDifference Squeeze
+    SaveV2 ScatterNd SegmentMean SegmentMin SegmentSum Select SelectV2 Shape ShardedFilename Sigmoid Size Softmax SquaredDifference Squeeze
     StatefulPartitionedCall StatelessIf StaticRegexFullMatch StaticRegexReplace StopGradient StridedSlice StringJoin Sub Substr Sum Tanh
     Tile TopKV2 Transpose Unpack UnsortedSegmentMax VarHandleOp Where ZerosLike
     """.split()
@@ -78,8 +79,7 @@ def expected_answers(task, columns):
 
 
 def answers_of(task, outputs):
-    """The outputs of an exported graph in the form of `expected_answers`."""
-    outputs = {name: np.asarray(value) for name, value in outputs.items()}
+    """The outputs of an exported graph that takes texts in the form of `expected_answers`."""
     if isinstance(task, TextClassifier):
         return [((), value) for value in outputs["scores" if task.problem_type == REGRESSION else "probabilities"]]
     if isinstance(task, TextEmbedder):
@@ -87,49 +87,110 @@ def answers_of(task, outputs):
     if isinstance(task, QuestionAnswerer):
         parts = zip(outputs["answer"], outputs["start"], outputs["end"], outputs["score"])
         return [((text.decode("utf-8"), int(start), int(end)), np.array([score])) for text, start, end, score in parts]
-    splits = outputs["row_splits"]
+    # One after the other with row splits, or in LiteRT filled up behind as many as there are.
+    splits = outputs["row_splits"] if "row_splits" in outputs else [0, int(outputs["count"][0])]
     spans = [slice(a, b) for a, b in zip(splits, splits[1:])]
     if isinstance(task, MaskedLM):
         return [((), outputs["scores"][span]) for span in spans]
     entities = list(zip(outputs["label"], outputs["entity"], outputs["start"], outputs["end"]))
-    entities = [(label.decode("utf-8"), text.decode("utf-8"), int(start), int(end)) for label, text, start, end in entities]
-    return [(tuple(entities[span]), outputs["score"][span]) for span in spans]
+    return [
+        (
+            tuple(
+                (label.decode("utf-8"), text.decode("utf-8"), int(start), int(end))
+                for label, text, start, end in entities[span]
+            ),
+            outputs["score"][span],
+        )
+        for span in spans
+    ]
 
 
 def compare(expected, found, tolerance=TOLERANCE):
-    """The largest difference of a number, and the places of texts whose answers differ."""
+    """The largest difference of a number, and the places of texts whose answers differ; without a tolerance, those that are no numbers."""
     wrong, largest = [], 0.0
-    for place, ((exact, near), (other_exact, other_near)) in enumerate(zip(expected, found)):
-        difference = np.inf if near.shape != other_near.shape else float(np.abs(near - other_near).max(initial=0))
-        largest = max(largest, difference)
-        if exact != other_exact or not difference <= tolerance:
-            wrong.append(place)
     if len(expected) != len(found):
         raise RuntimeError(f"{len(expected)} texts have {len(found)} answers")
+    for place, ((exact, near), (other_exact, other_near)) in enumerate(zip(expected, found)):
+        same_shape = near.shape == other_near.shape
+        difference = float(np.abs(near - other_near).max(initial=0)) if same_shape else np.inf
+        if tolerance is None:
+            differs = not np.isfinite(other_near).all()
+            difference = difference if same_shape else 0.0
+        else:
+            differs = exact != other_exact or not difference <= tolerance
+        largest = max(largest, difference)
+        if differs:
+            wrong.append(place)
     return largest, wrong
 
 
-def check_saved_model(folder, task, pairs=False, columns=None):
-    """Compares a folder with its task on the probes.
+def check(path, task, pairs=False, columns=None, tolerance=TOLERANCE, max_length=None):
+    """Compares an exported file with its task, on the probes or on given texts; arguments as of `verify`.
 
     Returns:
-      The largest difference of a number.
+      The largest difference of a number, how many texts were compared, and the opened file.
 
     Raises:
       RuntimeError: ids or answers differ; the texts are named.
     """
+    file = open_exported(path)
     columns = columns or probes_of(task, pairs)
-    signatures = tf.saved_model.load(str(folder)).signatures
     names = input_names(task, pairs)
-    given = {name: tf.constant(column, tf.string) for name, column in zip(names, columns)}
-    ids = signatures["tokenize"](**given)["token_ids"].numpy()
-    ours = task.preprocessor(columns if len(columns) > 1 else columns[0])["token_ids"].numpy()
-    if ids.shape != ours.shape or (ids != ours).any():
-        raise RuntimeError(f"{folder} reads other token ids than the task for {texts_at(columns, differing_rows(ids, ours))}")
-    largest, wrong = compare(expected_answers(task, columns), answers_of(task, signatures["serving_default"](**given)))
+    if isinstance(file, SavedModelFile):
+        given = dict(zip(names, columns))
+        ids = file.run(given, "tokenize")["token_ids"]
+        ours = task.preprocessor(columns if len(columns) > 1 else columns[0])["token_ids"].numpy()
+        if ids.shape != ours.shape or (ids != ours).any():
+            raise RuntimeError(f"{path} reads other token ids than the task for {texts_at(columns, differing_rows(ids, ours))}")
+        largest, wrong = compare(expected_answers(task, columns), answers_of(task, file.run(given)), tolerance)
+    elif set(names) <= set(file.inputs):
+        columns = fitting(task, columns, max_length)
+        found = [file.run({name: [text] for name, text in zip(names, row)}) for row in zip(*columns)]
+        found = [answer for outputs in found for answer in answers_of(task, outputs)]
+        largest, wrong = compare(expected_answers(task, columns), found, tolerance)
+    else:
+        largest, wrong = compare_tokens(file, task, columns, tolerance)
     if wrong:
-        raise RuntimeError(f"{folder} answers otherwise than the task (by up to {largest:.1e}) for {texts_at(columns, wrong)}")
-    return largest
+        raise RuntimeError(f"{path} answers otherwise than the task (by up to {largest:.1e}) for {texts_at(columns, wrong)}")
+    return largest, len(columns[0]), file
+
+
+def fitting(task, columns, max_length=None):
+    """Those of the texts that a file which reads one window of `max_length` answers as a task which reads all of them does."""
+    length = max_length or task.preprocessor.max_length
+    cuts = isinstance(task, (TextClassifier, TextEmbedder)) and length == task.preprocessor.max_length
+    if cuts and getattr(task, "window_stride", None) is None:
+        return columns  # the task cuts a long text at the same place
+    lengths = sum(task.tokenizer(column).row_lengths().numpy() for column in columns)
+    keep = np.flatnonzero(lengths + 1 + len(columns) <= length)
+    return tuple([column[place] for place in keep] for column in columns)
+
+
+def compare_tokens(file, task, columns, tolerance):
+    """As `compare`, of a file that takes ids: its outputs beside the task's, text by text."""
+    preprocessor = task.preprocessor
+    if file.length:
+        config = {**preprocessor.get_config(), "max_length": file.length, "fixed_length": True}
+        preprocessor = type(preprocessor)(**{**config, "tokenizer": task.tokenizer})
+    names = {ours: name for ours, name in SIGNATURE_INPUTS.items() if name in file.inputs}
+    wrong, largest = [], 0.0
+    for place, row in enumerate(zip(*columns)):
+        texts = tuple([text] for text in row)
+        packed = preprocessor(texts if len(texts) > 1 else texts[0])
+        ours = {name: value.numpy() for name, value in task.serve_tokens(packed).items()}
+        found = file.run({names.get(name, name): ids.numpy() for name, ids in packed.items()})
+        shared = [name for name, value in ours.items() if name in found and value.dtype.kind == "f"]
+        if not shared:
+            raise RuntimeError(f"{file.path} has the outputs {sorted(found)}, the task {sorted(ours)}")
+        real = packed["padding_mask"].numpy()[0].astype(bool)
+        for name in shared:
+            value, other = (part[0][real] if task.positional else part[0] for part in (ours[name], found[name]))
+            apart = float(np.abs(value - other).max(initial=0))
+            largest = max(largest, apart)
+            differs = not np.isfinite(other).all() if tolerance is None else not apart <= tolerance
+            if differs and place not in wrong:
+                wrong.append(place)
+    return largest, wrong
 
 
 def differing_rows(ids, ours):
@@ -142,26 +203,19 @@ def texts_at(columns, places):
     return ", ".join(f"{text!r:.60}" for text in shown)
 
 
-def ops_of(folder):
-    """The names of all ops in a SavedModel's graphs."""
-    model = saved_model_pb2.SavedModel.FromString((pathlib.Path(folder) / "saved_model.pb").read_bytes())
-    nodes = [node for graph in model.meta_graphs for node in graph.graph_def.node]
-    nodes += [
-        node for graph in model.meta_graphs for function in graph.graph_def.library.function for node in function.node_def
-    ]
-    return sorted({node.op for node in nodes})
-
-
-def verify(path, task, texts=None, pairs=False):
-    """Compares an exported SavedModel with its task, and prints what it is.
+def verify(path, task, texts=None, pairs=False, tolerance=TOLERANCE, max_length=None):
+    """Compares an exported file with its task, and prints what it is.
 
     >>> verify("models/emotion/1", task)  # doctest: +SKIP
+    >>> verify("emotion.tflite", task, tolerance=5e-3)  # doctest: +SKIP
 
     Args:
-      path: the folder.
+      path: a SavedModel's folder, a LiteRT or an ONNX file.
       task: the task that it was made from.
-      texts: columns to compare on, as the task takes them; by default a built-in set.
+      texts: columns to compare on, as the task takes them; by default a built-in set. Of a file that reads one window, those that fit.
       pairs: whether it takes pairs of texts.
+      tolerance: how far numbers may be apart; 5e-3 is usual for float16. `None`, for int8, refuses no difference.
+      max_length: of a LiteRT file that takes text and was made with a shorter one than the task's.
 
     Returns:
       A dictionary with `largest_difference`, `texts`, `megabytes`, `ops`, `signatures` and `milliseconds` (the median for one text).
@@ -170,27 +224,30 @@ def verify(path, task, texts=None, pairs=False):
       RuntimeError: token ids or answers differ; the texts are named.
     """
     path = pathlib.Path(path)
-    if not (path / "saved_model.pb").is_file():
-        raise FileNotFoundError(f"{path} is not a SavedModel: it has no saved_model.pb")
     columns = probes_of(task, pairs) if texts is None else texts if isinstance(texts, tuple) else (texts,)
-    largest = check_saved_model(path, task, pairs, columns)
-    signatures = tf.saved_model.load(str(path)).signatures
-    names = input_names(task, pairs)
-    one = {name: tf.constant(column[:1], tf.string) for name, column in zip(names, columns)}
+    largest, count, file = check(path, task, pairs, columns, tolerance, max_length)
+    one = tuple(column[:1] for column in columns)
+    given = dict(zip(input_names(task, pairs), one))
+    if not set(given) <= set(file.inputs):
+        preprocessor = task.preprocessor
+        if file.length:
+            preprocessor = type(preprocessor)(task.tokenizer, file.length, fixed_length=True)
+        packed = preprocessor(one if len(one) > 1 else one[0])
+        given = {name if name in file.inputs else SIGNATURE_INPUTS[name]: ids.numpy() for name, ids in packed.items()}
     times = []
     for _ in range(30):
         started = time.perf_counter()
-        signatures["serving_default"](**one)
+        file.run(given)
         times.append(time.perf_counter() - started)
-    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / 1e6
+    size = sum(part.stat().st_size for part in ([path] if path.is_file() else path.rglob("*")) if part.is_file()) / 1e6
     found = {
-        "largest_difference": largest, "texts": len(columns[0]), "megabytes": round(size, 1), "ops": ops_of(path),
-        "signatures": sorted(signatures), "milliseconds": round(1000 * float(np.median(times)), 1),
+        "largest_difference": largest, "texts": count, "megabytes": round(size, 1), "ops": file.ops(),
+        "signatures": sorted(file.signatures), "milliseconds": round(1000 * float(np.median(times)), 1),
     }  # fmt: skip
     table = Table(title=f"{path}: the task's answers on {found['texts']} texts", title_justify="left", show_header=False)
     for name in ("largest_difference", "megabytes", "milliseconds"):
         table.add_row(name.replace("_", " "), f"{found[name]:.3g}")
     table.add_row("signatures", ", ".join(found["signatures"]))
-    table.add_row("ops", f"{len(found['ops'])}")
+    table.add_row("ops", f"{len(found['ops'])}: {', '.join(found['ops'])}")
     Console().print(table)
     return found

@@ -194,7 +194,7 @@ class TokenClassifier(Task):
         cut = self._windows(ids)
         groups, outputs = self._compute_pieces((cut.of(ids),), batch_size, Progress(verbose))
         logits = tf.constant(in_order(groups, outputs, positional=True))  # [windows, L, labels]
-        found = [part.numpy() for part in self._entities(ids, starts, ends, cut, logits)]
+        found = [part.numpy() for part in self._entities_of_texts(ids, starts, ends, cut, logits)]
         answers = [[] for _ in texts]
         for row, kind, start, end, score in zip(*(part.tolist() for part in found)):
             answers[row].append({"label": self._kinds[kind], "text": "", "start": start, "end": end, "score": score})
@@ -209,7 +209,7 @@ class TokenClassifier(Task):
         """The types of entities."""
         return sorted({label[2:] for label in self.labels if label != "O"})
 
-    def _entities(self, ids, starts, ends, cut, logits):
+    def _entities_of_texts(self, ids, starts, ends, cut, logits):
         """Logits of windows to the entities of texts, in ops of a graph.
 
         Args:
@@ -220,14 +220,24 @@ class TokenClassifier(Task):
         Returns:
           For each entity its text, its type (a place in `_kinds`), start, end, all int32 `[E]`, and score, float32 `[E]`.
         """
-        labels, rows = len(self.labels), ids.value_rowids()
-        chosen = tf.gather(tf.reshape(logits, [-1, labels]), best_window(ids, cut, tf.shape(logits)[1]))  # [P, labels]
+        chosen = tf.gather(
+            tf.reshape(logits, [-1, len(self.labels)]), best_window(ids, cut, tf.shape(logits)[1])
+        )  # [P, labels]
+        text, kind, first, last, score = self._entities(ids.values, ids.value_rowids(), chosen)
+        return text, kind, tf.gather(starts.values, first), tf.gather(ends.values, last), score
+
+    def _entities(self, ids, rows, logits):
+        """Pieces `[P]`, the text of each and its logits `[P, labels]` to entities, in ops that LiteRT has too.
+
+        Returns:
+          For each entity its text, its type, its first and last piece, all int32 `[E]`, and score, float32 `[E]`.
+        """
         continues_word = tf.constant([token.startswith("##") for token in self.tokenizer.vocabulary])
         before = tf.concat([tf.constant([-1], rows.dtype), rows[:-1]], 0)
-        is_first = ~tf.gather(continues_word, ids.values) | (rows != before)
+        is_first = ~tf.gather(continues_word, ids) | (rows != before)
         first_piece = tf.where(is_first)[:, 0]  # [words]
         last_piece = tf.where(tf.concat([is_first[1:], tf.ones_like(is_first[:1])], 0))[:, 0]
-        probabilities = tf.nn.softmax(tf.gather(chosen, first_piece))
+        probabilities = tf.nn.softmax(tf.gather(logits, first_piece))
         best, scores = tf.argmax(probabilities, -1, tf.int32), tf.reduce_max(probabilities, -1)
         # A word goes on an entity if it is I or E after B or I of its type, in the same text; see training/entities.py.
         prefix = tf.gather(tf.constant(["OBIES".index(label[0]) for label in self.labels]), best)
@@ -247,9 +257,10 @@ class TokenClassifier(Task):
         return (
             tf.gather(text, first_word),
             tf.gather(kind, first_word),
-            tf.gather(starts.values, tf.gather(first_piece, first_word)),
-            tf.gather(ends.values, tf.gather(last_piece, last_word)),
-            tf.math.segment_mean(tf.gather(scores, within), number),
+            tf.gather(first_piece, first_word),
+            tf.gather(last_piece, last_word),
+            tf.math.segment_sum(tf.gather(scores, within), number)
+            / tf.math.segment_sum(tf.ones_like(within, tf.float32), number),
         )
 
     def serve(self, text):
@@ -263,7 +274,7 @@ class TokenClassifier(Task):
         ids, starts, ends = self.tokenizer.tokenize_with_offsets(text)
         cut = self._windows(ids)
         logits = self(self.preprocessor.pack(cut.of(ids)), training=False)
-        row, kind, start, end, score = self._entities(ids, starts, ends, cut, logits)
+        row, kind, start, end, score = self._entities_of_texts(ids, starts, ends, cut, logits)
         counts = tf.math.bincount(row, minlength=tf.size(text), maxlength=tf.size(text), dtype=tf.int64)
         return {
             "label": tf.gather(tf.constant(self._kinds), kind),

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import kbert
-from kbert.export.verify import PROBES
+from kbert.export import verify
+from kbert.export.verify import PROBES, answers_of, compare, expected_answers, fitting, input_names, probes_of
 from tests.conftest import TINY
 from tests.export.test_saved_model import make
 
@@ -36,12 +37,49 @@ print(json.dumps({output.name: value.tolist() for output, value in zip(session.g
 """
 
 
-def elsewhere(code, path, inputs):
+LITERT_TEXT = """
+import json, sys
+import numpy as np
+import tensorflow_text
+from ai_edge_litert.interpreter import InterpreterWithCustomOps
+path, columns = sys.argv[1], json.load(sys.stdin)
+registerers = tensorflow_text.tflite_registrar.SELECT_TFTEXT_OPS
+run = InterpreterWithCustomOps(model_path=path, custom_op_registerers=registerers).get_signature_runner("serving_default")
+assert not any(name.split(".")[0] == "kbert" for name in sys.modules)
+found = []
+for row in zip(*columns.values()):
+    outputs = run(**{name: np.array([text.encode("utf-8")]) for name, text in zip(columns, row)})
+    text = {name: value.dtype.kind in "SO" for name, value in outputs.items()}
+    found.append({
+        name: [part.decode("utf-8") for part in value.ravel()] if text[name] else value.tolist() for name, value in outputs.items()
+    })
+print(json.dumps(found))
+"""
+ONNX_TEXT = """
+import json, sys
+import numpy as np
+import onnxruntime
+from onnxruntime_extensions import get_library_path
+options = onnxruntime.SessionOptions()
+options.register_custom_ops_library(get_library_path())
+session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+names = [output.name for output in session.get_outputs()]
+found = [session.run(None, {"text": np.array([text], object)}) for text in json.load(sys.stdin)]
+assert not any(name.split(".")[0] in ("kbert", "tensorflow") for name in sys.modules)
+print(json.dumps([{name: value.tolist() for name, value in zip(names, outputs)} for outputs in found]))
+"""
+
+
+def answers_elsewhere(code, path, given):
     done = subprocess.run(
-        [sys.executable, "-I", "-c", code, path], input=json.dumps(inputs), capture_output=True, text=True, check=False
+        [sys.executable, "-I", "-c", code, path], input=json.dumps(given), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    return {name: np.array(value) for name, value in json.loads(done.stdout.splitlines()[-1]).items()}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def elsewhere(code, path, inputs):
+    return {name: np.array(value) for name, value in answers_elsewhere(code, path, inputs).items()}
 
 
 def outputs_of(task, packed):
@@ -61,6 +99,96 @@ def test_litert_takes_tokens_in_built_in_ops(kind, encoder, tokenizer, tmp_path)
         real = packed["padding_mask"].numpy()[0].astype(bool)
         value, other = (part[:, real] if task.positional else part for part in (value, found[name]))
         np.testing.assert_allclose(other, value, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["single", "pairs", "multi", "regression", "tokens", "answers", "masks", "vectors"])
+def test_litert_takes_text(kind, encoder, tokenizer, tmp_path):
+    pairs = kind == "pairs"
+    task = make(kind, encoder, tokenizer)
+    path = tmp_path / "model.tflite"
+    task.export(path, format="litert", inputs="text", pairs=pairs)
+    columns = fitting(task, probes_of(task, pairs))
+    assert len(columns[0]) > 5
+    found = answers_elsewhere(LITERT_TEXT, path, dict(zip(input_names(task, pairs), columns)))
+    outputs = []
+    for answer in found:
+        arrays = {name: np.array(value) for name, value in answer.items()}
+        for name, value in answer.items():
+            if value and isinstance(value[0], str):
+                arrays[name] = np.array([text.encode("utf-8") for text in value], object)
+        outputs += answers_of(task, arrays)
+    largest, wrong = compare(expected_answers(task, columns), outputs)
+    assert not wrong and largest < 1e-4
+    if kind == "single":
+        assert [answer["label"][0] for answer in found] == [answer["label"] for answer in task.classify(*columns, verbose=0)]
+    if kind == "tokens":
+        spans = [
+            (text, span)
+            for text, answer in zip(columns[0], found)
+            for span in zip(answer["start"], answer["end"], answer["entity"])
+        ]
+        assert all(text[start:end] == entity for text, (start, end, entity) in spans)
+        assert sum(bool(entity) for _, (_, _, entity) in spans) > 5
+    if kind == "masks":
+        assert [answer["count"][0] for answer in found] == [text.count("[MASK]") for text in columns[0]]
+    verify(path, task, pairs=pairs)
+    verify(path, task, columns if len(columns) > 1 else columns[0][:3], pairs=pairs)
+
+
+def test_a_typed_mask_is_found_by_its_spelling_alone(encoder, tokenizer, tmp_path):
+    task = make("masks", encoder, tokenizer)
+    task.export(tmp_path / "model.tflite", format="litert", inputs="text")
+    texts = ["[mask] [ MASK ] a[MASK]b [[MASK]] [MASK", "[MASK][MASK]", "good"]
+    found = answers_elsewhere(LITERT_TEXT, tmp_path / "model.tflite", {"text": texts})
+    assert [answer["count"] for answer in found] == [[2], [2], [0]]
+    for text, answer in zip(texts[:2], found):
+        scores = [[one["score"] for one in mask] for mask in task.fill(text)]
+        np.testing.assert_allclose(np.array(answer["scores"])[:2], scores, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["single", "multi", "regression", "vectors", "distilbert"])
+def test_onnx_takes_text(kind, encoder, tokenizer, tmp_path):
+    task = make(kind, encoder, tokenizer)
+    path, texts = tmp_path / "model.onnx", ["The good cat sat.", "", "very BAD film! " * 20, "é good"]
+    task.export(path, format="onnx", inputs="text", texts=texts)
+    found = answers_elsewhere(ONNX_TEXT, path, texts)
+    if kind == "vectors":
+        np.testing.assert_allclose(
+            [answer["sentence_embedding"][0] for answer in found], task.embed(texts, verbose=0), atol=1e-4
+        )
+    else:
+        expected = task.classify(texts, verbose=0)
+        name = "scores" if kind == "regression" else "probabilities"
+        np.testing.assert_allclose(
+            [answer[name][0] for answer in found], [list(answer["scores"].values()) for answer in expected], atol=1e-4
+        )
+    if kind == "single":
+        assert [answer["label"][0] for answer in found] == [answer["label"] for answer in expected]
+    verify(path, task, texts)
+
+
+def test_onnx_that_would_read_text_otherwise_is_refused(minilm, encoder, tokenizer, tmp_path):
+    task = kbert.TextEmbedder.from_preset(minilm, max_length=64)
+    with pytest.raises(
+        ValueError, match="BertTokenizer gives other ids than the task for 4 of 17 texts: .*give texts= of the kind"
+    ):
+        task.export(tmp_path / "model.onnx", format="onnx", inputs="text")
+    with pytest.raises(ValueError, match='not for this TokenClassifier; inputs="tokens"'):
+        make("tokens", encoder, tokenizer).export(tmp_path / "model.onnx", format="onnx", inputs="text")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("format", ["litert", "onnx"])
+def test_a_file_of_other_weights_is_found_out(classifier, tmp_path, format, capsys):
+    path = tmp_path / "model"
+    path = path.with_suffix({"litert": ".tflite", "onnx": ".onnx"}[format])
+    classifier.export(path, format=format, inputs="tokens")
+    assert verify(path, classifier)["largest_difference"] < 1e-4
+    assert "megabytes" in capsys.readouterr().out
+    classifier.classifier.bias.assign([3.0, 0.0])
+    with pytest.raises(RuntimeError, match="answers otherwise than the task .* for 'A quiet word, please.'"):
+        verify(path, classifier)
+    verify(path, classifier, tolerance=None)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -121,7 +249,7 @@ def test_onnx_int8_is_smaller(tokenizer, tmp_path):
     ("format", "arguments", "message"),
     [
         ("litert", {"inputs": "words"}, 'inputs should be "text" or "tokens"'), ("litert", {"quantize": "int4"}, "quantize should be one of"),
-        ("onnx", {"inputs": "text"}, 'inputs should be "tokens"'), ("onnx", {"quantize": "float16"}, "quantize should be"),
+        ("onnx", {"inputs": "words"}, 'inputs should be "tokens"'), ("onnx", {"texts": ["good"]}, 'texts are for inputs="text"'), ("onnx", {"quantize": "float16"}, "quantize should be"),
     ],
 )  # fmt: skip
 def test_bad_arguments_are_refused(classifier, tmp_path, format, arguments, message):

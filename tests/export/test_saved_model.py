@@ -12,7 +12,8 @@ import tensorflow as tf
 
 import kbert
 from kbert.export import verify
-from kbert.export.verify import ALLOWED_OPS, PROBES, compare, expected_answers, ops_of, probes_of
+from kbert.export.opened import SavedModelFile
+from kbert.export.verify import ALLOWED_OPS, PROBES, compare, expected_answers, probes_of
 from kbert.export.verify import answers_of as parsed
 from tests.conftest import TINY
 
@@ -123,7 +124,7 @@ def test_the_versions_that_servers_run_answer_as_each_task(exported, version):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_graphs_are_made_of_ops_that_servers_know(exported, kind):
-    assert set(ops_of(exported(kind)[1])) <= ALLOWED_OPS
+    assert set(SavedModelFile(exported(kind)[1]).ops()) <= ALLOWED_OPS
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -215,7 +216,7 @@ def test_a_difference_is_found_and_named(exported, classifier, tmp_path):
     with pytest.raises(RuntimeError, match="answers otherwise than the task .* for 'A quiet word, please.'"):
         verify(tmp_path / "1", classifier)
     assert (tmp_path / "1").is_dir()
-    with pytest.raises(FileNotFoundError, match="is not a SavedModel"):
+    with pytest.raises(FileNotFoundError, match="is not an exported model"):
         verify(tmp_path, classifier)
 
 

@@ -98,9 +98,9 @@ def test_bad_arguments_are_clear(trained, encoder, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_task_whose_answer_litert_cannot_compute_says_so(encoder, tokenizer, tmp_path):
-    task = kbert.TokenClassifier(encoder, kbert.TextPreprocessor(tokenizer, 24), labels=["O", "B-a"])
-    with pytest.raises(NotImplementedError, match="needs ops that LiteRT lacks"):
+def test_what_has_no_answer_to_a_text_says_so(encoder, tokenizer, tmp_path):
+    task = kbert.Pretrainer(encoder, kbert.TextPreprocessor(tokenizer, 24))
+    with pytest.raises(NotImplementedError, match="a Pretrainer has no answer to a text"):
         task.export(tmp_path / "x", format="litert")
 
 

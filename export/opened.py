@@ -1,0 +1,120 @@
+"""Exported files of the three formats, opened in their own runtimes: what goes in by name, what comes out by name."""
+
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+# Hugging Face's names of the inputs, and ours.
+ONNX_NAMES = {"input_ids": "token_ids", "attention_mask": "padding_mask", "token_type_ids": "segment_ids"}
+TEXT = ("text", "text_pair", "question", "context")
+
+
+class SavedModelFile:
+    """A folder; its `serving_default` takes texts, any number at once."""
+
+    one_text, length = False, None
+
+    def __init__(self, path):
+        self.path, self.signatures = path, tf.saved_model.load(str(path)).signatures
+        self.inputs = sorted(self.signatures["serving_default"].structured_input_signature[1])
+
+    def run(self, inputs, signature="serving_default"):
+        found = self.signatures[signature](**{name: tf.constant(column) for name, column in inputs.items()})
+        return {name: value.numpy() for name, value in found.items()}
+
+    def ops(self):
+        """The names of all ops in its graphs."""
+        model = saved_model_pb2.SavedModel.FromString((pathlib.Path(self.path) / "saved_model.pb").read_bytes())
+        nodes = [node for graph in model.meta_graphs for node in graph.graph_def.node]
+        nodes += [
+            node for graph in model.meta_graphs for function in graph.graph_def.library.function for node in function.node_def
+        ]
+        return sorted({node.op for node in nodes})
+
+
+class LiteRTFile:
+    """A `.tflite` file, which takes one text, or ids of a fixed length."""
+
+    one_text = True
+
+    def __init__(self, path):
+        import tensorflow_text
+        from ai_edge_litert.interpreter import InterpreterWithCustomOps
+
+        registerers = tensorflow_text.tflite_registrar.SELECT_TFTEXT_OPS
+        self._interpreter = InterpreterWithCustomOps(model_path=str(path), custom_op_registerers=registerers)
+        self._run = self._interpreter.get_signature_runner("serving_default")
+        self.path, self.signatures = path, sorted(self._interpreter.get_signature_list())
+        details = self._run.get_input_details()
+        self.inputs = sorted(details)
+        self.length = None if self.takes_text else int(next(iter(details.values()))["shape"][1])
+
+    @property
+    def takes_text(self):
+        return self.inputs[0] in TEXT
+
+    def run(self, inputs):
+        """Texts `[1]` as strings, or ids int32 `[1, L]`, to arrays."""
+        given = {
+            name: np.array([text.encode("utf-8") for text in value]) if self.takes_text else value.astype(np.int32)
+            for name, value in inputs.items()
+        }
+        return self._run(**given)
+
+    def ops(self):
+        """The names of its ops, built-in ones in capitals."""
+        return sorted({op["op_name"] for op in self._interpreter._get_ops_details()} - {"DELEGATE"})
+
+
+class OnnxFile:
+    """An `.onnx` file, which takes ids `[B, L]`, or one text with onnxruntime-extensions."""
+
+    one_text, length = True, None
+
+    def __init__(self, path):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        try:
+            from onnxruntime_extensions import get_library_path
+
+            options.register_custom_ops_library(get_library_path())
+        except ImportError:  # needed by files that take text only
+            pass
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.path, self.signatures = path, ["serving_default"]
+        self.inputs = sorted(ONNX_NAMES.get(value.name, value.name) for value in self._session.get_inputs())
+        self._outputs = [{"sentence_embedding": "embedding"}.get(o.name, o.name) for o in self._session.get_outputs()]
+
+    def run(self, inputs):
+        """Texts `[1]` as strings, or ids `[B, L]`, to arrays by our names."""
+        theirs = {ours: name for name, ours in ONNX_NAMES.items()}
+        given = {
+            theirs.get(name, name): np.array(value, object) if name in TEXT else value.astype(np.int64)
+            for name, value in inputs.items()
+            if name in self.inputs
+        }
+        return dict(zip(self._outputs, self._session.run(None, given)))
+
+    def ops(self):
+        """The names of its ops."""
+        import onnx
+
+        return sorted({node.op_type for node in onnx.load(str(self.path)).graph.node})
+
+
+def open_exported(path):
+    """A SavedModel, a LiteRT or an ONNX file, by what it is rather than what it is called."""
+    path = pathlib.Path(path)
+    if (path / "saved_model.pb").is_file():
+        return SavedModelFile(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not an exported model: neither a file nor a folder with saved_model.pb")
+    with path.open("rb") as file:
+        is_litert = file.read(8)[4:] == b"TFL3"
+    if not is_litert and path.suffix != ".onnx":
+        raise ValueError(f"{path} is neither a SavedModel, nor a LiteRT file, nor named .onnx")
+    return (LiteRTFile if is_litert else OnnxFile)(path)
