@@ -94,7 +94,15 @@ def main(arguments=None):
     export.add_argument("path", help="the folder or file to write, e.g. models/emotion/1 or emotion.tflite")
     export.add_argument("--serving", metavar="NAME", help="write a folder that TF Serving runs from, with a model of this name")
     export.add_argument("--format", default="tf_saved_model", choices=("tf_saved_model", "litert", "onnx"))
-    export.add_argument("--tokens", action="store_true", help="take token ids in place of text (litert)")
+    export.add_argument("--inputs", choices=("text", "tokens"), help="what a file takes (default: text, of onnx tokens)")
+    export.add_argument(
+        "--metadata", choices=("mediapipe",), help="what MediaPipe's text tasks need (litert, with --inputs tokens)"
+    )
+    export.add_argument(
+        "--texts", dest="data", help="texts of the kind that the file is for: their ids are compared (onnx, with --inputs text)"
+    )
+    export.add_argument("--text", help="the column of texts")
+    export.add_argument("--max-length", type=int, help="positions that every text is computed on (litert)")
     export.add_argument("--quantize", choices=("float16", "int8"), help="smaller weights (litert; int8 also onnx)")
     export.add_argument("--overwrite", action="store_true", help="replace what is there")
     export.set_defaults(run=run_finetune)
@@ -122,14 +130,20 @@ def main(arguments=None):
     serve.add_argument("--grpc-port", type=int, default=8500)
     serve.add_argument("--host", default="127.0.0.1", help="where to listen (default: this machine alone)")
     serve.set_defaults(run=run_serve)
-    verify = commands.add_parser("verify", help="compare an exported SavedModel with the task that it was made from")
-    verify.add_argument("path", help="the SavedModel's folder")
+    verify = commands.add_parser("verify", help="compare an exported model with the task that it was made from")
+    verify.add_argument("path", help="a SavedModel's folder, a LiteRT or an ONNX file")
     verify.add_argument("--against", required=True, dest="model", help="a .keras file, or the folder that finetune wrote")
     verify.add_argument(
         "--texts", dest="data", help="a file of texts to compare on (default: a built-in set that is hard to read)"
     )
     verify.add_argument("--text", help="the column of texts")
     verify.add_argument("--pair", help="the column of second texts; of a question answerer the texts")
+    verify.add_argument(
+        "--tolerance", type=float, default=1e-4, help="how far numbers may be apart (default: 1e-4; of float16 5e-3)"
+    )
+    verify.add_argument(
+        "--any-difference", action="store_true", help="of int8: say how far numbers are apart, and refuse nothing"
+    )
     verify.set_defaults(run=run_finetune)
     options = parser.parse_args(arguments)
 

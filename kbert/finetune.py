@@ -439,9 +439,21 @@ def export(options):
 
         print(f"written: {export_serving(task, options.path, options.serving)}")
         return
-    tokens = {"inputs": "tokens"} if options.tokens else {}
-    quantize = {"quantize": options.quantize} if options.quantize else {}
-    task.export(options.path, format=options.format, overwrite=options.overwrite, **tokens, **quantize)
+    texts = tables.read_texts(options.data, options.text) if options.data else None
+    stated = {
+        "inputs": options.inputs,
+        "quantize": options.quantize,
+        "metadata": options.metadata,
+        "max_length": options.max_length,
+    }
+    stated = {name: value for name, value in {**stated, "texts": texts}.items() if value is not None}
+    takes = {
+        "tf_saved_model": (), "litert": ("inputs", "quantize", "metadata", "max_length"), "onnx": ("inputs", "quantize", "texts"),
+    }[options.format]  # fmt: skip
+    wrong = [name for name in stated if name not in takes]
+    if wrong:
+        raise ValueError(f"--{wrong[0].replace('_', '-')} is not for --format {options.format}")
+    task.export(options.path, format=options.format, overwrite=options.overwrite, **stated)
     print(f"written: {options.path}")
 
 
@@ -526,9 +538,10 @@ def worth_of(job, task, test, one):
 
 
 def verify(options):
-    """Compares an exported SavedModel with its task."""
+    """Compares an exported model with its task."""
     from kbert.export import verify as compare
 
     task = open_task(options.model)
     texts = tables.read_texts(options.data, options.text, options.pair) if options.data else None
-    compare(options.path, task, texts, pairs=bool(options.pair) and job_of(task) != "qa")
+    tolerance = None if options.any_difference else options.tolerance
+    compare(options.path, task, texts, pairs=bool(options.pair) and job_of(task) != "qa", tolerance=tolerance)

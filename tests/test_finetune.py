@@ -49,7 +49,7 @@ def test_from_a_csv_to_a_report_a_measure_and_answers(tiny_folder, sms, tmp_path
     assert run("export", out, tmp_path / "models" / "1") == 0 and (tmp_path / "models" / "1" / "saved_model.pb").is_file()
     assert run("verify", tmp_path / "models" / "1", "--against", out, "--texts", sms) == 0
     assert "largest difference" in capsys.readouterr().out
-    assert run("export", out, tmp_path / "x.tflite", "--format", "litert", "--tokens", "--quantize", "int8") == 0
+    assert run("export", out, tmp_path / "x.tflite", "--format", "litert", "--inputs", "tokens", "--quantize", "int8") == 0
     assert run(*command) == 1  # it is there
     assert "overwrite" in capsys.readouterr().err
 
