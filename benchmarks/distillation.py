@@ -21,7 +21,7 @@ import kbert
 from kbert.distillation import recipes
 
 HERE = pathlib.Path(__file__).resolve().parent
-KEPT, TABLE = HERE / "distillation.jsonl", HERE / "DISTILLATION.md"
+KEPT, TABLE, PICTURE = HERE / "distillation.jsonl", HERE / "DISTILLATION.md", HERE / "distillation.png"
 TWEETS, EPOCHS, RATE = 6000, 3, 2e-4
 WHAT = {"emotion": f"{TWEETS:,} tweets, 80/20: accuracy", "restaurant": "mit_restaurant: entity F1"}
 STUDENTS = {"emotion": (3, 1), "restaurant": (3,)}
@@ -113,6 +113,8 @@ def write_table():
         some = sorted((run for run in runs if run["job"] == job), key=lambda run: run["seed"])
         if not some:
             continue
+        if job == "emotion":
+            draw(some)
         lines += [
             f"\n{what}, seeds {', '.join(str(run['seed']) for run in some)}\n",
             "| | by seed | mean | of the teacher's |",
@@ -131,6 +133,32 @@ def write_table():
         f"{EPOCHS} epochs at {RATE:g} as the teacher of `recipes.task`, for as many epochs at the same rate. Speeds are of frozen tasks, times "
         "the teacher's.\n" + "\n".join(lines) + "\n"
     )
+
+
+def draw(runs):
+    """Accuracy against time, of the teacher and its students, as a picture for the README."""
+    from matplotlib.figure import Figure
+
+    def mean(name):
+        return statistics.mean(run["found"][name] for run in runs)
+
+    figure = Figure(figsize=(5, 3), layout="constrained")
+    axes = figure.subplots()
+    points = {"teacher, 6 layers": (1, "teacher")}
+    points.update(
+        {f"{n} layer{'s' * (n > 1)}": (1 / mean(f"{n} layers, speed, one text"), f"{n} layers") for n in STUDENTS["emotion"]}
+    )
+    times, scores = zip(*((time, mean(name)) for time, name in points.values()))
+    axes.plot(times, scores, "o-", label="students of the teacher")
+    axes.plot(times[1], mean("3 layers, alone"), "x", color="tab:gray", label="3 layers, fine-tuned alone")
+    for label, x, y in zip(points, times, scores):
+        axes.annotate(label, (x, y), textcoords="offset points", xytext=(-4, 6), ha="right" if x == 1 else "left")
+    axes.set_xlabel("time for one text, teacher = 1")
+    axes.set_ylabel("accuracy, %")
+    axes.set_xlim(0, 1.05)
+    axes.margins(y=0.25)
+    axes.legend(loc="lower right")
+    figure.savefig(PICTURE)
 
 
 def main():

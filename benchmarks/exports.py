@@ -1,6 +1,6 @@
 """What each exported file is worth beside its task: differences on 1,000 texts, accuracy, size, and the time for one text.
 
-python benchmarks/exports.py [--texts 1000]
+python benchmarks/exports.py [--texts 1000] [--every-task]
 """
 
 import argparse
@@ -78,7 +78,11 @@ FORMATS = {
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--texts", type=int, default=1000)
-    count = parser.parse_args().texts
+    parser.add_argument("--every-task", action="store_true", help="in place of the classifier's table, one of every task")
+    options = parser.parse_args()
+    count = options.texts
+    if options.every_task:
+        return every_task(Console(width=120), count)
     texts, labels = tweets(2000 + count)
     keras.utils.set_random_seed(0)
     task = kbert.TextClassifier.from_preset("all-minilm-l6-v2", labels=sorted(set(labels)), max_length=LENGTH)
@@ -117,6 +121,45 @@ def main():
                 beside_ready_ids(console, path, task, texts)
         console.print(table)
         console.print(f"SavedModel on the built-in probes: {apart:.1e}")
+
+
+def every_task(console, count):
+    """The largest difference of each task's files from the task, on real texts; answers, labels and places have to be the same."""
+    shared = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
+    posts, _ = tweets(count)
+    squad = kbert.read_squad(shared / "squad_train_4k.json")
+    preset, options = "all-minilm-l6-v2", {"max_length": LENGTH}
+    cases = {
+        "classifier": (kbert.TextClassifier.from_preset(preset, labels=["a", "b", "c"], **options), (posts,)),
+        "several labels": (
+            kbert.TextClassifier.from_preset(preset, labels=["a", "b"], problem_type="multi_label", **options),
+            (posts,),
+        ),
+        "regression": (kbert.TextClassifier.from_preset(preset, problem_type="regression", **options), (posts,)),
+        "entities": (
+            kbert.TokenClassifier.from_preset(preset, labels=["O", "B-x", "I-x", "B-y", "I-y"], **options),
+            ([" ".join(words) for words in kbert.read_bio(shared / "mit_restaurant" / "test.bio")[0]][:count],),
+        ),
+        "answers": (
+            kbert.QuestionAnswerer.from_preset(preset, max_length=256),
+            (squad["question"][:count], squad["context"][:count]),
+        ),
+        "masks": (kbert.MaskedLM.from_preset(preset, **options), ([f"{text[:100]} [MASK]" for text in posts],)),
+        "vectors": (kbert.TextEmbedder.from_preset(preset, **options), (posts,)),
+    }
+    table = Table(title=f"{count:,} real texts, the largest difference of a number; untrained heads")
+    for name in ("task", "SavedModel", "LiteRT, text", "ONNX, tokens"):
+        table.add_column(name)
+    with tempfile.TemporaryDirectory() as room:
+        for name, (task, columns) in cases.items():
+            row = []
+            for form, how in (("tf_saved_model", {}), ("litert", {}), ("onnx", {})):
+                path = pathlib.Path(room) / f"{name}-{form}"
+                task.export(path, format=form, **how)
+                largest, compared, _ = check(path, task, columns=columns)
+                row.append(f"{largest:.0e}" + ("" if compared == len(columns[0]) else f" ({compared} that fit)"))
+            table.add_row(name, *row)
+    console.print(table)
 
 
 def beside_ready_ids(console, path, task, texts):

@@ -114,7 +114,11 @@ def open_exported(path):
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not an exported model: neither a file nor a folder with saved_model.pb")
     with path.open("rb") as file:
-        is_litert = file.read(8)[4:] == b"TFL3"
-    if not is_litert and path.suffix != ".onnx":
-        raise ValueError(f"{path} is neither a SavedModel, nor a LiteRT file, nor named .onnx")
-    return (LiteRTFile if is_litert else OnnxFile)(path)
+        if file.read(8)[4:] == b"TFL3":
+            return LiteRTFile(path)
+    try:
+        return OnnxFile(path)
+    except ImportError:
+        raise
+    except Exception as error:  # onnxruntime has a class for each code
+        raise ValueError(f"{path} is neither a SavedModel, nor a LiteRT, nor an ONNX file: {error}") from error

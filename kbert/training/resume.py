@@ -46,7 +46,7 @@ class TrainingState(keras.callbacks.Callback):
         self.about = [steps, epochs]
         self.seconds, self.kept = seconds, time.monotonic()
         self.first_step = 0
-        self.skipped = self.done = 0  # batches of the epoch: before this process, and in all
+        self.skipped = self.before = 0  # batches of the epoch that was begun before this process, and of the one at hand
         self.logs = []  # of the epochs that are done
 
     def restore(self, task):
@@ -70,12 +70,12 @@ class TrainingState(keras.callbacks.Callback):
         return len(self.logs), self.skipped
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.done, self.skipped = self.skipped, 0
+        self.before, self.skipped = self.skipped, 0
 
     def on_train_batch_end(self, batch, logs=None):
-        self.done += 1
-        if time.monotonic() - self.kept >= self.seconds:
-            self.write(self.done)
+        # Not after an epoch's last batch: what goes on there would have no figures of that epoch, and `on_epoch_end` is next.
+        if time.monotonic() - self.kept >= self.seconds and batch + 1 < self.params["steps"]:
+            self.write(self.before + batch + 1)
 
     def on_epoch_end(self, epoch, logs=None):
         self.logs.append({name: float(value) for name, value in logs.items()})

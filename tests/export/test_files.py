@@ -180,8 +180,7 @@ def test_onnx_that_would_read_text_otherwise_is_refused(minilm, encoder, tokeniz
 
 @pytest.mark.parametrize("format", ["litert", "onnx"])
 def test_a_file_of_other_weights_is_found_out(classifier, tmp_path, format, capsys):
-    path = tmp_path / "model"
-    path = path.with_suffix({"litert": ".tflite", "onnx": ".onnx"}[format])
+    path = tmp_path / "model"  # told apart by what they are
     classifier.export(path, format=format, inputs="tokens")
     assert verify(path, classifier)["largest_difference"] < 1e-4
     assert "megabytes" in capsys.readouterr().out
@@ -189,6 +188,9 @@ def test_a_file_of_other_weights_is_found_out(classifier, tmp_path, format, caps
     with pytest.raises(RuntimeError, match="answers otherwise than the task .* for 'A quiet word, please.'"):
         verify(path, classifier)
     verify(path, classifier, tolerance=None)
+    path.write_bytes(b"some other file")
+    with pytest.raises(ValueError, match="neither a SavedModel, nor a LiteRT, nor an ONNX file"):
+        verify(path, classifier)
 
 
 @pytest.mark.parametrize("kind", KINDS)

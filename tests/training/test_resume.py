@@ -102,6 +102,37 @@ def test_stopped_in_this_process_it_ends_with_the_same_weights_too(texts_and_lab
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_stopped_between_an_epochs_last_batch_and_its_end_no_figure_is_missing(texts_and_labels, tokenizer, tmp_path, at_once):
+    import keras
+
+    def make():
+        keras.utils.set_random_seed(4)
+        task = kbert.TextClassifier(
+            kbert.BertEncoder(kbert.BertConfig(**TINY)), kbert.TextPreprocessor(tokenizer, 24), labels=["bad", "good"]
+        )
+        task.compile(steps_per_execution=at_once)
+        return task
+
+    class Crash(keras.callbacks.Callback):
+        def on_test_begin(self, logs=None):
+            if int(self.model.optimizer.iterations) > 4:
+                raise KeyboardInterrupt
+
+    texts, labels = texts_and_labels
+    how = {"epochs": 3, "batch_size": 8, "verbose": 0, "validation_data": (texts[::3], labels[::3])}
+    whole = make()
+    whole.fit(texts, labels, **how)
+    stopped = make()
+    with pytest.raises(KeyboardInterrupt):
+        stopped.fit(texts, labels, resume=tmp_path, resume_every=0, callbacks=Crash(), **how)
+    again = make()
+    history = again.fit(texts, labels, resume=tmp_path, **how).history
+    assert {name: len(values) for name, values in history.items()} == dict.fromkeys(history, 3)
+    for a, b in zip(whole.get_weights(), again.get_weights()):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_a_state_of_another_training_is_named(classifier, texts_and_labels, tmp_path):
     import keras
 
