@@ -8,7 +8,7 @@ import tensorflow as tf
 from kbert.atomic_files import check_target, written_aside
 from kbert.encoders.bert import INPUT_NAMES
 from kbert.export import mediapipe
-from kbert.export.verify import PROBES, TOLERANCE, check, input_names
+from kbert.export.verify import PROBES, TOLERANCES, check, input_names
 from kbert.tasks.frozen import convert
 from kbert.tasks.masked_lm import MaskedLM
 from kbert.tasks.question_answerer import IMPOSSIBLE, QuestionAnswerer, best_spans
@@ -19,7 +19,6 @@ from kbert.text.tokenizer import tensorflow_text
 from kbert.training.entities import check_tags
 
 QUANTIZE = (None, "float16", "int8")
-TOLERANCES = {None: TOLERANCE, "float16": 5e-3}
 
 
 def export_litert(

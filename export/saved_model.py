@@ -2,12 +2,13 @@
 
 import warnings
 
+import keras
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from kbert.atomic_files import check_target, written_aside
 from kbert.encoders.bert import INPUT_NAMES
-from kbert.export.verify import check, input_names
+from kbert.export.verify import TOLERANCES, check, input_names
 from kbert.tasks.text_classifier import REGRESSION, TextClassifier
 from kbert.tasks.text_embedder import TextEmbedder
 
@@ -17,7 +18,7 @@ METHODS = {
 }  # what TF Serving's APIs look for
 
 
-def export_saved_model(task, path, pairs=False, overwrite=False, verify=True, beside=None):
+def export_saved_model(task, path, pairs=False, quantize=None, overwrite=False, verify=True, beside=None):
     """Writes a SavedModel that takes strings.
 
     >>> export_saved_model(task, "models/emotion/1")  # doctest: +SKIP
@@ -43,6 +44,7 @@ def export_saved_model(task, path, pairs=False, overwrite=False, verify=True, be
       task: a task with a preprocessor.
       path: the folder to write; for TF Serving its name is a version number.
       pairs: whether a `TextClassifier` takes pairs of texts.
+      quantize: `"float16"` stores the weights in half the bytes; each call then casts them, which takes time.
       overwrite: replace a folder that is there.
       verify: open what was written, and compare its answers on a built-in set of texts with the task's, before it takes its place.
       beside: a function of the folder, before it takes its place, that writes more into it.
@@ -54,7 +56,9 @@ def export_saved_model(task, path, pairs=False, overwrite=False, verify=True, be
       FileExistsError: the folder is there; ValueError: the task has no preprocessor; RuntimeError: the answers differ, and the texts are named.
     """
     path = check_target(path, overwrite)
-    module = to_module(task, pairs)
+    if quantize not in (None, "float16"):
+        raise ValueError(f'quantize should be None or "float16" for a SavedModel, got {quantize!r}')
+    module = to_module(task, pairs, tf.float16 if quantize else None)
     if task.new_weights:
         warnings.warn(
             f"never trained, though exported: {', '.join(task.new_weights)}; its answers mean nothing yet", stacklevel=2
@@ -65,14 +69,14 @@ def export_saved_model(task, path, pairs=False, overwrite=False, verify=True, be
         tf.saved_model.save(module, str(aside), signatures=dict(module.functions), options=options)
         name_methods(aside / "saved_model.pb")
         if verify:
-            check(aside, task, pairs)
+            check(aside, task, pairs, tolerance=TOLERANCES[quantize])
         if beside:
             beside(aside)
     return path
 
 
-def to_module(task, pairs=False):
-    """A tf.Module whose `functions` are the signatures, and which owns the task's weights."""
+def to_module(task, pairs=False, stored=None):
+    """A tf.Module whose `functions` are the signatures, and which owns the task's weights, or copies in the type `stored`."""
     if task.preprocessor is None:
         raise ValueError("a task without a preprocessor cannot take strings; build it with a TextPreprocessor to export it")
     if pairs and (not isinstance(task, TextClassifier) or task.window_stride is not None):
@@ -112,9 +116,24 @@ def to_module(task, pairs=False):
     if isinstance(task, TextEmbedder):
         signatures["embed"] = (task.serve, text_specs)
     module = tf.Module()
-    module.weights = [variable.value for variable in task.variables]
+    if stored is None:
+        module.weights = [variable.value for variable in task.variables]
+    else:
+        module.weights = [tf.Variable(tf.cast(variable.value, stored), trainable=False) for variable in task.variables]
+
+    def reading(function):
+        """The function, traced on the stored copies."""
+
+        def read(*inputs):
+            mapped = [(ours, tf.cast(copy, ours.dtype)) for ours, copy in zip(task.variables, module.weights)]
+            with keras.StatelessScope(state_mapping=mapped):
+                return function(*inputs)
+
+        return function if stored is None else read
+
     module.functions = {
-        name: tf.function(function, input_signature=specs, autograph=False) for name, (function, specs) in signatures.items()
+        name: tf.function(reading(function), input_signature=specs, autograph=False)
+        for name, (function, specs) in signatures.items()
     }
     return module
 

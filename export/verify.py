@@ -21,6 +21,7 @@ PROBES = [
     "[CLS] typed [MASK] tokens [SEP]", "zero\u200bwidth\u00adsoft\x00null\ufffd", "e\u0301 n\u0303 A\u030a", "http://a.b/c?d=e&f#g 1,234.5€",
 ]  # fmt: skip
 TOLERANCE = 1e-4
+TOLERANCES = {None: TOLERANCE, "float16": 5e-3}  # of int8, none
 # MediaPipe's files take ids by Model Maker's names.
 SIGNATURE_INPUTS = {"token_ids": "input_word_ids", "padding_mask": "input_mask", "segment_ids": "input_type_ids"}
 

@@ -103,7 +103,7 @@ def main(arguments=None):
     )
     export.add_argument("--text", help="the column of texts")
     export.add_argument("--max-length", type=int, help="positions that every text is computed on (litert)")
-    export.add_argument("--quantize", choices=("float16", "int8"), help="smaller weights (litert; int8 also onnx)")
+    export.add_argument("--quantize", choices=("float16", "int8"), help="smaller weights (int8: litert and onnx)")
     export.add_argument("--overwrite", action="store_true", help="replace what is there")
     export.set_defaults(run=run_finetune)
     distill = commands.add_parser("distill", help="make smaller tasks of a trained one")

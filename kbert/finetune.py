@@ -448,7 +448,7 @@ def export(options):
     }
     stated = {name: value for name, value in {**stated, "texts": texts}.items() if value is not None}
     takes = {
-        "tf_saved_model": (), "litert": ("inputs", "quantize", "metadata", "max_length"), "onnx": ("inputs", "quantize", "texts"),
+        "tf_saved_model": ("quantize",), "litert": ("inputs", "quantize", "metadata", "max_length"), "onnx": ("inputs", "quantize", "texts"),
     }[options.format]  # fmt: skip
     wrong = [name for name in stated if name not in takes]
     if wrong:

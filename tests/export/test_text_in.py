@@ -59,6 +59,16 @@ def test_weights_are_stored_once(trained, tmp_path):
     assert stored < weights + 20_000
 
 
+def test_weights_in_float16_take_half_the_bytes(trained, tmp_path):
+    trained.export(tmp_path / "1", quantize="float16")  # compared with the task, within 5e-3
+    stored = sum(path.stat().st_size for path in (tmp_path / "1" / "variables").iterdir())
+    weights = sum(variable.numpy().nbytes for variable in trained.variables)
+    assert stored < weights / 2 + 20_000
+    assert all(variable.dtype == "float32" for variable in trained.weights)
+    with pytest.raises(ValueError, match='None or "float16" for a SavedModel'):
+        trained.export(tmp_path / "2", quantize="int8")
+
+
 @pytest.mark.parametrize("format", ["tf_saved_model", "litert"])
 def test_what_is_there_is_not_overwritten_unasked(trained, tmp_path, format):
     target = tmp_path / "target"
