@@ -11,6 +11,7 @@ import concurrent.futures
 import hashlib
 import json
 import math
+import mmap
 import os
 import pathlib
 import tempfile
@@ -106,6 +107,7 @@ def write_records(
                             masked = mask_tokens(packed, tokenizer, mask_rate, draw, whole_words)
                             for example in serialized(*masked, labels[rows], mask_rate).numpy():
                                 writer.write(example)
+                            forget_pages(corpus.pieces)
             except tf.errors.OpError as error:
                 raise OSError(f"{path} could not be written: {error.message}; what was finished is kept") from error
             if progress:
@@ -121,6 +123,12 @@ def write_records(
                 stop.set()
                 raise
         return [future.result() for future in waiting]
+
+
+def forget_pages(mapped):
+    """What was read of a mapped file leaves this process's memory; the system keeps it as long as it has room."""
+    if hasattr(mmap, "MADV_DONTNEED"):
+        mapped._mmap.madvise(mmap.MADV_DONTNEED)
 
 
 def raise_other(folder):
@@ -260,7 +268,11 @@ def read_records(paths, batch_size=32, tokenizer=None, shuffle=True, seed=0, max
     if count:
         examples = sum(_count(file) for file in files)
         data = data.apply(tf.data.experimental.assert_cardinality(-(-examples // batch_size)))
-    data = data.prefetch(tf.data.AUTOTUNE)
+    options = tf.data.Options()
+    # Of several workers each reads all files and takes its share of each batch, so that they make the steps of one; by file, shares of
+    # unequal size would end an epoch early.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    data = data.with_options(options).prefetch(tf.data.AUTOTUNE)
     data.epochs = epochs  # the counter of epochs, which a training that goes on sets
     return data
 

@@ -11,6 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kbert.pretraining.records import write_records
+from tests.pretraining.test_pretraining import DOCUMENTS
+
 SCRIPT = textwrap.dedent(
     """
     import json, os, sys
@@ -35,14 +38,18 @@ SCRIPT = textwrap.dedent(
         pretrainer.compile(learning_rate=5e-3)
     pretrained = pretrainer.fit(DOCUMENTS * 4, epochs=3, batch_size=8, verbose=0).history
     losses = [pretrained["loss"], pretrained["mlm_logits_loss"], pretrained["nsp_logits_loss"]]
+    from kbert.pretraining.records import read_records
+    records = read_records(os.environ["RECORDS"], batch_size=8, shuffle=False, count=True)
+    of_records = pretrainer.fit(records, epochs=3, verbose=0).history
+    losses += [of_records["mlm_logits_loss"], of_records["nsp_logits_loss"]]
     print(json.dumps([strategy.num_replicas_in_sync, losses, [float(abs(w).sum()) for w in pretrainer.get_weights()]]))
     """
 )
 
 
-def start(where, **environment):
+def start(where, records, **environment):
     root = Path(__file__).resolve().parents[2]
-    environment = {**os.environ, "PYTHONPATH": str(root), **environment}
+    environment = {**os.environ, "PYTHONPATH": str(root), "RECORDS": str(records), **environment}
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT, where], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )
@@ -61,13 +68,14 @@ def free_port():
 
 
 @pytest.mark.slow
-def test_two_devices_and_two_processes_have_the_losses_of_one_device():
+def test_two_devices_and_two_processes_have_the_losses_of_one_device(tokenizer, tmp_path):
+    write_records(DOCUMENTS * 4, tokenizer, tmp_path, shards=3, max_length=24, copies=2)
     cluster = {"worker": [f"localhost:{free_port()}" for _ in range(2)]}
     workers = [
-        start("workers", TF_CONFIG=json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}}))
+        start("workers", tmp_path, TF_CONFIG=json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}}))
         for index in range(2)
     ]
-    devices, one = start("devices"), start("one")
+    devices, one = start("devices", tmp_path), start("one", tmp_path)
     replicas, losses, weights = ended(one)
     assert replicas == 1
     for number, seen, of_weights in map(ended, [devices, *workers]):
