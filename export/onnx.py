@@ -132,17 +132,11 @@ def check_tokenizer(task, texts):
         raise ValueError("onnxruntime-extensions has no special tokens in texts: turn recognize_special_tokens off to export")
     import onnx
 
-    session = _session(onnx.helper.make_model(
-        onnx.helper.make_graph(
-            _tokenizer_nodes(task)[0],
-            "tokenizer",
-            [onnx.helper.make_tensor_value_info("text", onnx.TensorProto.STRING, [1])],
-            [onnx.helper.make_tensor_value_info("input_ids", onnx.TensorProto.INT64, [1, None])],
-            _tokenizer_nodes(task)[1],
-        ),
-        opset_imports=_opsets(),
-        ir_version=8,
-    ))  # fmt: skip
+    nodes, constants = _tokenizer_nodes(task)
+    text = onnx.helper.make_tensor_value_info("text", onnx.TensorProto.STRING, [1])
+    ids = onnx.helper.make_tensor_value_info("input_ids", onnx.TensorProto.INT64, [1, None])
+    graph = onnx.helper.make_graph(nodes, "tokenizer", [text], [ids], constants)
+    session = _session(onnx.helper.make_model(graph, opset_imports=_opsets(), ir_version=8))
     packed = task.preprocessor(texts)
     ids, lengths = packed["token_ids"].numpy(), packed["padding_mask"].numpy().sum(1)
     other = []

@@ -120,6 +120,13 @@ class TextEmbedder(Task):
             raise ValueError("the scores of pairs should be one finite number each, such as the cosine that they should have")
         return scores
 
+    def compile(self, optimizer="auto", loss="auto", **kwargs):
+        """As of a task; the default loss is chosen by `fit`, which sees whether the pairs have scores."""
+        super().compile(optimizer, loss, **kwargs)
+        of_optimizer = ("learning_rate", "gradient_accumulation_steps")
+        again = {name: value for name, value in kwargs.items() if name not in of_optimizer}
+        self.__dict__["_compile_again"] = again if isinstance(loss, str) and loss == "auto" else None
+
     def fit(self, x=None, y=None, **kwargs):
         """Trains on pairs of texts that belong together, on triplets, or on pairs with scores.
 
@@ -132,7 +139,11 @@ class TextEmbedder(Task):
         be its score. The other arguments are those of a task's `fit`.
         """
         if not getattr(self, "compiled", False):
-            self.compile(loss=MultipleNegativesRanking() if y is None else CosineSimilarityError())
+            self.compile()
+        again, wanted = self.__dict__.get("_compile_again"), MultipleNegativesRanking if y is None else CosineSimilarityError
+        if again is not None and not isinstance(self.loss, wanted):
+            with self.distribute_strategy.scope():
+                super().compile(self.optimizer, wanted(), **again)
         return super().fit(x, y, **kwargs)
 
     def default_loss(self):

@@ -143,8 +143,17 @@ def test_pairs_triplets_and_scored_pairs_train(encoder, tokenizer):
     assert task.similarity(cats, films).mean() - task.similarity(cats, cats).mean() < before
     assert len(task.fit((cats, cats[::-1]), verbose=0).history["loss"]) == 1
     scored = kbert.TextEmbedder(encoder, kbert.TextPreprocessor(tokenizer, 24))
+    scored.compile(learning_rate=5e-3)
     history = scored.fit((cats, films), [0.0] * 4, epochs=30, verbose=0)
+    # The loss follows the data, with an optimizer compiled before and without.
     assert isinstance(scored.loss, CosineSimilarityError) and history.history["loss"][-1] < history.history["loss"][0]
+    assert int(scored.optimizer.iterations) == 30
+    scored.fit((cats, cats[::-1]), verbose=0)
+    assert isinstance(scored.loss, MultipleNegativesRanking)
+    own = CosineSimilarityError()
+    scored.compile(loss=own)
+    scored.fit((cats, films), [0.0] * 4, verbose=0)
+    assert scored.loss is own
 
 
 @pytest.mark.parametrize(
