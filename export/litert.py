@@ -11,7 +11,7 @@ from kbert.export import mediapipe
 from kbert.export.verify import PROBES, TOLERANCES, check, input_names
 from kbert.tasks.frozen import convert
 from kbert.tasks.masked_lm import MaskedLM
-from kbert.tasks.question_answerer import IMPOSSIBLE, QuestionAnswerer, best_spans
+from kbert.tasks.question_answerer import IMPOSSIBLE, QuestionAnswerer, at_pieces, best_spans
 from kbert.tasks.text_classifier import TextClassifier
 from kbert.tasks.text_embedder import TextEmbedder
 from kbert.tasks.token_classifier import TokenClassifier
@@ -127,9 +127,7 @@ def of_text(task, max_length, pairs=False):
     answer = next((answer for cls, answer in answers.items() if isinstance(task, cls)), None)
     if answer is None:
         raise NotImplementedError(f'a {type(task).__name__} has no answer to a text; inputs="tokens" gives its outputs')
-    config = {**task.preprocessor.get_config(), "fixed_length": True}
-    config["max_length"] = max_length or config["max_length"]
-    preprocessor = type(task.preprocessor)(**{**config, "tokenizer": task.tokenizer})
+    preprocessor = task.preprocessor.with_length(max_length, fixed_length=True)
     names = input_names(task, pairs)
     spec = {name: tf.TensorSpec([1], tf.string, name=name) for name in names}
     return lambda inputs: answer(task, preprocessor, *(inputs[name] for name in names)), spec
@@ -154,17 +152,7 @@ def _one_row(values):
 
 def _substrings(text, starts, ends):
     """The strings between bytes of a text `[1]`, for int32 `[E]`."""
-    row_splits = tf.stack([tf.constant(0, tf.int64), tf.size(starts, tf.int64)])
-    found = (
-        tensorflow_text()
-        .ByteSplitter()
-        .split_by_offsets(
-            text,
-            tf.RaggedTensor.from_row_splits(starts, row_splits, validate=False),
-            tf.RaggedTensor.from_row_splits(ends, row_splits, validate=False),
-        )
-    )
-    return found.values
+    return tensorflow_text().ByteSplitter().split_by_offsets(text, _one_row(starts), _one_row(ends)).values
 
 
 def _entities(task, preprocessor, text):
@@ -201,7 +189,7 @@ def _entities(task, preprocessor, text):
 
 def _answer(task, preprocessor, question, context):
     """The best answer in the first window of a text: `answer` string, `start` and `end` int32, `score` and `no_answer` float32, each `[1]`."""
-    question = _one_row(task.tokenizer.call(question).values[: (preprocessor.max_length - 3) // 2])
+    question = _one_row(task.tokenizer.call(question).values[: preprocessor.longest_query])
     ids, starts, ends = task.tokenizer.tokenize_with_offsets(context)
     _, byte_starts, byte_ends = task.tokenizer.tokenize_with_offsets(context, unit="bytes")
     before = 2 + tf.size(question.values)
@@ -211,20 +199,18 @@ def _answer(task, preprocessor, question, context):
     allowed = (place >= before) & (place < before + count)
     scores, first, last = best_spans(logits["start_logits"], logits["end_logits"], allowed[None])
     found = tf.cast(scores[:, 0] > IMPOSSIBLE / 2, tf.int32)  # [1]
-    first, last = first[:, 0] - before, last[:, 0] - before
+    first, last = first[:, :1] - before, last[:, :1] - before
 
     def at(offsets, piece):
-        values = tf.concat([offsets.values, [0]], 0)
-        return found * tf.gather(values, tf.clip_by_value(piece, 0, tf.size(values) - 1))
+        return found * at_pieces(offsets, piece)[:, 0]
 
     real = tf.cast(found, tf.float32)
-    null = logits["start_logits"][:, 0] + logits["end_logits"][:, 0]
     return {
         "answer": _substrings(context, at(byte_starts, first), at(byte_ends, last)),
         "start": at(starts, first),
         "end": at(ends, last),
         "score": real * tf.nn.softmax(scores)[:, 0] + (1 - real),
-        "no_answer": real * (null - scores[:, 0]),
+        "no_answer": real * (task._null(logits) - scores[:, 0]),
     }
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 
-from kbert.export.verify import SIGNATURE_INPUTS
+from kbert.export.opened import MEDIAPIPE_NAMES
 from kbert.tasks.text_classifier import TextClassifier
 from kbert.tasks.text_embedder import TextEmbedder
 
@@ -50,12 +50,12 @@ def function_of(task, length):
     """A function of ids `[1, length]` to the one output that MediaPipe reads, and its specification."""
 
     def answer(inputs):
-        packed = {name: inputs[theirs] for name, theirs in SIGNATURE_INPUTS.items()}
+        packed = {ours: inputs[name] for name, ours in MEDIAPIPE_NAMES.items()}
         outputs = task.serve_tokens(packed)
         name = next(name for name in ("probabilities", "scores", "embedding") if name in outputs)
         return {name: outputs[name]}
 
-    return answer, {name: tf.TensorSpec([1, length], tf.int32, name=name) for name in SIGNATURE_INPUTS.values()}
+    return answer, {name: tf.TensorSpec([1, length], tf.int32, name=name) for name in MEDIAPIPE_NAMES}
 
 
 def with_metadata(content, task):
@@ -63,7 +63,7 @@ def with_metadata(content, task):
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     graph = model.subgraphs[0]
     names = [graph.tensors[place].name.decode("utf-8") for place in graph.inputs]
-    inputs = [next(INPUTS[ours] for ours, theirs in SIGNATURE_INPUTS.items() if theirs in name) for name in names]
+    inputs = [next(INPUTS[ours] for theirs, ours in MEDIAPIPE_NAMES.items() if theirs in name) for name in names]
     is_classifier = isinstance(task, TextClassifier)
     buffer = schema.BufferT()
     buffer.data = _metadata(inputs, is_classifier)

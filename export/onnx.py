@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.atomic_files import check_target, written_aside
-from kbert.export.opened import ONNX_NAMES, OnnxFile
+from kbert.export.opened import ONNX_NAMES, ONNX_OUTPUTS, OnnxFile
 from kbert.export.verify import PROBES, TOLERANCE, check, texts_at
 from kbert.tasks.text_classifier import MULTI, REGRESSION, TextClassifier
 from kbert.tasks.text_embedder import TextEmbedder
@@ -111,7 +111,7 @@ def _compare_random_ids(path, task, function, names):
         found = file.run(packed)
         ours = function(*(tf.constant(packed[ONNX_NAMES[name]]) for name in names))
         for name, value in ours.items():
-            apart = float(np.abs(found[{"sentence_embedding": "embedding"}.get(name, name)] - value.numpy()).max(initial=0))
+            apart = float(np.abs(found[ONNX_OUTPUTS.get(name, name)] - value.numpy()).max(initial=0))
             if not apart <= TOLERANCE:
                 raise RuntimeError(f"{name} of the ONNX file differs from the task's by up to {apart:.1e}")
 
@@ -133,9 +133,9 @@ def check_tokenizer(task, texts):
     import onnx
 
     nodes, constants = _tokenizer_nodes(task)
-    text = onnx.helper.make_tensor_value_info("text", onnx.TensorProto.STRING, [1])
-    ids = onnx.helper.make_tensor_value_info("input_ids", onnx.TensorProto.INT64, [1, None])
-    graph = onnx.helper.make_graph(nodes, "tokenizer", [text], [ids], constants)
+    given = onnx.helper.make_tensor_value_info("text", onnx.TensorProto.STRING, [1])
+    made = onnx.helper.make_tensor_value_info("input_ids", onnx.TensorProto.INT64, [1, None])
+    graph = onnx.helper.make_graph(nodes, "tokenizer", [given], [made], constants)
     session = _session(onnx.helper.make_model(graph, opset_imports=_opsets(), ir_version=8))
     packed = task.preprocessor(texts)
     ids, lengths = packed["token_ids"].numpy(), packed["padding_mask"].numpy().sum(1)

@@ -8,13 +8,16 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 # Hugging Face's names of the inputs, and ours.
 ONNX_NAMES = {"input_ids": "token_ids", "attention_mask": "padding_mask", "token_type_ids": "segment_ids"}
+ONNX_OUTPUTS = {"sentence_embedding": "embedding"}
+# Model Maker's, which MediaPipe's files have.
+MEDIAPIPE_NAMES = {"input_word_ids": "token_ids", "input_mask": "padding_mask", "input_type_ids": "segment_ids"}
 TEXT = ("text", "text_pair", "question", "context")
 
 
 class SavedModelFile:
     """A folder; its `serving_default` takes texts, any number at once."""
 
-    one_text, length = False, None
+    length = None
 
     def __init__(self, path):
         self.path, self.signatures = path, tf.saved_model.load(str(path)).signatures
@@ -37,8 +40,6 @@ class SavedModelFile:
 class LiteRTFile:
     """A `.tflite` file, which takes one text, or ids of a fixed length."""
 
-    one_text = True
-
     def __init__(self, path):
         import tensorflow_text
         from ai_edge_litert.interpreter import InterpreterWithCustomOps
@@ -48,17 +49,14 @@ class LiteRTFile:
         self._run = self._interpreter.get_signature_runner("serving_default")
         self.path, self.signatures = path, sorted(self._interpreter.get_signature_list())
         details = self._run.get_input_details()
-        self.inputs = sorted(details)
-        self.length = None if self.takes_text else int(next(iter(details.values()))["shape"][1])
-
-    @property
-    def takes_text(self):
-        return self.inputs[0] in TEXT
+        self._theirs = {MEDIAPIPE_NAMES.get(name, name): name for name in details}
+        self.inputs = sorted(self._theirs)
+        self.length = None if self.inputs[0] in TEXT else int(next(iter(details.values()))["shape"][1])
 
     def run(self, inputs):
-        """Texts `[1]` as strings, or ids int32 `[1, L]`, to arrays."""
+        """Texts `[1]` as strings, or ids int32 `[1, L]`, by our names to arrays."""
         given = {
-            name: np.array([text.encode("utf-8") for text in value]) if self.takes_text else value.astype(np.int32)
+            self._theirs[name]: np.array([text.encode("utf-8") for text in value]) if name in TEXT else value.astype(np.int32)
             for name, value in inputs.items()
         }
         return self._run(**given)
@@ -71,7 +69,7 @@ class LiteRTFile:
 class OnnxFile:
     """An `.onnx` file, which takes ids `[B, L]`, or one text with onnxruntime-extensions."""
 
-    one_text, length = True, None
+    length = None
 
     def __init__(self, path):
         import onnxruntime
@@ -86,14 +84,14 @@ class OnnxFile:
             pass
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self.path, self.signatures = path, ["serving_default"]
-        self.inputs = sorted(ONNX_NAMES.get(value.name, value.name) for value in self._session.get_inputs())
-        self._outputs = [{"sentence_embedding": "embedding"}.get(o.name, o.name) for o in self._session.get_outputs()]
+        self._theirs = {ONNX_NAMES.get(value.name, value.name): value.name for value in self._session.get_inputs()}
+        self.inputs = sorted(self._theirs)
+        self._outputs = [ONNX_OUTPUTS.get(value.name, value.name) for value in self._session.get_outputs()]
 
     def run(self, inputs):
-        """Texts `[1]` as strings, or ids `[B, L]`, to arrays by our names."""
-        theirs = {ours: name for name, ours in ONNX_NAMES.items()}
+        """Texts `[1]` as strings, or ids `[B, L]`, by our names to arrays by our names."""
         given = {
-            theirs.get(name, name): np.array(value, object) if name in TEXT else value.astype(np.int64)
+            self._theirs[name]: np.array(value, object) if name in TEXT else value.astype(np.int64)
             for name, value in inputs.items()
             if name in self.inputs
         }

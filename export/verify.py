@@ -23,8 +23,6 @@ PROBES = [
 TOLERANCE = 1e-4
 AT_ONCE = 64  # texts
 TOLERANCES = {None: TOLERANCE, "float16": 5e-3}  # of int8, none
-# MediaPipe's files take ids by Model Maker's names.
-SIGNATURE_INPUTS = {"token_ids": "input_word_ids", "padding_mask": "input_mask", "segment_ids": "input_type_ids"}
 
 # What a SavedModel may be made of: tensorflow-text's three tokenization ops, and core ops that TensorFlow 2.12 has, for servers lag behind.
 ALLOWED_OPS = frozenset(
@@ -174,31 +172,28 @@ def fitting(task, columns, max_length=None):
     return tuple([column[place] for place in keep] for column in columns)
 
 
+def packed_for(file, task, row):
+    """One text, or a pair, as the ids that a file takes."""
+    texts = tuple([text] for text in row)
+    preprocessor = task.preprocessor.with_length(file.length, fixed_length=True) if file.length else task.preprocessor
+    return preprocessor(texts if len(texts) > 1 else texts[0])
+
+
 def compare_tokens(file, task, columns, tolerance):
     """As `compare`, of a file that takes ids: its outputs beside the task's, text by text."""
-    preprocessor = task.preprocessor
-    if file.length:
-        config = {**preprocessor.get_config(), "max_length": file.length, "fixed_length": True}
-        preprocessor = type(preprocessor)(**{**config, "tokenizer": task.tokenizer})
-    names = {ours: name for ours, name in SIGNATURE_INPUTS.items() if name in file.inputs}
-    wrong, largest = [], 0.0
-    for place, row in enumerate(zip(*columns)):
-        texts = tuple([text] for text in row)
-        packed = preprocessor(texts if len(texts) > 1 else texts[0])
+    expected, found = [], []
+    for row in zip(*columns):
+        packed = packed_for(file, task, row)
         ours = {name: value.numpy() for name, value in task.serve_tokens(packed).items()}
-        found = file.run({names.get(name, name): ids.numpy() for name, ids in packed.items()})
-        shared = [name for name, value in ours.items() if name in found and value.dtype.kind == "f"]
+        theirs = file.run({name: ids.numpy() for name, ids in packed.items()})
+        shared = [name for name, value in ours.items() if name in theirs and value.dtype.kind == "f"]
         if not shared:
-            raise RuntimeError(f"{file.path} has the outputs {sorted(found)}, the task {sorted(ours)}")
+            raise RuntimeError(f"{file.path} has the outputs {sorted(theirs)}, the task {sorted(ours)}")
         real = packed["padding_mask"].numpy()[0].astype(bool)
-        for name in shared:
-            value, other = (part[0][real] if task.positional else part[0] for part in (ours[name], found[name]))
-            apart = float(np.abs(value - other).max(initial=0))
-            largest = max(largest, apart)
-            differs = not np.isfinite(other).all() if tolerance is None else not apart <= tolerance
-            if differs and place not in wrong:
-                wrong.append(place)
-    return largest, wrong
+        for outputs, answers in ((ours, expected), (theirs, found)):
+            parts = [outputs[name][0][real] if task.positional else outputs[name][0] for name in shared]
+            answers.append(((), np.concatenate([part.ravel() for part in parts])))
+    return compare(expected, found, tolerance)
 
 
 def differing_rows(ids, ours):
@@ -234,14 +229,10 @@ def verify(path, task, texts=None, pairs=False, tolerance=TOLERANCE, max_length=
     path = pathlib.Path(path)
     columns = probes_of(task, pairs) if texts is None else texts if isinstance(texts, tuple) else (texts,)
     largest, count, file = check(path, task, pairs, columns, tolerance, max_length)
-    one = tuple(column[:1] for column in columns)
-    given = dict(zip(input_names(task, pairs), one))
+    row = tuple(column[0] for column in columns)
+    given = {name: [text] for name, text in zip(input_names(task, pairs), row)}
     if not set(given) <= set(file.inputs):
-        preprocessor = task.preprocessor
-        if file.length:
-            preprocessor = type(preprocessor)(task.tokenizer, file.length, fixed_length=True)
-        packed = preprocessor(one if len(one) > 1 else one[0])
-        given = {name if name in file.inputs else SIGNATURE_INPUTS[name]: ids.numpy() for name, ids in packed.items()}
+        given = {name: ids.numpy() for name, ids in packed_for(file, task, row).items()}
     times = []
     for _ in range(30):
         started = time.perf_counter()

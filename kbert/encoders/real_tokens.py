@@ -16,6 +16,11 @@ import tensorflow as tf
 MASKED_SCORE = -30000.0
 
 
+def merged(context):
+    """`[B, heads, L, d]` to rows `[B * L, H]`."""
+    return tf.reshape(tf.transpose(context, [0, 2, 1, 3]), [-1, context.shape[1] * context.shape[3]])
+
+
 class _TextByText:
     """What both views of a batch `[B, L]` say of their attention."""
 
@@ -68,7 +73,7 @@ class _At(_First):
 
     def merge(self, context):
         """`[B, heads, P, d]` to rows `[B * P, H]`."""
-        return tf.reshape(tf.transpose(context, [0, 2, 1, 3]), [-1, context.shape[1] * context.shape[3]])
+        return merged(context)
 
 
 class PaddedView(_TextByText):
@@ -96,8 +101,7 @@ class PaddedView(_TextByText):
 
     def merge(self, context):
         """`[B, heads, L, d]` to rows `[N, H]`."""
-        width = context.shape[1] * context.shape[3]
-        return tf.reshape(tf.transpose(context, [0, 2, 1, 3]), [-1, width])
+        return merged(context)
 
     def places(self, positions):
         """The rows of positions `[B, P]`."""
@@ -239,7 +243,7 @@ class RowsView:
         return tf.unstack(tf.transpose(tf.reshape(rows, [self._count, -1, 3, num_heads, size]), [2, 0, 3, 1, 4]))
 
     def merge(self, context):
-        return tf.reshape(tf.transpose(context, [0, 2, 1, 3]), [-1, context.shape[1] * context.shape[3]])
+        return merged(context)
 
     def padded(self, rows):
         """Rows `[N, H]` to `[R, S, H]`."""

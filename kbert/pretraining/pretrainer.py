@@ -14,7 +14,6 @@ from kbert.pretraining.masking import mask_tokens, with_draws
 from kbert.pretraining.sentence_pairs import Corpus, draw_pairs, pair_columns, tokenize_documents
 from kbert.tasks.masked_lm import TokenHead, only_at_masks, vectors_at_masks
 from kbert.tasks.task import Task, as_list
-from kbert.text.packing import TextPreprocessor
 from kbert.training.batches import Phase, batches
 from kbert.training.examples import rows_kept
 from kbert.training.losses import LabelledCrossentropy
@@ -175,9 +174,7 @@ class Pretrainer(Task):
         pairs, labels = draw_pairs(corpus, length - (2 if objective == "mlm" else 3), random, objective)
         if not len(pairs):
             raise ValueError("the documents hold no two sentences that could be a pair")
-        preprocessor = self.preprocessor
-        if length != preprocessor.max_length:
-            preprocessor = TextPreprocessor(self.tokenizer, length)
+        preprocessor = self.preprocessor.with_length(length)
         epochs = self._epochs if shuffle else None
         columns, seed = pair_columns(corpus, pairs), int(random.integers(2**31))
 

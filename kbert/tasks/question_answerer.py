@@ -122,7 +122,7 @@ class QuestionAnswerer(Task):
     def __init__(self, encoder, preprocessor=None, dropout=0.0, window_stride=128, **kwargs):
         super().__init__(encoder, preprocessor, **kwargs)
         if preprocessor is not None:  # less than the pieces that always have room beside the longest question
-            window_stride = min(window_stride, (preprocessor.max_length - 3 - self._longest_question()) // 2)
+            window_stride = min(window_stride, (preprocessor.max_length - 3 - preprocessor.longest_query) // 2)
         self.window_stride = window_stride
         self.dropout_rate = dropout
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
@@ -209,9 +209,6 @@ class QuestionAnswerer(Task):
             )
         return start, start + len(text)
 
-    def _longest_question(self):
-        return (self.preprocessor.max_length - 3) // 2  # as in `pack_windows`
-
     def _windows(self, columns):
         """Questions and texts cut into windows.
 
@@ -219,7 +216,7 @@ class QuestionAnswerer(Task):
           Ragged ids of the windows' questions and of the windows, ragged starts and ends of the texts' pieces in characters, and
           `Windows`.
         """
-        questions = self.tokenizer(columns[0])[:, : self._longest_question()]
+        questions = self.tokenizer(columns[0])[:, : self.preprocessor.longest_query]
         contexts, starts, ends = self.tokenizer.tokenize_with_offsets(columns[1])
         room = self.preprocessor.max_length - 3 - tf.cast(questions.row_lengths(), tf.int32)
         cut = windows(tf.cast(contexts.row_lengths(), tf.int32), room, self.window_stride)

@@ -149,6 +149,18 @@ class TextPreprocessor(keras.layers.Layer):
     def call(self, columns):
         return self.pack(*(self.tokenizer.call(column) for column in columns))
 
+    def with_length(self, max_length=None, fixed_length=None):
+        """The same with rows of another length, or of one that is fixed."""
+        config = {**self.get_config(), "tokenizer": self.tokenizer, "max_length": max_length or self.max_length}
+        if fixed_length is not None:
+            config["fixed_length"] = fixed_length
+        return type(self)(**config)
+
+    @property
+    def longest_query(self):
+        """The most pieces of a query, so that half of the positions are left for the text beside it."""
+        return (self.max_length - 3) // 2
+
     def pack(self, first, second=None, fixed_length=None):
         """Ragged ids `[B, (pieces)]`, or a pair of them, to the packed dictionary."""
         lengths = tf.cast(first.row_lengths(), tf.int32)
@@ -174,13 +186,13 @@ class TextPreprocessor(keras.layers.Layer):
         if queries is None:
             cut = windows(lengths, self.max_length - 2, stride)
             return self._place(documents, cut.document, cut.start, cut.length, fixed_length=fixed_length), cut
-        longest_query = (self.max_length - 3) // 2
-        if not 0 <= stride < self.max_length - 3 - longest_query:
+        room = self.max_length - 3 - self.longest_query
+        if not 0 <= stride < room:
             raise ValueError(
-                f"stride should be at least 0 and less than {self.max_length - 3 - longest_query}, the pieces of a window "
+                f"stride should be at least 0 and less than {room}, the pieces of a window "
                 f"beside the longest question at max_length {self.max_length}; got {stride}"
             )
-        query_lengths = tf.minimum(tf.cast(queries.row_lengths(), tf.int32), longest_query)
+        query_lengths = tf.minimum(tf.cast(queries.row_lengths(), tf.int32), self.longest_query)
         cut = windows(lengths, self.max_length - 3 - query_lengths, stride)
         of_window = tf.gather(query_lengths, cut.document)
         packed = self._place(
