@@ -1,20 +1,16 @@
 """Training a student to do as its teacher does."""
 
-import hashlib
-import pathlib
-
 import keras
 import numpy as np
 import tensorflow as tf
 
-from kbert.atomic_files import written_aside
 from kbert.distillation import losses
+from kbert.distillation.answers import Answers, fingerprint
 from kbert.encoders.layers import Projection
 from kbert.tasks.masked_lm import MaskedLM
-from kbert.tasks.prediction import Progress, in_order
 from kbert.tasks.question_answerer import QuestionAnswerer
 from kbert.tasks.task import as_list
-from kbert.tasks.text_classifier import MULTI, REGRESSION, TextClassifier
+from kbert.tasks.text_classifier import MULTI, REGRESSION
 from kbert.tasks.text_embedder import TextEmbedder
 from kbert.tasks.token_classifier import TokenClassifier
 from kbert.text.texts import text_list
@@ -92,7 +88,7 @@ class Distiller(keras.Model):
             raise ValueError(
                 f"attention is compared head by head: the student has {ours.num_attention_heads} heads, the teacher {theirs.num_attention_heads}"
             )
-        self.inside = sorted({"hidden", "embedding", "attention", "relation"} & set(weights))
+        self.inside = self._seen_inside()
         self.projections = []
         if {"hidden", "embedding"} & set(weights) and ours.hidden_size != theirs.hidden_size:
             if not project:
@@ -106,38 +102,52 @@ class Distiller(keras.Model):
         self._total = tf.Variable(1.0, trainable=False)
         self.built = True
 
+    def _seen_inside(self):
+        """What the losses see inside the networks: `(name, the student's layer, the teacher's)`."""
+        found = {
+            "embedding": [("hidden_states", 0, 0)],
+            "hidden": [("hidden_states", ours + 1, theirs + 1) for ours, theirs in self.layer_pairs],
+            "attention": [(self._attention_of, ours, theirs) for ours, theirs in self.layer_pairs],
+            "relation": [("attention_values", -1, -1)],
+        }
+        return [one for loss, some in found.items() if loss in self.loss_weights for one in some]
+
     # Losses
 
     def call(self, inputs, training=None):
-        """The student's outputs, and what the losses see inside it."""
-        return outputs_and_insides(self.student, inputs, training, bool(self.inside))
+        """The student's outputs, and what the losses see inside it, as a flat dictionary."""
+        return seen(self.student, inputs, training, [(name, layer) for name, layer, _ in self.inside])
+
+    def _teacher_seen(self, inputs):
+        """The same of the teacher, without what no loss asks for."""
+        found = seen(self.teacher, inputs, False, [(name, layer) for name, _, layer in self.inside])
+        return {name: value for name, value in found.items() if "soft" in self.loss_weights or not name.startswith("outputs")}
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        outputs, ours = y_pred["outputs"], y_pred["inside"]
+        ours, theirs = y_pred, y["teacher"] if "teacher" in y else self._teacher_seen(x)
+        theirs = {name: tf.stop_gradient(value) for name, value in theirs.items()}
         mask = tf.cast(x["padding_mask"], tf.float32)
-        if "teacher" in y:
-            answers, theirs = y["teacher"], {}
-        else:
-            found = tf.nest.map_structure(tf.stop_gradient, outputs_and_insides(self.teacher, x, False, bool(self.inside)))
-            answers, theirs = found["outputs"], found["inside"]
-        parts = {}
+        outputs, parts = outputs_in(ours), {}
         if "soft" in self.loss_weights:
-            parts["soft"] = self._soft(answers, outputs, y, mask)
+            parts["soft"] = self._soft(outputs_in(theirs), outputs, y, mask)
         if "hard" in self.loss_weights:
             parts["hard"] = self._hard(y, outputs)
         pairs = self.layer_pairs
+
+        def compared(loss, name, ours_at, theirs_at):
+            return loss(theirs[f"{name}/{theirs_at}"], ours[f"{name}/{ours_at}"], mask)
+
+        def vectors(theirs, ours, mask):
+            return self.hidden_loss(theirs, self._wide(ours), mask)
+
         if "hidden" in self.loss_weights:
-            parts["hidden"] = mean(
-                self.hidden_loss(theirs["hidden_states"][b + 1], self._wide(ours["hidden_states"][a + 1]), mask)
-                for a, b in pairs
-            )
+            parts["hidden"] = mean(compared(vectors, "hidden_states", a + 1, b + 1) for a, b in pairs)
         if "embedding" in self.loss_weights:
-            parts["embedding"] = self.hidden_loss(theirs["hidden_states"][0], self._wide(ours["hidden_states"][0]), mask)
+            parts["embedding"] = compared(vectors, "hidden_states", 0, 0)
         if "attention" in self.loss_weights:
-            of = self._attention_of
-            parts["attention"] = mean(self.attention_loss(theirs[of][b], ours[of][a], mask) for a, b in pairs)
+            parts["attention"] = mean(compared(self.attention_loss, self._attention_of, a, b) for a, b in pairs)
         if "relation" in self.loss_weights:
-            parts["relation"] = losses.value_relation(theirs["attention_values"][-1], ours["attention_values"][-1], mask)
+            parts["relation"] = compared(losses.value_relation, "attention_values", -1, -1)
         done = tf.cast(self.optimizer.iterations, tf.float32) / self._total
         total = 0.0
         for name, value in parts.items():
@@ -211,15 +221,17 @@ class Distiller(keras.Model):
           x: texts, as the student's own `fit` takes them.
           y: their labels; `None` for texts without, or, of a classifier or a token classifier, a list with `None` in it for some.
           validation_data: `(texts, labels)`: after each epoch the student's `evaluate` on them is reported, as `val_...`.
-          cache: a file for the teacher's answers, so that the next run need not compute them. Where the student learns from answers alone and
-            there is one for each text, they are computed once in any case, before the first epoch.
+          cache: a folder for what the losses see of the teacher, so that it computes once and not in each epoch, nor in the next run on the
+            same texts. It is read as it is needed: layers take kilobytes a token. A masked LM's masks are then the same in each epoch.
+            Where a student learns from answers alone, they are computed once, and kept in memory, without a cache too.
           **kwargs: the other arguments of `keras.Model.fit`.
 
         Returns:
           Keras's `History`.
 
         Raises:
-          ValueError: texts and labels that do not fit; a cache that was made for other texts or of another teacher.
+          ValueError: texts and labels that do not fit; a cache that was made for other texts or losses, or of another teacher.
+          OSError: a cache that the disk has no room for.
         """
         if not getattr(self, "compiled", False):
             self.compile()
@@ -242,27 +254,57 @@ class Distiller(keras.Model):
         """Batches of `(inputs, {"targets", "labelled"[, "teacher"]})`."""
         student = self.student
         student._is_raw(x)
-        one_each = isinstance(student, (TextClassifier, TextEmbedder)) and not getattr(student, "window_stride", None)
-        if cache is not None and (self.inside or not one_each):
+        if cache is not None and self.inside and getattr(student, "window_stride", None) and student.pools:
             raise ValueError(
-                "a cache holds one answer for each text: it goes without losses on layers, and with a classifier or an embedder"
+                "a cache of losses on layers is for texts in one window: build the classifiers without window_stride"
             )
-        if isinstance(student, MaskedLM):
-            if y is not None:
-                raise ValueError("a masked LM learns from the texts alone: fit(texts)")
+        masked = isinstance(student, MaskedLM)
+        if masked and y is not None:
+            raise ValueError("a masked LM learns from the texts alone: fit(texts)")
+        if masked and cache is None:
             data = student._masked(text_list(x, "x"), batch_size, shuffle)
             return data.map(lambda inputs, labels: (inputs, {"targets": labels, "labelled": tf.ones(tf.shape(labels)[0])}))
-        columns, targets, labelled = self._examples(x, y)
-        extra = [targets, labelled]
-        if one_each and not self.inside:
-            extra.append(self._answers(columns, cache))
+        columns, *extra = self._masked_once(x) if masked else self._examples(x, y)
+
+        @tf.autograph.experimental.do_not_convert
+        def at_masks(inputs, targets, labelled, positions):
+            most = tf.reduce_max(tf.reduce_sum(tf.cast(tf.not_equal(targets, NO_LABEL), tf.int32), 1))
+            return {**inputs, "mask_positions": positions[:, :most]}, targets[:, :most], labelled
+
+        answers = None
+        if self.inside and cache is not None or not self.inside and "soft" in self.loss_weights:
+            answers = self._answers(columns, extra, at_masks if masked else None, cache)
+            extra.append(np.arange(int(columns[0].nrows())))
         seed = int(np.random.randint(2**31))  # follows keras.utils.set_random_seed
 
         @tf.autograph.experimental.do_not_convert
         def named(inputs, *values):
-            return inputs, dict(zip(("targets", "labelled", "teacher"), values))
+            values, rows = (values[:-1], values[-1]) if answers else (values, None)
+            inputs, targets, labelled = at_masks(inputs, *values) if masked else (inputs, *values)
+            y = {"targets": targets, "labelled": labelled}
+            return inputs, {**y, "teacher": answers.of(rows)} if answers else y
 
-        return batches(columns, extra, student._pack, batch_size, shuffle, seed).map(named).prefetch(tf.data.AUTOTUNE)
+        data = batches(columns, extra, student._pack, batch_size, shuffle, seed)
+        return data.map(named, num_parallel_calls=2, deterministic=True).prefetch(tf.data.AUTOTUNE)
+
+    def _masked_once(self, x):
+        """Ragged ids with some tokens hidden, always the same ones; and of each text the hidden tokens, that it counts, and their places."""
+        batches = list(self.student._masked(text_list(x, "x"), 64, shuffle=False, seed=0))
+        most = max(int(tf.shape(labels)[1]) for _, labels in batches)
+
+        def wide(values, fill):
+            return tf.concat([tf.pad(v, [[0, 0], [0, most - tf.shape(v)[1]]], constant_values=fill) for v in values], 0).numpy()
+
+        ids = tf.concat(
+            [
+                tf.RaggedTensor.from_tensor(inputs["token_ids"], tf.reduce_sum(inputs["padding_mask"], 1))[:, 1:-1]
+                for inputs, _ in batches
+            ],
+            0,
+        )
+        targets = wide([labels for _, labels in batches], NO_LABEL)
+        places = wide([inputs["mask_positions"] for inputs, _ in batches], 0)
+        return (tf.cast(ids.with_row_splits_dtype(tf.int64), tf.int32),), targets, np.ones(len(targets), np.float32), places
 
     def _examples(self, x, y):
         """Ragged ids, targets, and for each row whether they count."""
@@ -296,20 +338,23 @@ class Distiller(keras.Model):
         examples = student._examples(x, [blank if label is None else label for label in given])
         return examples.columns, examples.targets, np.array([label is not None for label in given], np.float32)
 
-    def _answers(self, columns, cache):
-        """The teacher's output for each text, from a cache or computed."""
-        cache = None if cache is None else pathlib.Path(cache)
-        mark = fingerprint(columns, self.teacher) if cache else None
-        if cache and cache.is_file():
-            with np.load(cache) as kept:
-                if str(kept["fingerprint"]) != mark:
-                    raise ValueError(f"{cache} was made for other texts or of another teacher: give another file, or delete it")
-                return kept["answers"]
-        answers = in_order(*self.teacher._compute_pieces(columns, None, Progress("auto")), positional=False)
-        if cache:
-            with written_aside(cache) as aside, open(aside, "wb") as file:
-                np.savez(file, answers=answers, fingerprint=mark)
-        return answers
+    def _answers(self, columns, extra, at_masks, cache):
+        """What the losses see of the teacher for each row, from a cache or computed."""
+        teacher, names = self.teacher, [f"{name}/{layer}" for name, _, layer in self.inside]
+        names += ["outputs"] if "soft" in self.loss_weights else []
+
+        def inputs_of(rows):
+            inputs = self.student._pack(*(tf.gather(column, rows) for column in columns))
+            return inputs if at_masks is None else at_masks(inputs, *(tf.gather(values, rows) for values in extra))[0]
+
+        spec = [tf.TensorSpec([None], tf.int64)]
+        compute = tf.function(lambda rows: self._teacher_seen(inputs_of(rows)), input_signature=spec, autograph=False)
+        counted = tf.function(lambda rows: tokens_in(inputs_of(rows)), input_signature=spec, autograph=False)
+        count = int(columns[0].nrows())
+        lengths = np.concatenate([counted(np.arange(at, min(count, at + 1024))) for at in range(0, count, 1024)])
+        masks = None if at_masks is None else (extra[0] != NO_LABEL).sum(1)
+        mark = None if cache is None else fingerprint(columns, teacher, names)
+        return Answers(compute, lengths, masks, cache, mark, positional=teacher.positional)
 
 
 class StudentScores(keras.callbacks.Callback):
@@ -324,14 +369,30 @@ class StudentScores(keras.callbacks.Callback):
         logs.update({f"val_{name}": value for name, value in figures.items()})
 
 
-def outputs_and_insides(task, inputs, training, inside):
-    """A task's outputs, and its layers' vectors and attention where they are asked for."""
+def seen(task, inputs, training, inside):
+    """A task's outputs, and of its layers what `inside` names, `(name, layer)`: a flat dictionary of float32 tensors."""
     if not inside:
-        return {"outputs": task(inputs, training=training), "inside": {}}
-    found = task.encoder(inputs, training=training, output_hidden_states=True, output_attentions=True)
-    names = ("hidden_states", "attentions", "attention_scores", "attention_values")
-    kept = {name: tuple(tf.cast(part, tf.float32) for part in found[name]) for name in names}
-    return {"outputs": task.head_outputs(found, inputs, training), "inside": kept}
+        outputs, found = task(inputs, training=training), {}
+    else:
+        found = task.encoder(inputs, training=training, output_hidden_states=True, output_attentions=True)
+        outputs = task.head_outputs(found, inputs, training)
+    outputs = (
+        {f"outputs/{name}": value for name, value in outputs.items()} if isinstance(outputs, dict) else {"outputs": outputs}
+    )
+    return {**outputs, **{f"{name}/{layer}": tf.cast(found[name][layer], tf.float32) for name, layer in inside}}
+
+
+def outputs_in(found):
+    """A task's outputs out of `seen`, as the task gives them."""
+    if "outputs" in found:
+        return found["outputs"]
+    return {name.removeprefix("outputs/"): value for name, value in found.items() if name.startswith("outputs/")}
+
+
+def tokens_in(inputs):
+    """How many tokens each text of packed inputs has; a document in windows, all of them."""
+    lengths = tf.reduce_sum(inputs["padding_mask"], 1)
+    return tf.math.segment_sum(lengths, inputs["document"]) if "document" in inputs else lengths
 
 
 def mean(values):
@@ -376,13 +437,3 @@ def check_pair(teacher, student):
         raise ValueError(
             f"the teacher's vectors have {teacher.width} coordinates, the student's {student.width}: give it a dense layer"
         )
-
-
-def fingerprint(columns, teacher):
-    """What a cache was made of."""
-    digest = hashlib.sha256()
-    for column in columns:
-        digest.update(column.values.numpy().tobytes() + column.row_splits.numpy().tobytes())
-    for variable in teacher.trainable_variables:
-        digest.update(variable.numpy().tobytes())
-    return digest.hexdigest()

@@ -7,6 +7,7 @@ Jiao et al. 2020, TinyBERT: Distilling BERT for Natural Language Understanding, 
 """
 
 import dataclasses
+import pathlib
 
 import keras
 import numpy as np
@@ -57,6 +58,7 @@ class Recipe:
         epochs=3,
         learning_rate=5e-5,
         stage_data=None,
+        cache=None,
         **kwargs,
     ):
         """Trains a student by all stages.
@@ -69,6 +71,7 @@ class Recipe:
           learning_rate: the peak of each stage.
           stage_data: other texts for some stages, e.g. `{"layers": plain_texts}` for TinyBERT's general stage: a dictionary from a stage's name
             to texts.
+          cache: a folder for what the teacher says in each stage, as of `Distiller.fit`.
           **kwargs: the other arguments of `Distiller.fit`.
 
         Returns:
@@ -95,7 +98,10 @@ class Recipe:
                 only = {} if layer is None else {"layers": [layer]}
                 distiller = Distiller(teacher, student, **stage.losses, **only)
                 distiller.compile(learning_rate=learning_rate)
-                distiller.fit(texts, labels, epochs=times, **kwargs)
+                kept = (
+                    None if cache is None else pathlib.Path(cache) / "-".join([stage.name, *map(str, only.get("layers", []))])
+                )
+                distiller.fit(texts, labels, epochs=times, cache=kept, **kwargs)
         return student
 
 

@@ -154,7 +154,7 @@ class MaskedLM(Task):
             x = self._masked(text_list(x, "x"), batch_size, False)
         return super().evaluate(x, y, batch_size=batch_size, **kwargs)
 
-    def _masked(self, texts, batch_size, shuffle):
+    def _masked(self, texts, batch_size, shuffle, seed=None):
         """Texts as batches with hidden tokens; without shuffling always the same ones."""
         self._is_raw(texts)  # says so where there is no preprocessor
         ids = self._tokenize(texts)
@@ -165,7 +165,8 @@ class MaskedLM(Task):
         def hide(batch, draw):
             return mask_tokens(batch[0], self.tokenizer, seed=draw)
 
-        seed = int(np.random.randint(2**31))  # follows keras.utils.set_random_seed
+        if seed is None:
+            seed = int(np.random.randint(2**31))  # follows keras.utils.set_random_seed
         return with_draws(data, seed, shuffle, epochs).map(hide, num_parallel_calls=2).prefetch(tf.data.AUTOTUNE)
 
     # Answers

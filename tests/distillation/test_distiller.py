@@ -214,36 +214,63 @@ def test_labels_that_are_missing_do_not_count():
     assert losses_seen[0] == pytest.approx(first, rel=1e-4) and losses_seen[1] != losses_seen[0]
 
 
-def test_a_cache_is_used_and_checked(teacher, texts_and_labels, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", DATA)
+@pytest.mark.parametrize("inside", [True, False])
+def test_what_is_kept_gives_the_losses_of_the_teacher_at_work(kind, inside, tmp_path):
+    teacher = make(kind, num_hidden_layers=3)
+    distiller = kbert.Distiller(teacher, teacher.make_student(num_hidden_layers=2), **(INSIDE if inside else {}))
+    distiller.compile()
+    seen = {}
+    for cache in (tmp_path / "teacher", None):
+        data = distiller._data(
+            *DATA[kind], 1, True, cache
+        )  # one text in a batch: kept among longer ones, and read without them
+        for inputs, y in data.repeat(2):
+            kept = distiller.compute_loss(inputs, y, distiller(inputs))
+            at_work = distiller.compute_loss(inputs, {**y, "teacher": distiller._teacher_seen(inputs)}, distiller(inputs))
+            assert float(kept) == pytest.approx(float(at_work), rel=1e-4, abs=1e-6)
+        seen[cache] = "teacher" in y
+    # Without a folder, answers alone are kept in memory; a masked LM's masks are new in each epoch then.
+    assert list(seen.values()) == [True, not inside and kind != "masks"]
+    both = distiller._data(*DATA[kind], 2, False, tmp_path / "teacher")
+    for inputs, y in both:
+        at_work = {**y, "teacher": distiller._teacher_seen(inputs)}
+        kept, at_work = (float(distiller.compute_loss(inputs, known, distiller(inputs))) for known in (y, at_work))
+        assert kept == pytest.approx(at_work, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("inside", [{}, INSIDE])
+def test_a_cache_is_used_and_checked(inside, teacher, texts_and_labels, tmp_path, monkeypatch):
     texts, labels = texts_and_labels
-    cache, weights = tmp_path / "teacher.npz", []
+    cache, weights = tmp_path / "new" / "teacher", []
     for _ in range(2):
         keras.utils.set_random_seed(1)
         student = teacher.make_student(num_hidden_layers=1)
-        kbert.Distiller(teacher, student).fit(texts, labels, epochs=2, verbose=0, cache=cache)
+        kbert.Distiller(teacher, student, **inside).fit(texts, labels, epochs=2, verbose=0, cache=cache)
         weights.append(student.get_weights())
-        monkeypatch.setattr(type(teacher), "_compute_pieces", None)  # the second run need not ask the teacher
+        monkeypatch.setattr(kbert.Distiller, "_teacher_seen", None)  # the second run need not ask the teacher
     monkeypatch.undo()
     for a, b in zip(*weights):
         np.testing.assert_array_equal(a, b)
-    with pytest.raises(ValueError, match="made for other texts or of another teacher"):
-        kbert.Distiller(teacher, student).fit(texts[1:], labels[1:], verbose=0, cache=cache)
+    with pytest.raises(ValueError, match="made for other texts or other losses, or of another teacher"):
+        kbert.Distiller(teacher, student, **inside).fit(texts[1:], labels[1:], verbose=0, cache=cache)
+    with pytest.raises(ValueError, match="made for other texts or other losses, or of another teacher"):
+        kbert.Distiller(teacher, student, relation=2.0).fit(texts, labels, verbose=0, cache=cache)
     teacher.classifier.bias.assign_add([1.0, 0.0])
-    with pytest.raises(ValueError, match="made for other texts or of another teacher"):
-        kbert.Distiller(teacher, student).fit(texts, labels, verbose=0, cache=cache)
-    with pytest.raises(ValueError, match="goes without losses on layers"):
-        kbert.Distiller(teacher, student, hidden=1.0).fit(texts, labels, verbose=0, cache=cache)
+    with pytest.raises(ValueError, match="made for other texts or other losses, or of another teacher"):
+        kbert.Distiller(teacher, student, **inside).fit(texts, labels, verbose=0, cache=cache)
 
 
-def test_answers_that_are_kept_are_those_of_the_teacher_at_work(teacher, texts_and_labels):
-    """With a loss on layers the teacher computes in each step, without one it has before; the soft loss is the same."""
-    seen = []
-    for hidden in (0.0, 1e-9):
-        student = teacher.make_student(num_hidden_layers=1)
-        distiller = kbert.Distiller(teacher, student, hidden=hidden)
-        distiller.compile(keras.optimizers.SGD(0.0))
-        seen.append(distiller.fit(*texts_and_labels, verbose=0).history["soft_loss"][0])
-    assert seen[0] == pytest.approx(seen[1], rel=1e-4)
+def test_a_cache_that_cannot_be_is_named(teacher, texts_and_labels, tmp_path, monkeypatch):
+    student = teacher.make_student(num_hidden_layers=1)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="holds no answers of a teacher"):
+        kbert.Distiller(teacher, student).fit(*texts_and_labels, verbose=0, cache=tmp_path / "notes.txt")
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10}))
+    with pytest.raises(OSError, match=r"the teacher's answers take 0.0 GB.*give a cache on another disk"):
+        kbert.Distiller(teacher, student).fit(*texts_and_labels, verbose=0, cache=tmp_path / "full")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_weights_may_change_with_the_training(teacher, texts_and_labels):

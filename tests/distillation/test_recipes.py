@@ -2,6 +2,7 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 
@@ -45,6 +46,20 @@ def test_a_stage_may_have_texts_of_its_own(texts_and_labels):
         run(teacher, *texts_and_labels, num_hidden_layers=1, stage_data={"general": []}, verbose=0)
     with pytest.raises(ValueError, match="give a student"):
         run(teacher, *texts_and_labels, verbose=0)
+
+
+def test_each_stage_has_a_cache_of_its_own(texts_and_labels, tmp_path, monkeypatch):
+    teacher, weights = make(num_hidden_layers=2), []
+    for _ in range(2):
+        keras.utils.set_random_seed(1)
+        student = recipes["mobilebert"].run(
+            teacher, *texts_and_labels, num_hidden_layers=2, epochs=1, verbose=0, cache=tmp_path / "kept"
+        )
+        weights.append(student.get_weights())
+        monkeypatch.setattr(kbert.Distiller, "_teacher_seen", None)
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["answers", "layers-0", "layers-1"]
+    for a, b in zip(*weights):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_augmented_texts_have_other_words_in_their_places():
