@@ -38,23 +38,16 @@ held_out = len(texts) // 5
 train, test = (texts[held_out:], labels[held_out:]), (texts[:held_out], labels[:held_out])
 
 teacher = kbert.TextClassifier.from_preset("all-minilm-l6-v2", labels=sorted(set(labels)), max_length=64)
-teacher.compile(learning_rate=1e-4)
-teacher.fit(*train, epochs=options.epochs, verbose=2)
+alone = teacher.make_student(num_hidden_layers=3)  # before any fine-tuning: the same student, without the teacher
+for task in (teacher, alone):
+    task.compile(learning_rate=2e-4)
+    task.fit(*train, epochs=options.epochs, verbose=2)
 
-tasks = {"teacher, 6 layers": teacher}
+tasks = {"teacher, 6 layers": teacher, "3 layers, fine-tuned alone": alone}
 for layers in (3, 2, 1):
     keras.utils.set_random_seed(0)
     student = recipes.task.run(teacher, *train, num_hidden_layers=layers, epochs=options.epochs, learning_rate=2e-4, verbose=2)
     tasks[f"student, {layers} layers"] = student
-alone = teacher.make_student(num_hidden_layers=3)  # the same student, without the teacher
-encoder = kbert.BertEncoder.from_preset("all-minilm-l6-v2")
-for block, theirs in zip(alone.encoder.blocks, (1, 3, 5)):
-    block.set_weights(encoder.blocks[theirs].get_weights())
-alone.encoder.embeddings.set_weights(encoder.embeddings.get_weights())
-alone.compile(learning_rate=2e-4)
-alone.fit(*train, epochs=options.epochs, verbose=2)
-tasks["3 layers, fine-tuned alone"] = alone
-
 worth = {name: worth_of("classification", task, test, test[0][0]) for name, task in tasks.items()}
 print(pd.DataFrame(worth).T.to_string())
 

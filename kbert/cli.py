@@ -113,6 +113,9 @@ def main(arguments=None):
     distill.add_argument("--unlabelled", help="plain texts for the recipe's first stage")
     distill.add_argument("--recipe", default="task", choices=("task", "distilbert", "tinybert", "mobilebert"))
     distill.add_argument("--out", required=True, help="the folder to write")
+    distill.add_argument(
+        "--cache", metavar="DIR", help="keep what the teacher says here: later epochs and runs cost the student only"
+    )
     add_columns(distill)
     distill.add_argument("--test", help="a file to measure by, in place of --held-out")
     distill.add_argument("--held-out", type=float, default=0.2, help="the share of the data to measure by (default: 0.2)")

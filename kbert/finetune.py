@@ -481,6 +481,7 @@ def distill(options):
         students[layers] = recipe.run(
             teacher, texts, labels, num_hidden_layers=layers, epochs=options.epochs, learning_rate=options.learning_rate,
             batch_size=options.batch_size, stage_data=None if plain is None else {recipe.stages[0].name: plain},
+            cache=None if options.cache is None else pathlib.Path(options.cache) / f"{layers}-layers",
             verbose=1 if console.is_terminal else 2,
         )  # fmt: skip
     entries = {f"teacher, {most} layers": teacher, **{f"student, {layers} layers": task for layers, task in students.items()}}

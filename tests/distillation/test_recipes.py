@@ -81,7 +81,8 @@ def test_the_command_line_makes_students_with_a_table(texts_and_labels, tmp_path
     pd.DataFrame(dict(zip(("text", "label"), texts_and_labels))).to_csv(tmp_path / "data.csv", index=False)
     command = ["distill", "--teacher", tmp_path / "teacher.keras", "--data", tmp_path / "data.csv", "--out", tmp_path / "out"]
     command = [str(part) for part in command]
-    assert cli.main([*command, "--layers", "2", "1", "--epochs", "1"]) == 0
+    assert cli.main([*command, "--layers", "2", "1", "--epochs", "1", "--cache", str(tmp_path / "kept")]) == 0
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["1-layers", "2-layers"]
     assert "student, 1 layers" in capsys.readouterr().out
     worth = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert list(worth) == ["teacher, 3 layers", "student, 2 layers", "student, 1 layers"]
