@@ -70,6 +70,7 @@ FORMATS = {
     "LiteRT text int8": (litert, "litert", {"quantize": "int8"}),
     "LiteRT tokens float32": (litert, "litert", {"inputs": "tokens"}),
     "LiteRT tokens int8": (litert, "litert", {"inputs": "tokens", "quantize": "int8"}),
+    "LiteRT tokens int8-static": (litert, "litert", {"inputs": "tokens", "quantize": "int8-static"}),
     "ONNX float32": (onnx, "onnx", {}),
     "ONNX int8": (onnx, "onnx", {"quantize": "int8"}),
 }
@@ -88,7 +89,7 @@ def main():
     task = kbert.TextClassifier.from_preset("all-minilm-l6-v2", labels=sorted(set(labels)), max_length=LENGTH)
     task.compile(learning_rate=1e-4)
     task.fit(texts[:2000], labels[:2000], epochs=2, verbose=2)
-    texts, labels = texts[2000:], labels[2000:]
+    calibration, texts, labels = texts[:300], texts[2000:], labels[2000:]
     ours = softmax(task.predict(texts))
     right = np.array([task.labels.index(label) for label in labels])
     console = Console(width=120)
@@ -101,7 +102,10 @@ def main():
         for name, (opened, form, how) in FORMATS.items():
             path = pathlib.Path(room) / name.replace(" ", "_")
             started = time.perf_counter()
-            task.export(path, format=form, **how, **({"max_length": LENGTH} if form == "litert" else {}))
+            more = {"max_length": LENGTH} if form == "litert" else {}
+            if how.get("quantize") == "int8-static":
+                more["texts"] = calibration
+            task.export(path, format=form, **how, **more)
             seconds = time.perf_counter() - started
             answer = opened(path, task)
             found = answer(texts)

@@ -42,7 +42,7 @@ COMPOSE = """services:
 """
 
 
-def export_serving(task, folder, name="model", pairs=False, verify=True):
+def export_serving(task, folder, name="model", quantize=None, pairs=False, verify=True):
     """Writes a folder from which TF Serving serves a task: `docker compose up` in it, or `kbert serve folder/models/NAME`.
 
     >>> export_serving(task, "serving", name="spam")  # doctest: +SKIP
@@ -55,7 +55,7 @@ def export_serving(task, folder, name="model", pairs=False, verify=True):
       task: a task with a preprocessor.
       folder: made if it is not there; configurations that are there are left as they are.
       name: of the model.
-      pairs, verify: as of `export_saved_model`.
+      quantize, pairs, verify: as of `export_saved_model`.
 
     Returns:
       The path of the version.
@@ -66,7 +66,9 @@ def export_serving(task, folder, name="model", pairs=False, verify=True):
     versions = folder / "models" / name
     numbers = [int(path.name) for path in versions.iterdir() if path.name.isdigit()] if versions.is_dir() else []
     path = versions / str(max(numbers, default=0) + 1)
-    export_saved_model(task, path, pairs=pairs, verify=verify, beside=lambda aside: write_warm_up(aside, task, name, pairs))
+    export_saved_model(
+        task, path, quantize=quantize, pairs=pairs, verify=verify, beside=lambda aside: write_warm_up(aside, task, name, pairs)
+    )
     files = {
         "models.config": CONFIG.format(name=name), "batching_parameters.txt": BATCHING, "docker-compose.yml": COMPOSE.format(image=IMAGE),
     }  # fmt: skip

@@ -99,11 +99,17 @@ def main(arguments=None):
         "--metadata", choices=("mediapipe",), help="what MediaPipe's text tasks need (litert, with --inputs tokens)"
     )
     export.add_argument(
-        "--texts", dest="data", help="texts of the kind that the file is for: their ids are compared (onnx, with --inputs text)"
+        "--texts",
+        dest="data",
+        help="texts of the kind that the file is for: int8-static finds its ranges on them (litert), or their ids are compared (onnx, with --inputs text)",
     )
     export.add_argument("--text", help="the column of texts")
     export.add_argument("--max-length", type=int, help="positions that every text is computed on (litert)")
-    export.add_argument("--quantize", choices=("float16", "int8"), help="smaller weights (int8: litert and onnx)")
+    export.add_argument(
+        "--quantize",
+        choices=("float16", "int8", "int8-static"),
+        help="smaller weights (int8: litert and onnx; int8-static: litert)",
+    )
     export.add_argument("--overwrite", action="store_true", help="replace what is there")
     export.set_defaults(run=run_finetune)
     distill = commands.add_parser("distill", help="make smaller tasks of a trained one")

@@ -434,11 +434,6 @@ def predict(options):
 def export(options):
     """Writes a trained task for where it is to run."""
     task = open_task(options.model)
-    if options.serving:
-        from kbert.export import export_serving
-
-        print(f"written: {export_serving(task, options.path, options.serving)}")
-        return
     texts = tables.read_texts(options.data, options.text) if options.data else None
     stated = {
         "inputs": options.inputs,
@@ -448,11 +443,20 @@ def export(options):
     }
     stated = {name: value for name, value in {**stated, "texts": texts}.items() if value is not None}
     takes = {
-        "tf_saved_model": ("quantize",), "litert": ("inputs", "quantize", "metadata", "max_length"), "onnx": ("inputs", "quantize", "texts"),
+        "tf_saved_model": ("quantize",), "litert": ("inputs", "quantize", "metadata", "max_length", "texts"), "onnx": ("inputs", "quantize", "texts"),
     }[options.format]  # fmt: skip
+    if options.serving and (options.format != "tf_saved_model" or options.overwrite):
+        raise ValueError(
+            f"--serving writes a SavedModel of the next version; it goes without {'--overwrite' if options.overwrite else '--format'}"
+        )
     wrong = [name for name in stated if name not in takes]
     if wrong:
         raise ValueError(f"--{wrong[0].replace('_', '-')} is not for --format {options.format}")
+    if options.serving:
+        from kbert.export import export_serving
+
+        print(f"written: {export_serving(task, options.path, options.serving, **stated)}")
+        return
     task.export(options.path, format=options.format, overwrite=options.overwrite, **stated)
     print(f"written: {options.path}")
 

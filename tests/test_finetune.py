@@ -50,6 +50,15 @@ def test_from_a_csv_to_a_report_a_measure_and_answers(tiny_folder, sms, tmp_path
     assert run("verify", tmp_path / "models" / "1", "--against", out, "--texts", sms) == 0
     assert "largest difference" in capsys.readouterr().out
     assert run("export", out, tmp_path / "x.tflite", "--format", "litert", "--inputs", "tokens", "--quantize", "int8") == 0
+    static = ["--format", "litert", "--quantize", "int8-static", "--texts", sms]
+    assert run("export", out, tmp_path / "static.tflite", *static) == 0
+    for options, message in (
+        (["--format", "litert"], "goes without --format"),
+        (["--max-length", 8], "--max-length is not for"),
+    ):
+        assert run("export", out, tmp_path / "kit", "--serving", "spam", *options) == 1
+        assert message in capsys.readouterr().err
+    assert run("export", out, tmp_path / "kit", "--serving", "spam", "--quantize", "float16") == 0
     assert run(*command) == 1  # it is there
     assert "overwrite" in capsys.readouterr().err
 

@@ -66,7 +66,12 @@ class Projection(keras.layers.Layer):
         self.bias = self.add_weight(shape=(self.width,), initializer="zeros", name="bias")
 
     def call(self, rows):
-        return tf.nn.bias_add(tf.matmul(rows, self.kernel), self.bias)
+        return self.product(rows, self.kernel, self.bias)
+
+    @staticmethod
+    def product(rows, kernel, bias):
+        """What `call` computes; an export puts another way of computing it in its place (`export/calibrated.py`)."""
+        return tf.nn.bias_add(tf.matmul(rows, kernel), bias)
 
 
 class Dropout(keras.layers.Dropout):
@@ -87,8 +92,29 @@ class Dropout(keras.layers.Dropout):
         return inputs * (kept * tf.constant(65536 / (65536 - dropped), inputs.dtype))
 
 
+def look_up(table, ids, config):
+    """The embeddings of tokens `[N]` to `[N, H]`. That of [PAD] learns nothing from it, as in the reference (`padding_idx`)."""
+
+    @tf.custom_gradient
+    def gather(table):
+        def gradient(upstream):
+            upstream = tf.where((ids == config.pad_token_id)[:, None], tf.zeros_like(upstream), upstream)
+            return tf.IndexedSlices(upstream, ids, tf.shape(table))
+
+        return tf.gather(table, ids), gradient
+
+    return gather(tf.convert_to_tensor(table))
+
+
+def segment_rows(table, segment_ids):
+    """Segment embeddings `[N, H]`: a product with a one-hot is cheaper than a gather, whose gradient scatters into two rows."""
+    return tf.matmul(tf.one_hot(segment_ids, table.shape[0], dtype=tf.as_dtype(table.dtype)), table)
+
+
 class Embeddings(keras.layers.Layer):
     """Token, position and segment embeddings, summed and normalized: packed ids `[B, L]` to rows `[N, H]`."""
+
+    look_up, segment_rows = staticmethod(look_up), staticmethod(segment_rows)  # replaced by an export, as `Projection.product`
 
     def __init__(self, config, **kwargs):
         super().__init__(**kwargs)
@@ -111,29 +137,12 @@ class Embeddings(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs, view=None, training=None):
-        rows = look_up(self.tokens, view.rows(inputs["token_ids"]), self.config) + tf.gather(self.positions, view.positions())
+        rows = self.look_up(self.tokens, view.rows(inputs["token_ids"]), self.config) + tf.gather(
+            self.positions, view.positions()
+        )
         if self.config.type_vocab_size:
-            rows += segment_rows(self.segments, view.rows(inputs["segment_ids"]))
+            rows += self.segment_rows(self.segments, view.rows(inputs["segment_ids"]))
         return self.dropout(self.norm(rows), training=training)
-
-
-def look_up(table, ids, config):
-    """The embeddings of tokens `[N]` to `[N, H]`. That of [PAD] learns nothing from it, as in the reference (`padding_idx`)."""
-
-    @tf.custom_gradient
-    def gather(table):
-        def gradient(upstream):
-            upstream = tf.where((ids == config.pad_token_id)[:, None], tf.zeros_like(upstream), upstream)
-            return tf.IndexedSlices(upstream, ids, tf.shape(table))
-
-        return tf.gather(table, ids), gradient
-
-    return gather(tf.convert_to_tensor(table))
-
-
-def segment_rows(table, segment_ids):
-    """Segment embeddings `[N, H]`: a product with a one-hot is cheaper than a gather, whose gradient scatters into two rows."""
-    return tf.matmul(tf.one_hot(segment_ids, table.shape[0], dtype=tf.as_dtype(table.dtype)), table)
 
 
 class Attention(NamedTuple):

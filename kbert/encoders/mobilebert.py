@@ -22,6 +22,8 @@ class NoNorm(keras.layers.Layer):
 class MobileBertEmbeddings(keras.layers.Layer):
     """The vectors of a token and of its two neighbours, projected; plus position and segment: packed ids to rows `[N, H]`."""
 
+    look_up, segment_rows = staticmethod(look_up), staticmethod(segment_rows)  # replaced by an export, as `Projection.product`
+
     def __init__(self, config, **kwargs):
         super().__init__(**kwargs)
         self.config = config
@@ -60,20 +62,20 @@ class MobileBertEmbeddings(keras.layers.Layer):
             rows = tf.concat(
                 [
                     self._neighbours(view.rows(after), position < last),
-                    look_up(self.tokens, view.rows(ids), self.config),
+                    self.look_up(self.tokens, view.rows(ids), self.config),
                     self._neighbours(view.rows(before), position > 0),
                 ],
                 axis=-1,
             )  # [N, 3 * embedding_size]
         else:
-            rows = look_up(self.tokens, view.rows(ids), self.config)
+            rows = self.look_up(self.tokens, view.rows(ids), self.config)
         if self.projects:
             rows = self.projection(rows)
-        rows += tf.gather(self.positions, view.positions()) + segment_rows(self.segments, view.rows(inputs["segment_ids"]))
+        rows += tf.gather(self.positions, view.positions()) + self.segment_rows(self.segments, view.rows(inputs["segment_ids"]))
         return self.dropout(self.norm(rows), training=training)
 
     def _neighbours(self, ids, is_there):
-        rows = look_up(self.tokens, ids, self.config)
+        rows = self.look_up(self.tokens, ids, self.config)
         return rows * tf.cast(is_there, rows.dtype)[:, None]
 
 

@@ -181,7 +181,8 @@ def _litert():
 def convert(functions, weights=(), quantize=None):
     """Signatures, a dictionary of functions to the specs of their one dictionary of tensors, to the bytes of a LiteRT model.
 
-    `quantize` is None, `"float16"` (weights) or `"int8"` (weights, and products with ranges found as it runs).
+    `quantize` is None, `"float16"` (weights), `"int8"` (weights, and products with ranges found as it runs) or `"int8-static"` (of functions
+    with fake-quantized products).
     """
     module = tf.Module()
     module.weights = list(weights)

@@ -237,6 +237,48 @@ def test_quantized_files_are_smaller_and_near(minilm, tmp_path):
     assert sizes[None] < 93.5 and sizes["float16"] < 48.5 and sizes["int8"] < 26.2, sizes
 
 
+@pytest.mark.parametrize("kind", ["single", "pairs", "tokens", "answers", "vectors", "distilbert", "mobilebert"])
+def test_int8_static_products_have_ranges_from_texts(kind, encoder, tokenizer, tmp_path):
+    from ai_edge_litert.interpreter import InterpreterWithCustomOps
+    from tensorflow_text import tflite_registrar
+
+    if kind == "mobilebert":
+        config = kbert.MobileBertConfig(
+            vocab_size=len(tokenizer.vocabulary), hidden_size=16, intra_bottleneck_size=8, embedding_size=8, intermediate_size=16,
+            num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=24, initializer_range=0.4,
+        )  # fmt: skip
+        task = make("single", kbert.MobileBertEncoder(config), tokenizer)
+    else:
+        task = make(kind, encoder, tokenizer)
+    pairs = kind in ("pairs", "answers")
+    columns = probes_of(task, pairs=kind == "pairs")
+    texts = columns if pairs else columns[0]
+    before = task.predict(texts, verbose=0)
+    path = tmp_path / "model.tflite"
+    task.export(path, format="litert", inputs="tokens", quantize="int8-static", texts=texts)
+    task.export(tmp_path / "text.tflite", format="litert", quantize="int8-static", texts=texts, pairs=kind == "pairs")
+    interpreter = InterpreterWithCustomOps(
+        model_path=str(path), custom_op_registerers=tflite_registrar.SELECT_TFTEXT_OPS, experimental_preserve_all_tensors=True
+    )
+    types = {tensor["index"]: tensor["dtype"] for tensor in interpreter.get_tensor_details()}
+    products = [op for op in interpreter._get_ops_details() if op["op_name"] == "FULLY_CONNECTED"]
+    assert products and all(types[op[side][0]] == np.int8 for op in products for side in ("inputs", "outputs"))
+    run, near = interpreter.get_signature_runner("serving_default"), []
+    for row in zip(*columns):
+        packed = kbert.TextPreprocessor(tokenizer, 24, fixed_length=True)(tuple([text] for text in row))
+        found, real = run(**{name: ids.numpy() for name, ids in packed.items()}), packed["padding_mask"].numpy()[0] == 1
+        for name, value in outputs_of(task, packed).items():
+            other = found["embedding" if kind == "vectors" else name]
+            near += [(part[:, real] if task.positional else part).ravel() for part in (value, other)]
+    ours, theirs = np.concatenate(near[::2]), np.concatenate(near[1::2])
+    assert np.corrcoef(ours, theirs)[0, 1] > 0.98
+    after = task.predict(texts, verbose=0)  # the task itself computes as before
+    for ours, theirs in zip(
+        before.values() if kind == "answers" else [before], after.values() if kind == "answers" else [after]
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_onnx_int8_is_smaller(tokenizer, tmp_path):
     config = kbert.BertConfig(**{**TINY, "hidden_size": 128, "intermediate_size": 512})
     task = kbert.TextEmbedder(kbert.BertEncoder(config), kbert.TextPreprocessor(tokenizer, 24))
@@ -251,6 +293,8 @@ def test_onnx_int8_is_smaller(tokenizer, tmp_path):
     ("format", "arguments", "message"),
     [
         ("litert", {"inputs": "words"}, 'inputs should be "text" or "tokens"'), ("litert", {"quantize": "int4"}, "quantize should be one of"),
+        ("litert", {"quantize": "int8-static"}, "some hundred as texts="), ("litert", {"quantize": "int8-static", "texts": []}, "some hundred"),
+        ("litert", {"quantize": "int8", "texts": ["good"]}, "texts are what quantize"),
         ("onnx", {"inputs": "words"}, 'inputs should be "tokens"'), ("onnx", {"texts": ["good"]}, 'texts are for inputs="text"'), ("onnx", {"quantize": "float16"}, "quantize should be"),
     ],
 )  # fmt: skip
