@@ -95,7 +95,9 @@ class WordPieceTokenizer(keras.layers.Layer):
     def _make_ops(self, tft):
         self._marks = _marks(self.special_tokens) if self.recognize_special_tokens else {}
         marks = [mark.rstrip("\x01") for mark in self._marks.values()]
-        normalizer = normalizer_model(self.lowercase, self.strip_accents, self.tokenize_chinese_chars, "".join(marks))
+        normalizer = normalizer_model(
+            self.lowercase, self.strip_accents, self.tokenize_chinese_chars, "".join(marks), frozenset("".join(self._tokens))
+        )
         with tf.init_scope():
             self._normalizer = make_normalizer(normalizer)
             self._characters = make_normalizer(character_model())

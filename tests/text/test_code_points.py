@@ -80,6 +80,10 @@ def test_tables_are_small_and_quickly_made():
     model = normalizer_model.__wrapped__(True, None, True)
     assert time.perf_counter() - started < 1
     assert len(model) < 1_500_000
+    started = time.perf_counter()
+    smaller = normalizer_model.__wrapped__(True, None, True, alphabet=frozenset("abcdefghijklmnopqrstuvwxyz中国"))
+    assert time.perf_counter() - started < 2
+    assert len(smaller) < 80_000
 
 
 def test_tables_do_not_depend_on_pythons_unicode(monkeypatch):
