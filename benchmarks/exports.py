@@ -124,6 +124,7 @@ def main():
                 apart, *_ = check(path, task)
                 beside_ready_ids(console, path, task, texts)
         console.print(table)
+        on_one_thread(console, pathlib.Path(room), task, calibration)
         console.print(f"SavedModel on the built-in probes: {apart:.1e}")
 
 
@@ -164,6 +165,29 @@ def every_task(console, count):
                 row.append(f"{largest:.0e}" + ("" if compared == len(columns[0]) else f" ({compared} that fit)"))
             table.add_row(name, *row)
     console.print(table)
+
+
+def on_one_thread(console, room, task, calibration):
+    """Ids of 128 tokens on one thread, each kind of file in turn."""
+    calls = {}
+    for quantize in (None, "float16", "int8", "int8-static"):
+        path = room / f"{quantize}-128.tflite"
+        more = {"texts": calibration} if quantize == "int8-static" else {}
+        task.export(path, format="litert", inputs="tokens", quantize=quantize, max_length=128, **more)
+        interpreter = InterpreterWithCustomOps(model_path=str(path), num_threads=1)
+        calls[quantize] = interpreter.get_signature_runner("serving_default")
+    inputs = {name: ids.numpy() for name, ids in kbert.TextPreprocessor(task.tokenizer, 128)(["word " * 200]).items()}
+    times = {quantize: [] for quantize in calls}
+    for _ in range(40):
+        for quantize, call in calls.items():
+            started = time.perf_counter()
+            call(**inputs)
+            times[quantize].append(time.perf_counter() - started)
+    middle = {quantize: statistics.median(taken[5:]) for quantize, taken in times.items()}
+    console.print(
+        "LiteRT, 1x128, one thread: "
+        + ", ".join(f"{quantize or 'float32'} {1000 * t:.1f} ms ({middle[None] / t:.2f}x)" for quantize, t in middle.items())
+    )
 
 
 def beside_ready_ids(console, path, task, texts):

@@ -50,7 +50,8 @@ def export_litert(
     | `QuestionAnswerer` | `answer`, `start`, `end`, `score`, `no_answer`, `[1]` |
     | `MaskedLM` | `count` `[1]`, and `tokens`, `ids`, `scores` `[max_length - 2, 5]`, of which the first `count` are there |
 
-    `start` and `end` are in characters. With `inputs="tokens"` it takes `token_ids`, `segment_ids` and `padding_mask`, int32 `[1, max_length]`, and
+    `start` and `end` are in characters. A second signature, `tokenize`, gives the ids of the same strings: `token_ids`, `segment_ids` and
+    `padding_mask`, int32 `[1, max_length]`. With `inputs="tokens"` it takes `token_ids`, `segment_ids` and `padding_mask`, int32 `[1, max_length]`, and
     gives the outputs of a call. A file that takes text needs tensorflow-text's custom ops: in Python
     `InterpreterWithCustomOps(model_path=path, custom_op_registerers=tensorflow_text.tflite_registrar.SELECT_TFTEXT_OPS)`. One that takes tokens
     runs anywhere.
@@ -99,13 +100,15 @@ def export_litert(
             raise ValueError('MediaPipe reads the text itself: metadata="mediapipe" goes with inputs="tokens"')
         mediapipe.check_task(task)
         length = max_length or task.preprocessor.max_length
-        function, spec = mediapipe.function_of(task, length)
+        signatures = {"serving_default": mediapipe.function_of(task, length)}
+    elif inputs == "tokens":
+        signatures = {"serving_default": of_tokens(task, max_length)}
     else:
-        function, spec = of_text(task, max_length, pairs) if inputs == "text" else of_tokens(task, max_length)
+        signatures = of_text(task, max_length, pairs)
     # XNNPACK computes shapes that are known beforehand.
     static = in_int8(task, ranges_of(task, texts, max_length)) if quantize == "int8-static" else contextlib.nullcontext()
     with task.encoder.padded(), static:
-        content = convert({"serving_default": (function, spec)}, [variable.value for variable in task.variables], quantize)
+        content = convert(signatures, [variable.value for variable in task.variables], quantize)
     if metadata:
         content = mediapipe.with_metadata(content, task)
         other = mediapipe.texts_read_otherwise(task, [text for text in PROBES if text.strip()], length)
@@ -126,7 +129,7 @@ def export_litert(
 
 
 def of_text(task, max_length, pairs=False):
-    """A function of texts, `[1]` each, to the answer, and its specification."""
+    """Functions of texts, `[1]` each, to the answer and to ids, by signature, each with its specification."""
     if task.preprocessor is None:
         raise ValueError("a task without a preprocessor cannot take strings; build it with a TextPreprocessor to export it")
     if pairs and not isinstance(task, TextClassifier):
@@ -150,7 +153,10 @@ def of_text(task, max_length, pairs=False):
     preprocessor = task.preprocessor.with_length(max_length, fixed_length=True)
     names = input_names(task, pairs)
     spec = {name: tf.TensorSpec([1], tf.string, name=name) for name in names}
-    return lambda inputs: answer(task, preprocessor, *(inputs[name] for name in names)), spec
+    return {
+        "serving_default": (lambda inputs: answer(task, preprocessor, *(inputs[name] for name in names)), spec),
+        "tokenize": (lambda inputs: _fixed(preprocessor, preprocessor.call(tuple(inputs[name] for name in names))), spec),
+    }
 
 
 def _whole(task, preprocessor, *texts):

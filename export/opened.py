@@ -46,20 +46,20 @@ class LiteRTFile:
 
         registerers = tensorflow_text.tflite_registrar.SELECT_TFTEXT_OPS
         self._interpreter = InterpreterWithCustomOps(model_path=str(path), custom_op_registerers=registerers)
-        self._run = self._interpreter.get_signature_runner("serving_default")
         self.path, self.signatures = path, sorted(self._interpreter.get_signature_list())
-        details = self._run.get_input_details()
+        self._runners = {name: self._interpreter.get_signature_runner(name) for name in self.signatures}
+        details = self._runners["serving_default"].get_input_details()
         self._theirs = {MEDIAPIPE_NAMES.get(name, name): name for name in details}
         self.inputs = sorted(self._theirs)
         self.length = None if self.inputs[0] in TEXT else int(next(iter(details.values()))["shape"][1])
 
-    def run(self, inputs):
+    def run(self, inputs, signature="serving_default"):
         """Texts `[1]` as strings, or ids int32 `[1, L]`, by our names to arrays."""
         given = {
             self._theirs[name]: np.array([text.encode("utf-8") for text in value]) if name in TEXT else value.astype(np.int32)
             for name, value in inputs.items()
         }
-        return self._run(**given)
+        return self._runners[signature](**given)
 
     def ops(self):
         """The names of its ops, built-in ones in capitals."""

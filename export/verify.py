@@ -141,17 +141,17 @@ def check(path, task, pairs=False, columns=None, tolerance=TOLERANCE, max_length
         for start in range(0, len(columns[0]), AT_ONCE):
             part = tuple(column[start : start + AT_ONCE] for column in columns)
             given = dict(zip(names, part))
-            ids = file.run(given, "tokenize")["token_ids"]
-            ours = task.preprocessor(part if len(part) > 1 else part[0])["token_ids"].numpy()
-            if ids.shape != ours.shape or (ids != ours).any():
-                raise RuntimeError(
-                    f"{path} reads other token ids than the task for {texts_at(part, differing_rows(ids, ours))}"
-                )
+            compare_ids(file, task.preprocessor, given)
             apart, places = compare(expected_answers(task, part), answers_of(task, file.run(given)), tolerance)
             largest, wrong = max(largest, apart), wrong + [start + place for place in places]
     elif set(names) <= set(file.inputs):
         columns = fitting(task, columns, max_length)
-        found = [file.run({name: [text] for name, text in zip(names, row)}) for row in zip(*columns)]
+        rows = [{name: [text] for name, text in zip(names, row)} for row in zip(*columns)]
+        if "tokenize" in file.signatures:
+            preprocessor = task.preprocessor.with_length(max_length, fixed_length=True)
+            for given in rows:
+                compare_ids(file, preprocessor, given)
+        found = [file.run(given) for given in rows]
         found = [answer for outputs in found for answer in answers_of(task, outputs)]
         largest, wrong = compare(expected_answers(task, columns), found, tolerance)
     else:
@@ -159,6 +159,14 @@ def check(path, task, pairs=False, columns=None, tolerance=TOLERANCE, max_length
     if wrong:
         raise RuntimeError(f"{path} answers otherwise than the task (by up to {largest:.1e}) for {texts_at(columns, wrong)}")
     return largest, len(columns[0]), file
+
+
+def compare_ids(file, preprocessor, given):
+    """Says where a file reads other ids than a preprocessor; `given` are columns by name."""
+    part = tuple(given.values())
+    ids, ours = file.run(given, "tokenize")["token_ids"], preprocessor(part if len(part) > 1 else part[0])["token_ids"].numpy()
+    if ids.shape != ours.shape or (ids != ours).any():
+        raise RuntimeError(f"{file.path} reads other token ids than the task for {texts_at(part, differing_rows(ids, ours))}")
 
 
 def fitting(task, columns, max_length=None):

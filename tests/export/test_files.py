@@ -131,7 +131,7 @@ def test_litert_takes_text(kind, encoder, tokenizer, tmp_path):
         assert sum(bool(entity) for _, (_, _, entity) in spans) > 5
     if kind == "masks":
         assert [answer["count"][0] for answer in found] == [text.count("[MASK]") for text in columns[0]]
-    verify(path, task, pairs=pairs)
+    assert verify(path, task, pairs=pairs)["signatures"] == ["serving_default", "tokenize"]
     verify(path, task, columns if len(columns) > 1 else columns[0][:3], pairs=pairs)
 
 
