@@ -2,16 +2,16 @@
 
     python examples/distill_emotion.py twitter_emotion.csv --tweets 6000
 
-Seen on two cores, MiniLM (times with two other processes at work):
+Seen on two cores, MiniLM (times with other processes at work; those of `benchmarks/DISTILLATION.md` are of quiet cores):
 
                                 accuracy  parameters  int8 .tflite (text), MB  one text, ms
-    teacher, 6 layers             0.9058  22715526.0                     25.7          5.23
-    student, 3 layers             0.9083  17392134.0                     20.2          2.70
-    student, 2 layers             0.9108  15617670.0                     18.3          1.06
-    student, 1 layers             0.8808  13843206.0                     16.5          0.39
-    3 layers, fine-tuned alone    0.9175  17392134.0                     20.2          2.08
+    teacher, 6 layers             0.9217  22715526.0                     24.6         12.25
+    3 layers, fine-tuned alone    0.9000  17392134.0                     19.0          4.68
+    student, 3 layers             0.9225  17392134.0                     19.0          5.82
+    student, 2 layers             0.9225  15617670.0                     17.2          3.76
+    student, 1 layers             0.8925  13843206.0                     15.4          1.18
     {'tokens': 8000, 'tokens_before': 30522, 'unknown': 0.0, 'unknown_before': 0.0}
-    student.tflite: 10.6 MB
+    student.tflite: 9.3 MB
 """
 
 import argparse

@@ -10,7 +10,7 @@ from kbert.atomic_files import check_target, written_aside
 from kbert.encoders.bert import INPUT_NAMES
 from kbert.export import mediapipe
 from kbert.export.calibrated import check_calibration, in_int8, ranges_of
-from kbert.export.verify import PROBES, TOLERANCES, check, input_names
+from kbert.export.verify import PROBES, TOLERANCES, check, input_names, say_untrained
 from kbert.tasks.frozen import convert
 from kbert.tasks.masked_lm import MaskedLM
 from kbert.tasks.question_answerer import IMPOSSIBLE, QuestionAnswerer, at_pieces, best_spans
@@ -105,6 +105,7 @@ def export_litert(
         signatures = {"serving_default": of_tokens(task, max_length)}
     else:
         signatures = of_text(task, max_length, pairs)
+    say_untrained(task)
     # XNNPACK computes shapes that are known beforehand.
     static = in_int8(task, ranges_of(task, texts, max_length)) if quantize == "int8-static" else contextlib.nullcontext()
     with task.encoder.padded(), static:

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from kbert.atomic_files import check_target, written_aside
 from kbert.export.opened import ONNX_NAMES, ONNX_OUTPUTS, OnnxFile
-from kbert.export.verify import PROBES, TOLERANCE, check, texts_at
+from kbert.export.verify import PROBES, TOLERANCE, check, say_untrained, texts_at
 from kbert.tasks.text_classifier import MULTI, REGRESSION, TextClassifier
 from kbert.tasks.text_embedder import TextEmbedder
 
@@ -59,6 +59,7 @@ def export_onnx(task, path, inputs="tokens", quantize=None, texts=None, overwrit
     if inputs == "text":
         texts = PROBES if texts is None else list(texts)
         check_tokenizer(task, texts)
+    say_untrained(task)
     names = [name for name in ONNX_NAMES if name != "token_type_ids" or task.encoder.config.type_vocab_size]
 
     def answer(*columns):

@@ -1,14 +1,12 @@
 """SavedModels: strings in, answers out, for `tf.saved_model.load` and TF Serving, without kbert."""
 
-import warnings
-
 import keras
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from kbert.atomic_files import check_target, written_aside
 from kbert.encoders.bert import INPUT_NAMES
-from kbert.export.verify import TOLERANCES, check, input_names
+from kbert.export.verify import TOLERANCES, check, input_names, say_untrained
 from kbert.tasks.text_classifier import REGRESSION, TextClassifier
 from kbert.tasks.text_embedder import TextEmbedder
 
@@ -59,10 +57,7 @@ def export_saved_model(task, path, pairs=False, quantize=None, overwrite=False, 
     if quantize not in (None, "float16"):
         raise ValueError(f'quantize should be None or "float16" for a SavedModel, got {quantize!r}')
     module = to_module(task, pairs, tf.float16 if quantize else None)
-    if task.new_weights:
-        warnings.warn(
-            f"never trained, though exported: {', '.join(task.new_weights)}; its answers mean nothing yet", stacklevel=2
-        )
+    say_untrained(task)
     with written_aside(path) as aside:
         # Only inference is exported, so the functions' own gradients may stay behind.
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)

@@ -2,6 +2,7 @@
 
 import pathlib
 import time
+import warnings
 
 import numpy as np
 from rich.console import Console
@@ -38,6 +39,14 @@ ALLOWED_OPS = frozenset(
     Tile TopKV2 Transpose Unpack UnsortedSegmentMax VarHandleOp Where ZerosLike
     """.split()
 )
+
+
+def say_untrained(task):
+    """Warns that a task's answers mean nothing yet."""
+    if task.new_weights:
+        warnings.warn(
+            f"never trained, though exported: {', '.join(task.new_weights)}; its answers mean nothing yet", stacklevel=4
+        )
 
 
 def input_names(task, pairs=False):

@@ -225,8 +225,9 @@ def test_an_untrained_head_is_said(tiny_folder, tmp_path, texts_and_labels):
 
     with pytest.warns(UserWarning, match="newly initialized"):
         task = kbert.TextClassifier.from_preset(tiny_folder, labels=["bad", "good"])
-    with pytest.warns(UserWarning, match="never trained, though exported: .*classification head"):
-        task.export(tmp_path / "1")
+    for format in ("tf_saved_model", "litert", "onnx"):
+        with pytest.warns(UserWarning, match="never trained, though exported: .*classification head"):
+            task.export(tmp_path / format, format=format)
     task.fit(*texts_and_labels, verbose=0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
