@@ -181,27 +181,6 @@ def test_every_task_teaches_and_learns(kind, inside):
     assert set(history) >= {f"{name}_loss" for name in ("soft", *(INSIDE if inside else ()))}
 
 
-@pytest.mark.parametrize("kind", ["mobilebert", "distilbert"])
-def test_other_architectures_teach_and_learn(kind, tokenizer, texts_and_labels):
-    preprocessor = kbert.TextPreprocessor(tokenizer, 24)
-
-    def task(layers):
-        if kind == "mobilebert":
-            config = kbert.MobileBertConfig(
-                vocab_size=len(VOCABULARY), hidden_size=16, intra_bottleneck_size=8, embedding_size=8, intermediate_size=16,
-                num_hidden_layers=layers, num_attention_heads=2, max_position_embeddings=24,
-            )  # fmt: skip
-            return kbert.TextClassifier(kbert.MobileBertEncoder(config), preprocessor, labels=["bad", "good"])
-        config = kbert.BertConfig(**{**TINY, "num_hidden_layers": layers}, type_vocab_size=0, add_pooling_layer=False)
-        return kbert.TextClassifier(kbert.BertEncoder(config), preprocessor, labels=["bad", "good"])
-
-    teacher = task(3)
-    distiller = kbert.Distiller(teacher, teacher.make_student(num_hidden_layers=2), **INSIDE)
-    distiller.compile(learning_rate=5e-3)
-    history = distiller.fit(*texts_and_labels, epochs=10, batch_size=8, verbose=0).history
-    assert history["loss"][-1] < history["loss"][0]
-
-
 def test_labels_that_are_missing_do_not_count():
     teacher = make(num_hidden_layers=2)
     losses_seen = []
