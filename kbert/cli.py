@@ -116,7 +116,9 @@ def main(arguments=None):
     distill.add_argument("--teacher", required=True, help="a .keras file, or the folder that finetune wrote")
     distill.add_argument("--layers", type=int, nargs="+", required=True, help="of the students, e.g. 3 2 1")
     distill.add_argument("--data", required=True, help="a file as for finetune")
-    distill.add_argument("--unlabelled", help="plain texts for the recipe's first stage")
+    distill.add_argument(
+        "--unlabelled", help="plain texts, which the teacher labels: for tinybert's first stage, or beside the data's"
+    )
     distill.add_argument("--recipe", default="task", choices=("task", "distilbert", "tinybert", "mobilebert"))
     distill.add_argument("--out", required=True, help="the folder to write")
     distill.add_argument(

@@ -479,12 +479,19 @@ def distill(options):
     recipe, students = recipes[options.recipe], {}
     labels = None if job in ("fill-mask", "embedding") else train[1]
     texts = train[0][0] + train[0][1] if job == "embedding" else train[0]
+    stage_data = None
+    if plain and recipe.stages[0].on_plain_texts:
+        stage_data = {recipe.stages[0].name: plain}
+    elif plain:
+        if not texts or not isinstance(texts, list) or not isinstance(texts[0], str):
+            raise ValueError(f"--unlabelled of the recipe {recipe.name} goes with single texts, which {job} does not have")
+        texts, labels = texts + plain, labels and [*labels, *[None] * len(plain)]
     for layers in options.layers:
         keras.utils.set_random_seed(options.seed)
         console.print(f"a student of {layers} layers, by the recipe {recipe.name} ({recipe.source})")
         students[layers] = recipe.run(
             teacher, texts, labels, num_hidden_layers=layers, epochs=options.epochs, learning_rate=options.learning_rate,
-            batch_size=options.batch_size, stage_data=None if plain is None else {recipe.stages[0].name: plain},
+            batch_size=options.batch_size, stage_data=stage_data,
             cache=None if options.cache is None else pathlib.Path(options.cache) / f"{layers}-layers",
             verbose=1 if console.is_terminal else 2,
         )  # fmt: skip

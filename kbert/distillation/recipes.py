@@ -3,7 +3,7 @@
 >>> print(tinybert.source)
 Jiao et al. 2020, TinyBERT: Distilling BERT for Natural Language Understanding, sections 3.1 and 3.2
 >>> [stage.name for stage in tinybert.stages]
-['layers', 'answers']
+['general', 'layers', 'answers']
 """
 
 import dataclasses
@@ -24,6 +24,7 @@ class Stage:
     losses: dict  # the arguments of `Distiller`
     labels: bool = True  # whether it has a use for labels
     by_layer: bool = False  # once for each of the student's layers, from the first to the last
+    on_plain_texts: bool = False  # left out where no texts are given for it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +70,8 @@ class Recipe:
           student: a task to train; by default `make_student(teacher, num_hidden_layers)`.
           epochs: of each stage, a number or a dictionary by the stage's name.
           learning_rate: the peak of each stage.
-          stage_data: other texts for some stages, e.g. `{"layers": plain_texts}` for TinyBERT's general stage: a dictionary from a stage's name
-            to texts.
+          stage_data: other texts for some stages, e.g. `{"general": plain_texts}` for TinyBERT's first one, which is left out without them: a
+            dictionary from a stage's name to texts.
           cache: a folder for what the teacher says in each stage, as of `Distiller.fit`.
           **kwargs: the other arguments of `Distiller.fit`.
 
@@ -89,6 +90,8 @@ class Recipe:
                 f"the recipe {self.name} has no stage {unknown[0]!r}; its stages are {[stage.name for stage in self.stages]}"
             )
         for stage in self.stages:
+            if stage.on_plain_texts and stage.name not in (stage_data or {}):
+                continue
             times = epochs.get(stage.name, 1) if isinstance(epochs, dict) else epochs
             texts, labels = (
                 (stage_data[stage.name], None) if stage.name in (stage_data or {}) else (x, y if stage.labels else None)
@@ -118,15 +121,13 @@ distilbert = Recipe(
     copied="every other",
 )
 
+TINYBERT_LAYERS = {"soft": 0.0, "hard": 0.0, "hidden": 1.0, "embedding": 1.0, "attention": 1.0, "attention_loss": "scores"}
 tinybert = Recipe(
     "tinybert",
     "Jiao et al. 2020, TinyBERT: Distilling BERT for Natural Language Understanding, sections 3.1 and 3.2",
     (
-        Stage(
-            "layers",
-            {"soft": 0.0, "hard": 0.0, "hidden": 1.0, "embedding": 1.0, "attention": 1.0, "attention_loss": "scores"},
-            labels=False,
-        ),
+        Stage("general", TINYBERT_LAYERS, labels=False, on_plain_texts=True),
+        Stage("layers", TINYBERT_LAYERS, labels=False),
         Stage("answers", {"soft": 1.0, "hard": 0.0, "temperature": 1.0}),
     ),
 )

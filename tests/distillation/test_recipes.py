@@ -67,7 +67,7 @@ def test_each_recipe_makes_a_student_that_knows_what_its_teacher_does(name, text
     recipes[name].run(
         teacher, texts, labels, student=student, epochs=epochs, learning_rate=5e-3, batch_size=8, verbose=0, callbacks=[Seen()]
     )
-    stages = sum(2 if stage.by_layer else 1 for stage in recipes[name].stages)
+    stages = sum(2 if stage.by_layer else 1 for stage in recipes[name].stages if not stage.on_plain_texts)
     assert len(losses) == stages and all(loss[-1] < loss[0] for loss in losses), losses
     if name != "mobilebert":
         assert [a["label"] for a in student.classify(texts)] == labels
@@ -89,12 +89,16 @@ def test_distilbert_is_made_of_a_masked_lm(texts_and_labels):
         )
 
 
-def test_a_stage_may_have_texts_of_its_own(texts_and_labels):
+def test_a_stage_may_have_texts_of_its_own(texts_and_labels, tmp_path):
     teacher = make(num_hidden_layers=2)
     run = recipes["tinybert"].run
-    run(teacher, *texts_and_labels, num_hidden_layers=1, epochs={"layers": 2}, stage_data={"layers": ["good cat"]}, verbose=0)
-    with pytest.raises(ValueError, match="has no stage 'general'; its stages are"):
-        run(teacher, *texts_and_labels, num_hidden_layers=1, stage_data={"general": []}, verbose=0)
+    run(
+        teacher, *texts_and_labels, num_hidden_layers=1, epochs={"layers": 2}, stage_data={"general": ["good cat"]}, verbose=0,
+        cache=tmp_path / "kept",
+    )  # fmt: skip
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["answers", "general", "layers"]
+    with pytest.raises(ValueError, match="has no stage 'first'; its stages are"):
+        run(teacher, *texts_and_labels, num_hidden_layers=1, stage_data={"first": []}, verbose=0)
     with pytest.raises(ValueError, match="give a student"):
         run(teacher, *texts_and_labels, verbose=0)
 
@@ -132,7 +136,9 @@ def test_the_command_line_makes_students_with_a_table(texts_and_labels, tmp_path
     pd.DataFrame(dict(zip(("text", "label"), texts_and_labels))).to_csv(tmp_path / "data.csv", index=False)
     command = ["distill", "--teacher", tmp_path / "teacher.keras", "--data", tmp_path / "data.csv", "--out", tmp_path / "out"]
     command = [str(part) for part in command]
-    assert cli.main([*command, "--layers", "2", "1", "--epochs", "1", "--cache", str(tmp_path / "kept")]) == 0
+    (tmp_path / "plain.txt").write_text("good cat\nbad dog\n")
+    more = ["--cache", str(tmp_path / "kept"), "--unlabelled", str(tmp_path / "plain.txt")]
+    assert cli.main([*command, "--layers", "2", "1", "--epochs", "1", *more]) == 0
     assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["1-layers", "2-layers"]
     assert "student, 1 layers" in capsys.readouterr().out
     worth = json.loads((tmp_path / "out" / "metrics.json").read_text())
