@@ -22,7 +22,7 @@ demo: venv
 
 # Most of a test is TensorFlow tracing on one core: two processes, each with whole files, take little more than half the time.
 test: venv
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: venv
 	$(BIN)/ruff check .

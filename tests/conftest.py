@@ -24,6 +24,18 @@ TINY = dict(
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+# Whole files go to whichever process is free: those that take long first, so that none of them is the last.
+LONG_FIRST = ("test_finetune.py", "training", "export", "distillation", "pretraining", "text", "tasks")
+
+
+def pytest_collection_modifyitems(items):
+    def rank(item):
+        parts = item.path.parts
+        return next((place for place, name in enumerate(LONG_FIRST) if "tests" in parts and name in parts), len(LONG_FIRST))
+
+    items.sort(key=rank)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def tidied():
     """Models and graphs of a module's tests, which hold each other, are gone before the next module's."""
