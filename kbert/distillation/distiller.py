@@ -289,8 +289,8 @@ class Distiller(keras.Model):
 
     def _masked_once(self, x):
         """Ragged ids with some tokens hidden, always the same ones; and of each text the hidden tokens, that it counts, and their places."""
-        batches = list(self.student._masked(text_list(x, "x"), 64, shuffle=False, seed=0))
-        most = max(int(tf.shape(labels)[1]) for _, labels in batches)
+        masked = list(self.student._masked(text_list(x, "x"), 64, shuffle=False, seed=0))
+        most = max(int(tf.shape(labels)[1]) for _, labels in masked)
 
         def wide(values, fill):
             return tf.concat([tf.pad(v, [[0, 0], [0, most - tf.shape(v)[1]]], constant_values=fill) for v in values], 0).numpy()
@@ -298,12 +298,12 @@ class Distiller(keras.Model):
         ids = tf.concat(
             [
                 tf.RaggedTensor.from_tensor(inputs["token_ids"], tf.reduce_sum(inputs["padding_mask"], 1))[:, 1:-1]
-                for inputs, _ in batches
+                for inputs, _ in masked
             ],
             0,
         )
-        targets = wide([labels for _, labels in batches], NO_LABEL)
-        places = wide([inputs["mask_positions"] for inputs, _ in batches], 0)
+        targets = wide([labels for _, labels in masked], NO_LABEL)
+        places = wide([inputs["mask_positions"] for inputs, _ in masked], 0)
         return (tf.cast(ids.with_row_splits_dtype(tf.int64), tf.int32),), targets, np.ones(len(targets), np.float32), places
 
     def _examples(self, x, y):
