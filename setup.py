@@ -17,7 +17,8 @@ EXTRAS = {
     "data": ["pandas>=2.2", "pyarrow>=15"],
     "test": [
         "pytest>=8", "pytest-xdist>=3.7", "hypothesis>=6.100", "tokenizers>=0.22", "seqeval>=1.2", "scikit-learn>=1.4", "scipy>=1.12",
-        "nbclient>=0.10", "ipykernel>=6", "mediapipe>=1.2", "ruff>=0.9", "build>=1.2",
+        "nbclient>=0.10", "ipykernel>=6", "mediapipe>=1.2", "ruff>=0.9", "build>=1.2", "mypy>=1.15",
+        "import-linter>=2.3",
     ],
 }  # fmt: skip
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
@@ -33,6 +34,9 @@ setup(
     python_requires=">=3.10",
     packages=[
         "kbert",
+        "kbert.files",
+        "kbert.scoring",
+        "kbert.commands",
         "kbert.text",
         "kbert.encoders",
         "kbert.tasks",
@@ -41,10 +45,11 @@ setup(
         "kbert.checkpoints",
         "kbert.training",
         "kbert.export",
+        "kbert.export.server",
     ],
     # The folder `export/` stands beside `kbert/`, and is imported as `kbert.export`.
     package_dir={"kbert": "kbert", "kbert.export": "export"},
-    package_data={"kbert.text": ["*.json.gz"]},
+    package_data={"kbert": ["py.typed"], "kbert.text": ["*.json.gz"]},
     install_requires=[
         TENSORFLOW,
         TENSORFLOW_TEXT,
@@ -56,7 +61,7 @@ setup(
         "rich>=13",
     ],
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["kbert = kbert.cli:main"]},
+    entry_points={"console_scripts": ["kbert = kbert.commands.cli:main"]},
     classifiers=[
         "Programming Language :: Python :: 3",
         "Operating System :: POSIX :: Linux",

@@ -70,8 +70,8 @@ def data_of(job, seed):
 
 def score(job, test, answers):
     """The main figure, and the one in brackets."""
-    from kbert.training.answers import squad_scores
-    from kbert.training.entities import entity_scores
+    from kbert.scoring.entities import entity_scores
+    from kbert.scoring.squad import squad_scores
 
     if job.startswith("squad"):
         scores = squad_scores(answers, test["answers"])
@@ -260,7 +260,7 @@ def squad_answers(outputs, contexts, most=20, longest=30):
 
 def run(library, job, seed, data):
     """Trains and answers in a process of the library's environment; answers and seconds."""
-    from kbert.checkpoints.presets import find_folder
+    from kbert.checkpoints.opened import find_folder
 
     python = ROOT / (".venv" if library == "kbert" else ".venv-peers") / "bin" / "python"
     with tempfile.TemporaryDirectory() as room:

@@ -83,7 +83,7 @@ def tweets(count):
 
         table = pd.read_csv(TWEETS)
         return table["text"].tolist()[:count], table["label_name"].tolist()[:count]
-    from kbert.demo import read_news
+    from kbert.commands.demo import read_news
 
     texts, names = read_news()  # headlines are short texts too
     return [text.split("\n")[0] for text in texts][:count], names[:count]
@@ -95,8 +95,8 @@ def main():
     parser.add_argument("--only", nargs="+", help="vectors, articles, one, encoder, finetune, pretrain, accuracy")
     parser.add_argument("--threads", type=int, default=min(8, os.cpu_count() or 1))
     options = parser.parse_args()
-    from kbert.checkpoints.presets import find_folder
-    from kbert.demo import read_news
+    from kbert.checkpoints.opened import find_folder
+    from kbert.commands.demo import read_news
 
     folder = find_folder("all-minilm-l6-v2")
     quick, wanted = (

@@ -16,8 +16,8 @@ from rich.table import Table
 from tokenizers import Tokenizer
 
 import kbert
-from kbert.checkpoints.presets import find_folder
-from kbert.demo import read_news
+from kbert.checkpoints.opened import find_folder
+from kbert.commands.demo import read_news
 
 REPEATS = 7
 TWEETS = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data" / "twitter_emotion.csv"

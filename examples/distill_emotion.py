@@ -21,8 +21,8 @@ import keras
 import pandas as pd
 
 import kbert
+from kbert.commands.finetune import worth_of
 from kbert.distillation import recipes
-from kbert.finetune import worth_of
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("data", help="a csv with columns text and label_name")

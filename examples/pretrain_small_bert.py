@@ -24,7 +24,7 @@ import keras
 import numpy as np
 
 import kbert
-from kbert.demo import read_news
+from kbert.commands.demo import read_news
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--epochs", type=int, default=12)

@@ -17,7 +17,7 @@ Seen on two cores, MiniLM, one epoch:
 import argparse
 
 import kbert
-from kbert.training.answers import squad_scores
+from kbert.scoring.squad import squad_scores
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("train")

@@ -23,7 +23,7 @@ Seen on two cores, MiniLM, one epoch:
 import argparse
 
 import kbert
-from kbert.training.entities import entity_scores
+from kbert.scoring.entities import entity_scores
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("train")

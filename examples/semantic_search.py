@@ -24,7 +24,7 @@ import sys
 import time
 
 import kbert
-from kbert.demo import read_news
+from kbert.commands.demo import read_news
 
 queries = sys.argv[1:] or ["court case about online music", "a runner wins gold", "the pound falls against the dollar"]
 articles, topics = read_news()

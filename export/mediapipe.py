@@ -12,7 +12,7 @@ import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 
-from kbert.export.opened import MEDIAPIPE_NAMES
+from kbert.export.exported_file import MEDIAPIPE_NAMES
 from kbert.tasks.text_classifier import TextClassifier
 from kbert.tasks.text_embedder import TextEmbedder
 

@@ -5,9 +5,9 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-from kbert.atomic_files import check_target, written_aside
-from kbert.export.opened import ONNX_NAMES, ONNX_OUTPUTS, OnnxFile
+from kbert.export.exported_file import ONNX_NAMES, ONNX_OUTPUTS, OnnxFile
 from kbert.export.verify import PROBES, TOLERANCE, check, say_untrained, texts_at
+from kbert.files.atomic import check_target, written_aside
 from kbert.tasks.text_classifier import MULTI, REGRESSION, TextClassifier
 from kbert.tasks.text_embedder import TextEmbedder
 

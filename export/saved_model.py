@@ -4,9 +4,9 @@ import keras
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from kbert.atomic_files import check_target, written_aside
 from kbert.encoders.bert import INPUT_NAMES
 from kbert.export.verify import TOLERANCES, check, input_names, say_untrained
+from kbert.files.atomic import check_target, written_aside
 from kbert.tasks.text_classifier import REGRESSION, TextClassifier
 from kbert.tasks.text_embedder import TextEmbedder
 

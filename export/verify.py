@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from kbert.export.opened import SavedModelFile, open_exported
+from kbert.export.exported_file import SavedModelFile, open_exported
 from kbert.tasks.masked_lm import MaskedLM
 from kbert.tasks.question_answerer import QuestionAnswerer
 from kbert.tasks.text_classifier import REGRESSION, TextClassifier

@@ -19,12 +19,14 @@ import keras as _keras
 
 _check_backend(_keras.backend.backend())
 
-from kbert.checkpoints.presets import presets
+from kbert.checkpoints.opened import presets
 from kbert.config import BertConfig, MobileBertConfig
 from kbert.distillation import Distiller
 from kbert.encoders.bert import BertEncoder
 from kbert.encoders.mobilebert import MobileBertEncoder
 from kbert.pretraining.pretrainer import Pretrainer
+from kbert.scoring.entities import read_bio
+from kbert.scoring.squad import read_squad
 from kbert.tasks.masked_lm import MaskedLM
 from kbert.tasks.question_answerer import QuestionAnswerer
 from kbert.tasks.task import load
@@ -33,8 +35,6 @@ from kbert.tasks.text_embedder import TextEmbedder
 from kbert.tasks.token_classifier import TokenClassifier
 from kbert.text.packing import TextPreprocessor
 from kbert.text.tokenizer import WordPieceTokenizer
-from kbert.training.answers import read_squad
-from kbert.training.entities import read_bio
 
 __version__ = "0.1.0"
 

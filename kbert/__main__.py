@@ -1,5 +1,5 @@
 import sys
 
-from kbert.cli import main
+from kbert.commands.cli import main
 
 sys.exit(main())

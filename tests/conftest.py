@@ -90,7 +90,7 @@ def tiny_folder(tmp_path):
 @pytest.fixture(scope="session")
 def minilm():
     """The folder of the real checkpoint, FACTS P1."""
-    from kbert.checkpoints.presets import find_folder
+    from kbert.checkpoints.opened import find_folder
 
     return find_folder("all-minilm-l6-v2")
 

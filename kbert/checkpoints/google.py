@@ -6,10 +6,10 @@ import re
 import numpy as np
 import tensorflow as tf
 
-from kbert.atomic_files import written_aside
 from kbert.checkpoints.huggingface import Family, Rule, read_json, weights_of, write_json
 from kbert.encoders.bert import BertEncoder
-from kbert.text.vocabulary import save_vocabulary
+from kbert.files.atomic import written_aside
+from kbert.files.vocabulary import save_vocabulary
 
 CONFIG = "bert_config.json"
 _OPTIMIZER = re.compile(r"(/adam_[mv]|/lamb_[mv]|(^|/)global_step)$|^(beta[12]_power)$")

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from kbert.atomic_files import written_aside
 from kbert.encoders.bert import BertEncoder
 from kbert.encoders.layers import initial_values
 from kbert.encoders.mobilebert import MobileBertEncoder
-from kbert.text.vocabulary import SPECIAL_TOKENS, save_vocabulary
+from kbert.files.atomic import written_aside
+from kbert.files.vocabulary import SPECIAL_TOKENS, save_vocabulary
 
 
 class Rule(NamedTuple):

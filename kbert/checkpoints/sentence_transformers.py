@@ -80,7 +80,7 @@ def write_modules(folder, task):
     """Writes modules.json and what it names."""
     from safetensors.numpy import save_file
 
-    from kbert.atomic_files import written_aside
+    from kbert.files.atomic import written_aside
 
     modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
     width = task.encoder.config.hidden_size

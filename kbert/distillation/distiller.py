@@ -5,10 +5,11 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.distillation import losses
-from kbert.distillation.answers import Answers, fingerprint
+from kbert.distillation.teacher_cache import Answers, fingerprint
 from kbert.encoders.layers import Projection
 from kbert.tasks.masked_lm import MaskedLM
 from kbert.tasks.question_answerer import QuestionAnswerer
+from kbert.tasks.smaller import layer_map as layer_places
 from kbert.tasks.task import as_list
 from kbert.tasks.text_classifier import MULTI, REGRESSION
 from kbert.tasks.text_embedder import TextEmbedder
@@ -39,7 +40,7 @@ class Distiller(keras.Model):
       embedding: the weight of the embeddings' vectors, by the same loss.
       attention, attention_loss: the weight of attention; `"kl"` or `"mse"` of the probabilities, or `"scores"`, the MSE before the softmax.
       relation: the weight of the last layers' value relation (MiniLM).
-      layer_map: which of the teacher's layers each of the student's is held to, see `losses.layer_map`.
+      layer_map: which of the teacher's layers each of the student's is held to, see `kbert.tasks.smaller.layer_map`.
       layers: of `hidden` and `attention` only these of the student's layers; by default all.
       project: learn a projection where the student's vectors are narrower; with `False` that is an error.
 
@@ -78,7 +79,7 @@ class Distiller(keras.Model):
         self.hidden_loss, self.attention_loss = HIDDEN[hidden_loss], ATTENTION[attention_loss]
         self._attention_of = "attention_scores" if attention_loss == "scores" else "attentions"
         ours, theirs = student.encoder.config, teacher.encoder.config
-        mapped = losses.layer_map(layer_map, ours.num_hidden_layers, theirs.num_hidden_layers)
+        mapped = layer_places(layer_map, ours.num_hidden_layers, theirs.num_hidden_layers)
         chosen = range(len(mapped)) if layers is None else list(layers)
         wrong = [layer for layer in chosen if not 0 <= layer < len(mapped)]
         if wrong:

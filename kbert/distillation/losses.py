@@ -78,34 +78,3 @@ def value_relation(teacher, student, mask):
         return scores + hidden
 
     return mean_over(divergence(relation(teacher), relation(student)), tf.cast(mask, teacher.dtype)[:, None])
-
-
-def layer_map(kind, student_layers, teacher_layers):
-    """Which of the teacher's layers each of the student's is held to, counted from 0.
-
-    >>> layer_map("uniform", 3, 6), layer_map("last", 3, 6), layer_map([0, 2, 5], 3, 6)
-    ([1, 3, 5], [3, 4, 5], [0, 2, 5])
-
-    Args:
-      kind: `"uniform"`, every so many layers, the last one to the last one (Jiao et al. 2020, section 3.1); `"last"`; or a list.
-      student_layers, teacher_layers: how many there are.
-    """
-    if kind == "uniform":
-        return [round((place + 1) * teacher_layers / student_layers) - 1 for place in range(student_layers)]
-    if kind == "last":
-        if student_layers > teacher_layers:
-            raise ValueError(f"layer_map='last' of {student_layers} layers, but the teacher has {teacher_layers}")
-        return list(range(teacher_layers - student_layers, teacher_layers))
-    if isinstance(kind, str):
-        raise ValueError(f"layer_map should be 'uniform', 'last' or a list of the teacher's layers, got {kind!r}")
-    layers = [int(layer) for layer in kind]
-    if len(layers) != student_layers:
-        raise ValueError(
-            f"layer_map should name one of the teacher's layers for each of the student's {student_layers}, got {layers}"
-        )
-    wrong = [layer for layer in layers if not 0 <= layer < teacher_layers]
-    if wrong:
-        raise ValueError(
-            f"layer_map names the teacher's layer {wrong[0]}, but its {teacher_layers} layers are 0 to {teacher_layers - 1}"
-        )
-    return layers

@@ -142,7 +142,7 @@ class BertEncoder(keras.Model):
           add_pooling_layer: `False` leaves the pooler out; by default it is there if the architecture has one.
           **kwargs: passed to the constructor, e.g. `dtype="mixed_bfloat16"`.
         """
-        from kbert.checkpoints.presets import load_encoder
+        from kbert.checkpoints.opened import load_encoder
 
         return load_encoder(cls, preset, add_pooling_layer=add_pooling_layer, **kwargs)
 
@@ -153,7 +153,7 @@ class BertEncoder(keras.Model):
           folder, layout: as of a task's `save_to_preset`.
           preprocessor: a `TextPreprocessor` whose vocabulary is written too.
         """
-        from kbert.checkpoints.presets import writer_of
+        from kbert.checkpoints.opened import writer_of
 
         writer_of(layout)(folder, self, preprocessor)
 

@@ -10,13 +10,13 @@ from kbert.config import MobileBertConfig
 from kbert.encoders.bert import BertEncoder
 from kbert.encoders.layers import Projection
 from kbert.encoders.mobilebert import MobileBertEncoder
-from kbert.pretraining.masking import mask_tokens, with_draws
 from kbert.pretraining.sentence_pairs import Corpus, draw_pairs, pair_columns, tokenize_documents
 from kbert.tasks.masked_lm import TokenHead, only_at_masks, vectors_at_masks
 from kbert.tasks.task import Task, as_list
 from kbert.training.batches import Phase, batches
 from kbert.training.examples import rows_kept
 from kbert.training.losses import LabelledCrossentropy
+from kbert.training.masking import mask_tokens, with_draws
 from kbert.training.metrics import LabelledAccuracy
 
 
@@ -72,7 +72,7 @@ class Pretrainer(Task):
     @classmethod
     def from_preset(cls, preset, max_length=None, **kwargs):
         """A pretrainer on the weights of a preset; arguments as of `TextClassifier.from_preset`."""
-        from kbert.checkpoints.presets import load_task
+        from kbert.checkpoints.opened import load_task
 
         def describe(task, missing):
             heads = {"token_head": "the masked-LM head", "next_sentence": "the next-sentence head"}
@@ -91,7 +91,7 @@ class Pretrainer(Task):
         >>> task.fit(read_documents(["corpus.txt"]), epochs=10)  # doctest: +SKIP
         >>> task.fit(documents, phases=[(128, 9), (512, 1)], batch_size=[64, 16])  # doctest: +SKIP
 
-        Pairs of segments are drawn once (`kbert.pretraining.sentence_pairs`), masks anew in each epoch (`kbert.pretraining.masking`). Beside
+        Pairs of segments are drawn once (`kbert.pretraining.sentence_pairs`), masks anew in each epoch (`kbert.training.masking`). Beside
         the losses and accuracies of both heads there is `tokens_per_second`, of real tokens, padding aside.
 
         Args:

@@ -20,12 +20,12 @@ import threading
 import numpy as np
 import tensorflow as tf
 
-from kbert.atomic_files import written_aside
-from kbert.pretraining.masking import mask_tokens
+from kbert.files.atomic import written_aside
 from kbert.pretraining.sentence_pairs import draw_pairs, pair_columns, tokenize_documents
 from kbert.text.packing import TextPreprocessor
 from kbert.training.batches import by_epoch
 from kbert.training.losses import NO_LABEL
+from kbert.training.masking import mask_tokens
 
 ABOUT = "about.json"  # beside the shards: with which vocabulary and settings they were made
 AT_ONCE = 512  # examples that are masked together

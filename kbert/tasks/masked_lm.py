@@ -7,13 +7,13 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.encoders.layers import ACTIVATIONS, Projection, initial_values
-from kbert.pretraining.masking import mask_tokens, with_draws
 from kbert.tasks.prediction import softmax
 from kbert.tasks.task import Task
 from kbert.text.texts import text_list
 from kbert.text.tokenizer import WordPieceTokenizer
 from kbert.training.examples import Examples, rows_kept
 from kbert.training.losses import LabelledCrossentropy
+from kbert.training.masking import mask_tokens, with_draws
 from kbert.training.metrics import LabelledAccuracy
 
 ROWS_AT_ONCE = 64  # of `fill`: each has logits of the whole vocabulary
@@ -109,7 +109,7 @@ class MaskedLM(Task):
     @classmethod
     def from_preset(cls, preset, max_length=None, **kwargs):
         """A masked LM on the encoder of a preset; arguments as of `TextClassifier.from_preset`."""
-        from kbert.checkpoints.presets import load_task
+        from kbert.checkpoints.opened import load_task
 
         stated = {key: operator.methodcaller("get", key) for key in ("head_act", "head_layer_norm_eps")}
         return load_task(cls, preset, lambda task, missing: "the masked-LM head", max_length=max_length, **{**stated, **kwargs})
@@ -121,7 +121,7 @@ class MaskedLM(Task):
 
         >>> task.fit(texts, epochs=3)  # doctest: +SKIP
 
-        In every epoch other tokens are hidden (`kbert.pretraining.masking`).
+        In every epoch other tokens are hidden (`kbert.training.masking`).
 
         Args:
           x: a list, array or column of texts. With packed dictionaries or a dataset the masking is yours, and `y` the labels.

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kbert.atomic_files import check_target, written_aside
+from kbert.files.atomic import check_target, written_aside
 from kbert.tasks.prediction import Progress, in_order, joined, text_chunks
 from kbert.text.texts import text_list
 from kbert.training.batches import Phase, sorted_batches, spans
@@ -478,7 +478,7 @@ class Task(DistributedModel, keras.Model):
           hidden_size, **sizes: other values of the encoder's configuration (`intermediate_size`, ...); no weight fits then, and all are new.
           layers: which layers are copied: `"uniform"`, `"last"` or a list of as many, counted from 0.
         """
-        from kbert.distillation.students import make_student
+        from kbert.tasks.smaller import make_student
 
         return make_student(self, num_hidden_layers, hidden_size, layers, **sizes)
 
@@ -496,7 +496,7 @@ class Task(DistributedModel, keras.Model):
         Returns:
           A new task. Texts whose words it kept have the same answers; `trimmed` says what share of the texts' pieces is [UNK], before and after.
         """
-        from kbert.distillation.students import trim_vocabulary
+        from kbert.tasks.smaller import trim_vocabulary
 
         return trim_vocabulary(self, texts, size)
 
@@ -520,7 +520,7 @@ class Task(DistributedModel, keras.Model):
             `"google"` (bert_config.json, vocab.txt, bert_model.ckpt.*) or `"keras_hub"` (config.json, model.weights.h5, ...), which
             have no place for the labels' names.
         """
-        from kbert.checkpoints.presets import writer_of
+        from kbert.checkpoints.opened import writer_of
 
         writer_of(layout)(folder, self.encoder, self.preprocessor, self)
 

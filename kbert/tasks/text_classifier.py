@@ -7,12 +7,13 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.encoders.layers import Projection
+from kbert.scoring.correlation import pearson, spearman
 from kbert.tasks.labels import check_labels, label_index, label_keys
 from kbert.tasks.prediction import Progress, in_order, joined, softmax, text_chunks
 from kbert.tasks.task import Task
 from kbert.text.packing import windows
 from kbert.training.losses import SmoothedCrossentropy
-from kbert.training.metrics import MacroF1, pearson, spearman
+from kbert.training.metrics import MacroF1
 
 SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"  # config.json's names
 
@@ -174,7 +175,7 @@ class TextClassifier(Task):
           head: `"NextSentencePrediction"` opens the head of that name, with labels `is_next` and `not_next`.
           **kwargs: `dtype` for a Keras dtype policy, `preprocessor`, `None` for packed input, and `window_stride`.
         """
-        from kbert.checkpoints.presets import head_dropout, label_names, load_task, stated_labels
+        from kbert.checkpoints.opened import head_dropout, label_names, load_task, stated_labels
 
         if problem_type is not None:
             problem_type = check_problem_type(problem_type)

@@ -74,7 +74,7 @@ class TextEmbedder(Task):
         `TextClassifier.from_preset`.
         """
         from kbert.checkpoints import sentence_transformers
-        from kbert.checkpoints.presets import load_task, opened
+        from kbert.checkpoints.opened import load_task, opened
 
         with opened(preset) as folder:
             modules = sentence_transformers.read_modules(folder)
@@ -221,7 +221,7 @@ class TextEmbedder(Task):
     def save_to_preset(self, folder, layout="huggingface"):
         """As of a task; in Hugging Face's layout with sentence-transformers' modules, so that `SentenceTransformer(folder)` opens it."""
         from kbert.checkpoints import sentence_transformers
-        from kbert.checkpoints.presets import writer_of
+        from kbert.checkpoints.opened import writer_of
 
         if layout != "huggingface":
             raise ValueError(f"an embedder's folder is Hugging Face's with modules.json, got layout {layout!r}")

@@ -5,13 +5,14 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.encoders.layers import Projection
+from kbert.scoring.entities import check_tags, entities, entity_scores
+from kbert.tasks.entity_graph import best_window
 from kbert.tasks.labels import check_labels, label_index, label_keys
 from kbert.tasks.prediction import Progress, in_order, softmax
 from kbert.tasks.task import Task
 from kbert.tasks.words import are_words, read_words
 from kbert.text.packing import windows
 from kbert.text.texts import text_list
-from kbert.training.entities import check_tags, entities, entity_scores
 from kbert.training.examples import Examples, check_weights
 from kbert.training.losses import NO_LABEL, LabelledCrossentropy
 
@@ -66,7 +67,7 @@ class TokenClassifier(Task):
     @classmethod
     def from_preset(cls, preset, labels=None, max_length=None, dropout=None, **kwargs):
         """A token classifier on the encoder of a preset; arguments as of `TextClassifier.from_preset`."""
-        from kbert.checkpoints.presets import head_dropout, load_task, stated_labels
+        from kbert.checkpoints.opened import head_dropout, load_task, stated_labels
 
         return load_task(
             cls, preset, lambda task, missing: f"the token classification head ({len(task.labels)} labels)",
@@ -328,31 +329,3 @@ class TokenClassifier(Task):
     def get_config(self):
         own = ("labels", "label_all_pieces", "window_stride")
         return {**super().get_config(), **{name: getattr(self, name) for name in own}, "dropout": self.dropout_rate}
-
-
-def best_window(ids, cut, length):
-    """Where the logits of each piece are to be read: in the window in which it stands farthest from an edge, the first of such.
-
-    Args:
-      ids: ragged `[B, (pieces)]`.
-      cut: their `Windows`.
-      length: positions of a packed window, `L`.
-
-    Returns:
-      For each piece a place among all `W * L` positions, int64 `[P]`.
-    """
-    whole = tf.cast(ids.row_lengths(), tf.int32)
-    window = tf.repeat(tf.range(tf.size(cut.length)), cut.length)
-    place = tf.ragged.range(cut.length).values
-    start, size = tf.gather(cut.start, window), tf.gather(cut.length, window)
-    document = tf.gather(cut.document, window)
-    far = tf.int32.max // 2  # from the text's own ends no context is missing
-    before = tf.where(start > 0, place, far)
-    after = tf.where(start + size < tf.gather(whole, document), size - 1 - place, far)
-    windows_in_all = tf.cast(tf.size(cut.length), tf.int64)
-    order = tf.cast(tf.minimum(before, after), tf.int64) * windows_in_all - tf.cast(window, tf.int64)
-    piece = tf.gather(ids.row_splits, document) + tf.cast(start + place, tf.int64)
-    count = tf.size(ids.values, tf.int64)
-    best = tf.where(tf.equal(order, tf.gather(tf.math.unsorted_segment_max(order, piece, count), piece)))[:, 0]
-    position = tf.cast(window, tf.int64) * tf.cast(length, tf.int64) + 1 + tf.cast(place, tf.int64)
-    return tf.scatter_nd(tf.gather(piece, best)[:, None], tf.gather(position, best), [count])

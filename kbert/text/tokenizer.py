@@ -8,9 +8,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kbert.files.vocabulary import SPECIAL_TOKENS, check_vocabulary, read_vocabulary
+from kbert.text.learn_vocabulary import learn_vocabulary
 from kbert.text.normalizer import character_model, make_normalizer, normalizer_model, tensorflow_text
 from kbert.text.texts import is_tensor, text_list
-from kbert.text.vocabulary import SPECIAL_TOKENS, check_vocabulary, learn_vocabulary, read_vocabulary
 
 MAX_CHARACTERS_PER_WORD = 100  # the reference's; a longer word is one [UNK]
 
@@ -154,7 +155,7 @@ class WordPieceTokenizer(keras.layers.Layer):
           preset: a built-in name, or a folder that holds a vocab.txt.
           **kwargs: override what the preset says, e.g. `recognize_special_tokens=True`.
         """
-        from kbert.checkpoints.presets import load_tokenizer
+        from kbert.checkpoints.opened import load_tokenizer
 
         return load_tokenizer(preset, **kwargs)
 

@@ -7,7 +7,7 @@ import time
 import keras
 import numpy as np
 
-from kbert.atomic_files import written_aside
+from kbert.files.atomic import written_aside
 
 STATE = "training_state.npz"
 

@@ -149,7 +149,7 @@ def test_no_such_preset_lists_the_built_in_ones(tmp_path):
 
 
 def test_built_in_names_may_be_written_in_any_case_and_with_underscores(minilm):
-    from kbert.checkpoints.presets import find_folder
+    from kbert.checkpoints.opened import find_folder
 
     for name in ("all-MiniLM-L6-v2", "all_minilm_l6_v2", "sentence-transformers/all-MiniLM-L6-v2"):
         assert find_folder(name) == minilm
@@ -158,7 +158,7 @@ def test_built_in_names_may_be_written_in_any_case_and_with_underscores(minilm):
 def test_built_in_preset_is_checked_by_hash(monkeypatch, tmp_path, minilm):
     import dataclasses
 
-    from kbert.checkpoints import presets
+    from kbert.checkpoints import opened as presets
 
     assert minilm.name == "model"
     wrong = dataclasses.replace(presets.presets()["all-minilm-l6-v2"], sha256=(("vocab.txt", "0" * 64),))
@@ -170,7 +170,7 @@ def test_built_in_preset_is_checked_by_hash(monkeypatch, tmp_path, minilm):
 def test_built_in_preset_that_is_not_installed_names_the_command(monkeypatch):
     import dataclasses
 
-    from kbert.checkpoints import presets
+    from kbert.checkpoints import opened as presets
 
     absent = dataclasses.replace(presets.presets()["all-minilm-l6-v2"], module="no_such_module")
     monkeypatch.setattr(presets, "_BUILT_IN", (absent,))

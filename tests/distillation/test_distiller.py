@@ -6,6 +6,7 @@ import pytest
 
 import kbert
 from kbert.distillation import losses
+from kbert.tasks.smaller import layer_map
 from tests.conftest import TINY, VOCABULARY
 
 QUIET = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -113,15 +114,15 @@ def test_value_relation_is_minilms(tensors):
 
 
 def test_layer_maps():
-    assert losses.layer_map("uniform", 4, 12) == [2, 5, 8, 11]
-    assert losses.layer_map("uniform", 1, 6) == [5]
-    assert losses.layer_map("last", 2, 6) == [4, 5]
+    assert layer_map("uniform", 4, 12) == [2, 5, 8, 11]
+    assert layer_map("uniform", 1, 6) == [5]
+    assert layer_map("last", 2, 6) == [4, 5]
     with pytest.raises(ValueError, match="names the teacher's layer 6, but its 6 layers are 0 to 5"):
-        losses.layer_map([0, 6], 2, 6)
+        layer_map([0, 6], 2, 6)
     with pytest.raises(ValueError, match="one of the teacher's layers for each of the student's 3"):
-        losses.layer_map([0, 1], 3, 6)
+        layer_map([0, 1], 3, 6)
     with pytest.raises(ValueError, match="'uniform', 'last'"):
-        losses.layer_map("middle", 3, 6)
+        layer_map("middle", 3, 6)
 
 
 # Students

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import kbert
-from kbert import cli
+from kbert.commands import cli
 from kbert.distillation.recipes import augment, recipes
 from tests.conftest import TINY, VOCABULARY
 from tests.distillation.test_distiller import make

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import kbert
 from kbert.export import verify
-from kbert.export.opened import SavedModelFile
+from kbert.export.exported_file import SavedModelFile
 from kbert.export.verify import ALLOWED_OPS, PROBES, compare, expected_answers, probes_of
 from kbert.export.verify import answers_of as parsed
 from tests.conftest import TINY

@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 import kbert
-from kbert.pretraining.masking import mask_tokens
 from kbert.pretraining.sentence_pairs import draw_pairs, pair_columns, read_documents, sentences, tokenize_documents
+from kbert.training.masking import mask_tokens
 from tests.conftest import TINY, VOCABULARY
 
 DOCUMENTS = [
@@ -263,7 +263,7 @@ def test_files_that_are_no_text_are_named(tmp_path):
 
 
 def test_the_command_line_goes_from_files_to_a_fine_tuned_model(tmp_path, capsys):
-    from kbert import cli
+    from kbert.commands import cli
 
     corpus = tmp_path / "corpus.txt"
     corpus.write_text(

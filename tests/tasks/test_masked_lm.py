@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 import kbert
-from kbert.pretraining.masking import mask_tokens
+from kbert.training.masking import mask_tokens
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 import kbert
+from kbert.scoring.squad import squad_scores
 from kbert.tasks.question_answerer import best_spans
-from kbert.training.answers import squad_scores
 
 QUESTIONS = ["the cat ?", "the dog ?", "the film ?"] * 8
 CONTEXTS = ["the cat sat . a dog ran .", "a cat ran , the dog so bad", "the day good , the film very good !"] * 8

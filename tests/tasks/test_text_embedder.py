@@ -68,7 +68,7 @@ def ask(folder, texts, tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not PYTHON.exists(), reason="no .venv-peers: make test-peers")
 def test_500_texts_have_sentence_transformers_vectors_and_neighbours(minilm, tmp_path):
-    from kbert.demo import read_news
+    from kbert.commands.demo import read_news
 
     texts = [text[:300] for text in read_news()[0][:500]]
     theirs = ask(minilm, texts, tmp_path)

@@ -3,7 +3,7 @@
 import pytest
 
 import kbert
-from kbert.text.vocabulary import read_vocabulary
+from kbert.files.vocabulary import read_vocabulary
 
 
 @pytest.fixture(scope="session")

@@ -76,7 +76,7 @@ def differing_offsets(tokenizer, theirs, texts):
 def read_texts(name, shared_data):
     """The texts of one real data set, by the name of its file in ../shared/data, or "bbc"."""
     if name == "bbc":
-        from kbert.demo import read_news
+        from kbert.commands.demo import read_news
 
         return read_news()[0]
     path = shared_data / name

@@ -6,7 +6,8 @@ import sys
 import pytest
 
 import kbert
-from kbert.text.vocabulary import learn_vocabulary, lines_of, read_vocabulary, save_vocabulary
+from kbert.files.vocabulary import read_vocabulary, save_vocabulary
+from kbert.text.learn_vocabulary import learn_vocabulary, lines_of
 from tests.conftest import SPECIAL
 from tests.text.reference import read_texts
 

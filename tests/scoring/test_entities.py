@@ -6,7 +6,7 @@ import warnings
 import pytest
 
 import kbert
-from kbert.training.entities import entities, entity_scores
+from kbert.scoring.entities import entities, entity_scores
 
 
 def cases(prefixes, count, seed):

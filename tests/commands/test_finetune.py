@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import kbert
-from kbert import cli
+from kbert.commands import cli
 from tests.conftest import BAD, GOOD
 
 TINY_OPTIONS = ["--epochs", "2", "--batch-size", "8", "--learning-rate", "1e-2", "--max-length", "24"]

@@ -13,8 +13,8 @@ import warnings
 
 from kbert.checkpoints import google, hub, huggingface, keras_hub
 from kbert.encoders.layers import weights_left_empty
+from kbert.files.vocabulary import read_vocabulary
 from kbert.text.tokenizer import WordPieceTokenizer
-from kbert.text.vocabulary import read_vocabulary
 
 
 @dataclasses.dataclass(frozen=True)

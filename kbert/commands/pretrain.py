@@ -7,15 +7,15 @@ import keras
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from kbert.atomic_files import check_target, written_aside
 from kbert.config import BertConfig
 from kbert.encoders.bert import BertEncoder
+from kbert.files.atomic import check_target, written_aside
+from kbert.files.vocabulary import read_vocabulary
 from kbert.pretraining.pretrainer import Pretrainer
 from kbert.pretraining.records import ABOUT, read_records, record_files, write_records
 from kbert.pretraining.sentence_pairs import read_documents
 from kbert.text.packing import TextPreprocessor
 from kbert.text.tokenizer import WordPieceTokenizer
-from kbert.text.vocabulary import read_vocabulary
 
 
 def pretrain(options):

@@ -16,12 +16,12 @@ from rich.console import Console
 from rich.table import Table
 
 import kbert
-from kbert import report, tables
-from kbert.atomic_files import check_target, written_aside
+from kbert.commands import report, tables
+from kbert.files.atomic import check_target, written_aside
+from kbert.scoring.correlation import pearson, spearman
+from kbert.scoring.entities import entities, entity_scores
+from kbert.scoring.squad import squad_scores
 from kbert.tasks.text_classifier import MULTI, REGRESSION, SINGLE
-from kbert.training.answers import squad_scores
-from kbert.training.entities import entities, entity_scores
-from kbert.training.metrics import pearson, spearman
 
 MOST_MISTAKES = 50  # in mistakes.csv and the report
 MODEL, PRESET = "task.keras", "preset"  # in the folder that finetune writes

@@ -1,4 +1,4 @@
-"""Read, check, learn and save a vocabulary: a text file with one token a line, whose number is the token's id."""
+"""Learns a vocabulary from raw text."""
 
 import collections
 import itertools
@@ -6,86 +6,9 @@ import pathlib
 
 import tensorflow as tf
 
-from kbert.atomic_files import written_aside
+from kbert.files.vocabulary import SPECIAL_TOKENS
 from kbert.text.normalizer import make_normalizer, normalizer_model, tensorflow_text
 from kbert.text.texts import text_list
-
-SPECIAL_TOKENS = {
-    "pad_token": "[PAD]",
-    "unk_token": "[UNK]",
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-    "mask_token": "[MASK]",
-}
-
-
-def read_vocabulary(path):
-    """Reads a `vocab.txt`.
-
-    >>> tokens = read_vocabulary("vocab.txt")  # doctest: +SKIP
-    >>> tokens[101]  # doctest: +SKIP
-    '[CLS]'
-
-    Args:
-      path: a UTF-8 text file, one token a line; both kinds of line ends are taken.
-
-    Returns:
-      A list of `V` strings. Only the line end is cut off: some published vocabularies hold odd spaces.
-
-    Raises:
-      FileNotFoundError, ValueError: the file is missing, is not UTF-8, or `check_vocabulary` refuses it.
-    """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no vocabulary at {path}: a text file with one token a line is expected")
-    lines = path.read_bytes().split(b"\n")
-    if lines[-1] == b"":
-        lines.pop()
-    tokens = []
-    for number, line in enumerate(lines, 1):
-        try:
-            tokens.append(line.removesuffix(b"\r").decode("utf-8"))
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}, line {number}: {line!r} is not UTF-8 text; save the file as UTF-8") from error
-    check_vocabulary(tokens, source=str(path))
-    return tokens
-
-
-def check_vocabulary(tokens, source="the vocabulary", special_tokens=()):
-    """Raises a ValueError that names the line of the first thing wrong with a list of tokens.
-
-    >>> check_vocabulary(["[UNK]", "a", "a"])
-    Traceback (most recent call last):
-    ...
-    ValueError: the vocabulary, line 3: 'a' stands on line 2 already; each token may have one id only
-    """
-    if not tokens:
-        raise ValueError(f"{source} is empty: one token a line is expected")
-    first_line = {}
-    for number, token in enumerate(tokens, 1):
-        if not isinstance(token, str):
-            raise TypeError(f"{source}, line {number}: tokens are strings, got {token!r}")
-        if token == "":
-            raise ValueError(f"{source}, line {number}: the line is empty; remove it, but mind that ids below it move up")
-        if token in first_line:
-            raise ValueError(
-                f"{source}, line {number}: {token!r} stands on line {first_line[token]} already; "
-                "each token may have one id only"
-            )
-        first_line[token] = number
-    for token in special_tokens:
-        if token not in first_line:
-            raise ValueError(
-                f"{source}: none of its {len(tokens)} lines is the special token {token!r}; add it, or name the "
-                "token that takes its place (unk_token=, cls_token=, sep_token=, pad_token=, mask_token=)"
-            )
-
-
-def save_vocabulary(tokens, path):
-    """Writes one token a line; a crash leaves the old file."""
-    with written_aside(path) as aside:
-        aside.write_bytes(("\n".join(tokens) + "\n").encode("utf-8"))
-
 
 MOST_WORDS = 5_000_000  # different words held while counting; the rarest go when there are twice as many
 CHUNK = 4096  # texts cut into words at a time

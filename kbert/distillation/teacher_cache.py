@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import tensorflow as tf
 
-from kbert.atomic_files import written_aside
+from kbert.files.atomic import written_aside
 from kbert.tasks.prediction import Progress
 from kbert.training.batches import sorted_batches
 

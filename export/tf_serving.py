@@ -5,9 +5,9 @@ import shutil
 
 import tensorflow as tf
 
-from kbert.atomic_files import written_aside
 from kbert.export.saved_model import export_saved_model
 from kbert.export.verify import input_names
+from kbert.files.atomic import written_aside
 
 IMAGE = "tensorflow/serving:2.19.1"  # knows the ops that our graphs are made of (FACTS X6)
 WARM_UP = ["a word", "some more words, with a comma", "the same thing over and over again, " * 40]

@@ -183,7 +183,7 @@ def add_columns(command):
 
 def add_finetune(commands):
     command = commands.add_parser("finetune", help="train a task on a file, with a report")
-    # As in kbert.finetune, whose import takes TensorFlow's seconds.
+    # As in kbert.commands.finetune, whose import takes TensorFlow's seconds.
     tasks = ("classification", "multi-label", "regression", "ner", "qa", "fill-mask", "embedding")
     command.add_argument("--task", required=True, choices=tasks)
     command.add_argument(
@@ -213,19 +213,19 @@ def add_finetune(commands):
 
 
 def run_finetune(options):
-    from kbert import finetune
+    from kbert.commands import finetune
 
     getattr(finetune, options.command)(options)
 
 
 def run_pretrain(options):
-    from kbert.pretraining import command
+    from kbert.commands import pretrain as command
 
     command.pretrain(options)
 
 
 def run_pretrain_data(options):
-    from kbert.pretraining import command
+    from kbert.commands import pretrain as command
 
     command.pretrain_data(options)
 
@@ -234,7 +234,7 @@ def run_serve(options):
     import signal
     import threading
 
-    from kbert.export.server import Server
+    from kbert.export.server.server import Server
 
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):  # explicitly, for a shell starts background jobs with SIGINT ignored
@@ -251,13 +251,14 @@ def run_serve(options):
 
 
 def run_demo(options):
-    from kbert import demo
+    from kbert.commands import demo
 
     demo.run(options.folder)
 
 
 def run_vocab(options):
-    from kbert.text.vocabulary import learn_vocabulary, lines_of, save_vocabulary
+    from kbert.files.vocabulary import save_vocabulary
+    from kbert.text.learn_vocabulary import learn_vocabulary, lines_of
 
     for path in options.files:  # before the long work
         if not pathlib.Path(path).is_file():
