@@ -27,9 +27,9 @@ from kbert.encoders.mobilebert import MobileBertEncoder
 from kbert.pretraining.pretrainer import Pretrainer
 from kbert.scoring.entities import read_bio
 from kbert.scoring.squad import read_squad
+from kbert.tasks.files import load
 from kbert.tasks.masked_lm import MaskedLM
 from kbert.tasks.question_answerer import QuestionAnswerer
-from kbert.tasks.task import load
 from kbert.tasks.text_classifier import TextClassifier
 from kbert.tasks.text_embedder import TextEmbedder
 from kbert.tasks.token_classifier import TokenClassifier

@@ -7,10 +7,10 @@ import tensorflow as tf
 from kbert.distillation import losses
 from kbert.distillation.teacher_cache import Answers, fingerprint
 from kbert.encoders.layers import Projection
+from kbert.tasks.fitting import as_list
 from kbert.tasks.masked_lm import MaskedLM
 from kbert.tasks.question_answerer import QuestionAnswerer
 from kbert.tasks.smaller import layer_map as layer_places
-from kbert.tasks.task import as_list
 from kbert.tasks.text_classifier import MULTI, REGRESSION
 from kbert.tasks.text_embedder import TextEmbedder
 from kbert.tasks.token_classifier import TokenClassifier

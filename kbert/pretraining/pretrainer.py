@@ -11,10 +11,11 @@ from kbert.encoders.bert import BertEncoder
 from kbert.encoders.layers import Projection
 from kbert.encoders.mobilebert import MobileBertEncoder
 from kbert.pretraining.sentence_pairs import Corpus, draw_pairs, pair_columns, tokenize_documents
+from kbert.tasks.columns import rows_kept
+from kbert.tasks.fitting import as_list
 from kbert.tasks.masked_lm import TokenHead, only_at_masks, vectors_at_masks
-from kbert.tasks.task import Task, as_list
+from kbert.tasks.task import Task
 from kbert.training.batches import Phase, batches
-from kbert.training.examples import rows_kept
 from kbert.training.losses import LabelledCrossentropy
 from kbert.training.masking import mask_tokens, with_draws
 from kbert.training.metrics import LabelledAccuracy
@@ -127,7 +128,7 @@ class Pretrainer(Task):
             )  # fmt: skip
         if y is not None:
             raise ValueError("pretraining learns from the documents alone: fit(documents)")
-        self._is_raw(x)  # says so where there is no preprocessor
+        self._is_packed(x)  # says so where there is no preprocessor
         phases = check_phases(phases, 1 if epochs is None else epochs, batch_size, self)
         if not getattr(self, "compiled", False):
             self.compile()
@@ -164,7 +165,7 @@ class Pretrainer(Task):
           A `tf.data.Dataset` of packed dictionaries with `mask_positions` `[B, M]`, and `{"mlm_logits": [B, M], "nsp_logits": [B]}`; without
           shuffling always the same.
         """
-        self._is_raw(documents)
+        self._is_packed(documents)
         corpus = tokenize_documents(documents, self.tokenizer)
         return self._batches(corpus, batch_size, shuffle, self.preprocessor.max_length, objective, whole_words, mask_rate)
 
@@ -179,7 +180,7 @@ class Pretrainer(Task):
         columns, seed = pair_columns(corpus, pairs), int(random.integers(2**31))
 
         def pack(*columns):
-            return self._rounded(preprocessor.pack(*columns), length)
+            return self.rounded(preprocessor.pack(*columns), length)
 
         data = batches(columns, (labels,), pack, batch_size, shuffle, seed, epoch=epochs)
 

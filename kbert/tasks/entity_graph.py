@@ -1,14 +1,95 @@
-"""Entities from the logits of pieces, in graph ops: Python, SavedModels, LiteRT files and frozen tasks call them."""
+"""The one decoder of entities, in graph ops: Python, SavedModels, LiteRT files and frozen tasks call it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import tensorflow as tf
 
+from kbert.text.packing import Windows
 
-def best_window(ids, cut, length):
-    """Where the logits of each piece are to be read: in the window in which it stands farthest from an edge, the first of such.
+
+class Entities(NamedTuple):
+    """`E` entities of several texts, text by text."""
+
+    text: tf.Tensor  # int32 [E], the text of each
+    kind: tf.Tensor  # int32 [E], its type, a place in `entity_types`
+    first: tf.Tensor  # int32 [E], its first word or piece
+    last: tf.Tensor  # int32 [E], its last word or piece
+    score: tf.Tensor  # float32 [E], the mean probability of its words' labels
+
+
+def entity_types(labels: Sequence[str]) -> list[str]:
+    """Returns the types of entities that BIO or BIOES tags name.
+
+    >>> entity_types(["O", "B-food", "I-food", "B-city"])
+    ['city', 'food']
+    """
+    return sorted({label[2:] for label in labels if label != "O"})
+
+
+def entities_of_words(labels: Sequence[str], text: tf.Tensor, probabilities: tf.Tensor) -> Entities:
+    """Returns the entities of words, in ops that LiteRT has too.
+
+    A word goes on an entity if its tag is I or E after B or I of the same type in the same text. An I or E that goes on nothing begins
+    an entity, as in conlleval; see `kbert.scoring.entities`.
+
+    Args:
+      labels: BIO or BIOES tags, in the order of their indices.
+      text: the text of each word, int32 `[W]`, ascending.
+      probabilities: float32 `[W, labels]`.
+    """
+    best, scores = tf.argmax(probabilities, -1, tf.int32), tf.reduce_max(probabilities, -1)
+    types = entity_types(labels)
+    prefix = tf.gather(tf.constant(["OBIES".index(label[0]) for label in labels]), best)
+    kind = tf.gather(tf.constant([0 if label == "O" else types.index(label[2:]) for label in labels]), best)
+    inside, open_before = (prefix == 2) | (prefix == 3), (prefix == 1) | (prefix == 2)
+
+    def previous(values: tf.Tensor, at_start: int | bool) -> tf.Tensor:
+        return tf.concat([tf.fill([1], tf.constant(at_start, values.dtype)), values], 0)[:-1]
+
+    goes_on = inside & previous(open_before, False) & (kind == previous(kind, -1)) & (text == previous(text, -1))
+    begins = (prefix > 0) & ~goes_on
+    final = (prefix > 0) & ~tf.concat([goes_on[1:], tf.zeros_like(goes_on[:1])], 0)
+    first, last = tf.where(begins)[:, 0], tf.where(final)[:, 0]
+    within = tf.where(prefix > 0)[:, 0]
+    number = tf.gather(tf.cumsum(tf.cast(begins, tf.int32)) - 1, within)
+    score = tf.math.segment_sum(tf.gather(scores, within), number)
+    words = tf.math.segment_sum(tf.ones_like(within, tf.float32), number)
+    return Entities(tf.gather(text, first), tf.gather(kind, first), first, last, score / words)
+
+
+def entities_of_pieces(
+    labels: Sequence[str], vocabulary: Sequence[str], ids: tf.Tensor, rows: tf.Tensor, logits: tf.Tensor
+) -> Entities:
+    """Returns the entities of pieces, with places of pieces; a word's label is that of its first piece.
+
+    Args:
+      labels: BIO or BIOES tags, in the order of their indices.
+      vocabulary: the tokens; one that does not begin with `##` begins a word.
+      ids: the pieces, int32 `[P]`.
+      rows: the text of each piece, an integer `[P]`, ascending.
+      logits: float32 `[P, labels]`.
+    """
+    continues_word = tf.constant([token.startswith("##") for token in vocabulary])
+    before = tf.concat([tf.constant([-1], rows.dtype), rows[:-1]], 0)
+    is_first = ~tf.gather(continues_word, ids) | (rows != before)
+    first_piece = tf.where(is_first)[:, 0]  # [W]
+    last_piece = tf.where(tf.concat([is_first[1:], tf.ones_like(is_first[:1])], 0))[:, 0]
+    text = tf.cast(tf.gather(rows, first_piece), tf.int32)
+    found = entities_of_words(labels, text, tf.nn.softmax(tf.gather(logits, first_piece)))
+    return found._replace(first=tf.gather(first_piece, found.first), last=tf.gather(last_piece, found.last))
+
+
+def best_window(ids: tf.RaggedTensor, cut: Windows, length: int | tf.Tensor) -> tf.Tensor:
+    """Returns where the logits of each piece are to be read.
+
+    That is the window in which the piece stands farthest from an edge, the first of such.
 
     Args:
       ids: ragged `[B, (pieces)]`.
-      cut: their `Windows`.
+      cut: their windows.
       length: positions of a packed window, `L`.
 
     Returns:

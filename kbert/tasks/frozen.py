@@ -13,7 +13,6 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.encoders.bert import INPUT_NAMES
-from kbert.text.texts import text_list
 
 # MiniLM on tweets, two cores, microseconds a token: 112 in one row of 176 tokens, 105 in 4 of 88, 102 in 8 of 44. A row's attention
 # looks across its texts, so that it should not be long; a step should have some hundred tokens, so that the cores are busy.
@@ -55,17 +54,15 @@ class FrozenTask:
 
     def predict(self, x, batch_size=None, verbose="auto"):
         """As the task's `predict`, on texts."""
-        return self._task._predict_texts(x, batch_size, verbose, self)
+        return self._predict_texts(x, batch_size, verbose)
 
     def _compute(self, columns, batch_size, progress):
-        """The outputs of texts, for `Task._predict_texts`."""
-        columns = [text_list(column, "x") for column in columns]
-        self._task._check_pairs(columns)
+        """The outputs of texts, for `Prediction._predict_texts`."""
         count = len(columns[0])
         ids, segments = [], []
         for start in range(0, count, TEXTS_PER_READ):
             packed, pieces = self._read([column[start : start + TEXTS_PER_READ] for column in columns])
-            self._task._say_truncated(pieces, len(columns))
+            self._task.say_truncated(pieces, len(columns))
             lengths = packed["padding_mask"].sum(1)
             ids += [row[:n] for row, n in zip(packed["token_ids"], lengths)]
             segments += [row[:n] for row, n in zip(packed["segment_ids"], lengths)]

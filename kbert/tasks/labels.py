@@ -1,43 +1,97 @@
-"""Names of classes, and targets given by name or index."""
+"""Names of classes, targets given by name or index, and weights of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 
-def check_labels(labels, fewest=2):
-    """The names of the classes as a list, `fewest` or more and all different."""
+def check_labels(labels: Iterable[str] | None, fewest: int = 2) -> list[str]:
+    """Returns the names of the classes as a list.
+
+    >>> check_labels(("ham", "spam"))
+    ['ham', 'spam']
+
+    Args:
+      labels: the names, in the order of their indices; or `range(n)`, whose numbers become names.
+      fewest: the least number of classes.
+
+    Raises:
+      TypeError: no list, or something in it is no name.
+      ValueError: too few names, or one name twice.
+    """
     if labels is None or isinstance(labels, (str, bytes, int)):
         raise TypeError(f'labels should be a list of names such as ["ham", "spam"], got {labels!r}')
-    labels = list(labels)
-    if all(isinstance(label, (int, np.integer)) for label in labels) and labels == list(range(len(labels))):
-        labels = [str(label) for label in labels]
-    wrong = [label for label in labels if not isinstance(label, str) or not label]
+    names: list[Any] = list(labels)
+    if all(isinstance(label, (int, np.integer)) for label in names) and names == list(range(len(names))):
+        names = [str(label) for label in names]
+    wrong = [label for label in names if not isinstance(label, str) or not label]
     if wrong:
         raise TypeError(f"labels should be names, got {wrong[0]!r}")
-    if len(set(labels)) != len(labels):
-        twice = next(label for label in labels if labels.count(label) > 1)
+    if len(set(names)) != len(names):
+        twice = next(label for label in names if names.count(label) > 1)
         raise ValueError(f"labels should differ, got {twice!r} twice")
-    if len(labels) < fewest:
-        raise ValueError(f"at least {('one label is', 'two labels are')[fewest - 1]} needed, got {labels}")
-    return labels
+    if len(names) < fewest:
+        raise ValueError(f"at least {('one label is', 'two labels are')[fewest - 1]} needed, got {names}")
+    return names
 
 
-def label_index(labels, label, where):
-    """The index of a label that is given by its name or its index; `where` is for the error."""
-    if isinstance(label, bytes):
-        label = label.decode("utf-8")
+def label_index(labels: list[str], label: Any, where: str) -> int:
+    """Returns the index of a label that is given by its name or its index.
+
+    >>> label_index(["ham", "spam"], "spam", "y[0]"), label_index(["ham", "spam"], 1.0, "y[0]")
+    (1, 1)
+
+    Args:
+      labels: the names of the classes.
+      label: a name, or a whole number.
+      where: what to call the label in an error.
+    """
     if isinstance(label, str):
         if label not in labels:
             raise ValueError(f"{where} is {label!r}, which is not one of the labels {labels}")
         return labels.index(label)
-    if isinstance(label, (bool, np.bool_, int, np.integer)) or (hasattr(label, "dtype") and label.dtype.is_integer):
+    if isinstance(label, (bool, int, np.bool_, np.integer)) or (isinstance(label, float) and label.is_integer()):
         if not 0 <= int(label) < len(labels):
             raise ValueError(f"{where} is {int(label)}, but the {len(labels)} labels have indices 0 to {len(labels) - 1}")
         return int(label)
     raise TypeError(f"{where} is {label!r} ({type(label).__name__}); a label is its name or its index")
 
 
-def label_keys(labels):
-    """The keys of config.json that name the classes."""
+def class_of(labels: list[str], label: Any, where: str) -> int:
+    """Returns the index of a text's label: a name, an index, one of them in a list, or a one-hot row.
+
+    >>> [class_of(["ham", "spam"], label, "y[0]") for label in ("spam", 1, [1], [0.0, 1.0])]
+    [1, 1, 1, 1]
+
+    Args:
+      labels: the names of the classes.
+      label: the label of one text.
+      where: what to call the label in an error.
+    """
+    if isinstance(label, list) and len(label) == 1:
+        return label_index(labels, label[0], where)
+    if isinstance(label, list) and len(label) == len(labels) and sorted(label) == [0] * (len(labels) - 1) + [1]:
+        return label.index(1)
+    return label_index(labels, label, where)
+
+
+def class_weights(labels: list[str], class_weight: dict) -> np.ndarray:
+    """Returns a dictionary of weights by label or index as float32 `[labels]`; a label left out weighs 1."""
+    if not isinstance(class_weight, dict):
+        raise TypeError(f"class_weight should be a dictionary from a label to its weight, got {class_weight!r}")
+    weights = np.ones(len(labels), np.float32)
+    for label, weight in class_weight.items():
+        weights[label_index(labels, label, "class_weight")] = weight
+    if not (np.isfinite(weights) & (weights >= 0)).all():
+        raise ValueError(f"class_weight should hold finite numbers, 0 or more, got {class_weight}")
+    return weights
+
+
+def label_keys(labels: list[str]) -> dict[str, dict]:
+    """Returns the keys of config.json that name the classes."""
     return {
         "id2label": {str(number): label for number, label in enumerate(labels)},
         "label2id": {label: number for number, label in enumerate(labels)},

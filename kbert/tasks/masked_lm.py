@@ -1,5 +1,7 @@
 """Words in the place of [MASK]."""
 
+from __future__ import annotations
+
 import operator
 
 import keras
@@ -7,11 +9,12 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.encoders.layers import ACTIVATIONS, Projection, initial_values
+from kbert.tasks.columns import TEXT, Chunk
 from kbert.tasks.prediction import softmax
 from kbert.tasks.task import Task
 from kbert.text.texts import text_list
 from kbert.text.tokenizer import WordPieceTokenizer
-from kbert.training.examples import Examples, rows_kept
+from kbert.training.examples import Examples
 from kbert.training.losses import LabelledCrossentropy
 from kbert.training.masking import mask_tokens, with_draws
 from kbert.training.metrics import LabelledAccuracy
@@ -116,54 +119,45 @@ class MaskedLM(Task):
 
     # Training
 
-    def fit(self, x=None, y=None, batch_size=32, validation_split=0.0, validation_data=None, shuffle=True, **kwargs):
-        """Trains on plain texts: further pretraining on texts of one's own trade.
+    columns = training_columns = (TEXT,)
+    targets = "none"
+    fit_call = "fit(texts)"
 
-        >>> task.fit(texts, epochs=3)  # doctest: +SKIP
+    def encode(self, chunk: Chunk, class_weight: dict | None = None) -> Examples:
+        """Returns the tokenized rows of a chunk; `batches_of` makes their targets, the tokens that it hides."""
+        if not chunk.rows:
+            raise ValueError("there are no texts to train on")
+        if class_weight is not None:
+            self.encode_class_weight(class_weight)  # refuses
+        return Examples(self.read(chunk.columns), np.zeros(chunk.rows, np.int32), chunk.weights)
 
-        In every epoch other tokens are hidden (`kbert.training.masking`).
+    def batches_of(
+        self,
+        examples: Examples,
+        batch_size: int,
+        shuffle: bool,
+        max_tokens: int | None = None,
+        epochs: list | None = None,
+        seed: int | None = None,
+    ) -> tf.data.Dataset:
+        """Returns examples as a dataset of packed batches with some tokens hidden, other ones in each epoch.
+
+        Without shuffling the same tokens are hidden in each epoch; see `kbert.training.masking`.
 
         Args:
-          x: a list, array or column of texts. With packed dictionaries or a dataset the masking is yours, and `y` the labels.
-          validation_data: texts.
-          **kwargs: the other arguments of a task's `fit`.
+          examples: tokenized rows.
+          batch_size: the rows of a batch.
+          shuffle: makes a new order and new masks in each epoch.
+          max_tokens: the most pieces of a batch, in place of `batch_size`.
+          epochs: a list that gets the variables which count the epochs.
+          seed: of the order and the masks; by default one that follows `keras.utils.set_random_seed`.
         """
-        if isinstance(x, (dict, tf.data.Dataset, type(None))):
-            return super().fit(
-                x, y, batch_size=batch_size, validation_split=validation_split, validation_data=validation_data, shuffle=shuffle,
-                **kwargs,
-            )  # fmt: skip
-        if y is not None:
-            raise ValueError("a masked LM learns from the texts alone: fit(texts)")
-        self._epochs.clear()
-        texts = text_list(x, "x")
-        if validation_split and validation_data is None:
-            first = rows_kept(len(texts), validation_split)
-            texts, validation_data = texts[:first], texts[first:]
-        if not texts:
-            raise ValueError("there are no texts to train on")
-        if validation_data is not None:
-            validation_data = self._masked(text_list(validation_data, "validation_data"), batch_size, False)
-        return super().fit(
-            self._masked(texts, batch_size, shuffle), batch_size=batch_size, validation_data=validation_data, **kwargs
-        )
-
-    def evaluate(self, x=None, y=None, batch_size=32, **kwargs):
-        """The loss on texts with some tokens hidden, or on packed dictionaries and labels; arguments as of `fit`."""
-        if not isinstance(x, (dict, tf.data.Dataset, type(None))):
-            x = self._masked(text_list(x, "x"), batch_size, False)
-        return super().evaluate(x, y, batch_size=batch_size, **kwargs)
-
-    def _masked(self, texts, batch_size, shuffle, seed=None):
-        """Texts as batches with hidden tokens; without shuffling always the same ones."""
-        self._is_raw(texts)  # says so where there is no preprocessor
-        ids = self._tokenize(texts)
-        epochs = self._epochs if shuffle else None
-        data = Examples(ids, np.zeros(len(texts), np.int32), None).batches(self._pack, batch_size, shuffle, epoch=epochs)
+        epochs = epochs if shuffle else None
+        data = super().batches_of(examples, batch_size, shuffle, max_tokens, epochs, seed)
 
         @tf.autograph.experimental.do_not_convert
-        def hide(batch, draw):
-            return mask_tokens(batch[0], self.tokenizer, seed=draw)
+        def hide(batch: tuple, draw: tf.Tensor) -> tuple:
+            return (*mask_tokens(batch[0], self.tokenizer, seed=draw), *batch[2:])
 
         if seed is None:
             seed = int(np.random.randint(2**31))  # follows keras.utils.set_random_seed
@@ -219,7 +213,7 @@ class MaskedLM(Task):
         """
         texts = text_list(texts)
         mask, answers = self.tokenizer.mask_token_id, []
-        for ids in self._tokenize(texts)[0]:
+        for ids in self.read((texts,))[0]:
             ids = self._with_ends(ids.numpy())
             rows, where = [], []
             for place in range(1, len(ids) - 1):

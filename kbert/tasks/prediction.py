@@ -1,48 +1,148 @@
-"""What `predict` does beside computing: any kind of input in chunks, answers in the order given, progress when it takes long."""
+"""Answering texts: chunks through the door, one compiled forward pass, outputs in the order given, progress when it takes long."""
 
-import itertools
+from __future__ import annotations
+
+import contextlib
 import sys
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-CHUNK = 16384  # texts of a stream that are sorted by length together; what is held of it at a time
+from kbert.tasks.batching import Batching
+from kbert.tasks.columns import Chunk
+from kbert.tasks.inputs import open_input
+from kbert.training.batches import sorted_batches
+
+if TYPE_CHECKING:
+    from kbert.tasks.frozen import FrozenTask
+
+TOKENS_PER_PREDICTION = 4096  # positions of one step of predict: enough for the cores, small for the memory
 PATIENCE = 3.0  # seconds before progress is shown
 
 
-def text_chunks(x):
-    """Columns of texts, a tuple of one or two, at most `CHUNK` texts long where the input is a stream.
+class Prediction(Batching):
+    """What a task has to do with answers; a part of `Task`.
 
-    >>> [columns for columns in text_chunks(text for text in ["a", "b"])]
-    [(['a', 'b'],)]
-
-    Args:
-      x: a column of texts, or a tuple of two; an iterator of texts or of pairs; a `tf.data.Dataset` of them, batched or not.
+    A frozen task runs these methods with its own `_compute` and `_compute_pieces`, so that they call no `super()`.
     """
-    if isinstance(x, tf.data.Dataset):
-        spec = x.element_spec
-        x = x if spec_rank(spec) == 0 else x.unbatch()
-        x = x.as_numpy_iterator()
-    if not hasattr(x, "__next__"):
-        yield x if isinstance(x, tuple) else (x,)
-        return
-    while chunk := list(itertools.islice(x, CHUNK)):
-        yield tuple(map(list, zip(*chunk))) if isinstance(chunk[0], tuple) else (chunk,)
+
+    def predict(self, x: Any, batch_size: int | None = None, verbose: int | str = "auto", **kwargs: Any) -> Any:
+        """Returns the outputs for texts as NumPy arrays, in the order given.
+
+        >>> task.predict(["good", "bad"]).shape  # doctest: +SKIP
+        (2, 2)
+
+        Args:
+          x: a list, an array or a column of texts, or a text; for pairs a tuple of two columns. Or a stream of texts or pairs, of which
+            some thousand are held at a time. Or packed dictionaries.
+          batch_size: the most texts of one step; by default as many as fill a step with tokens.
+          verbose: 1 for a progress bar, 0 for none. By default there is one on a terminal after some seconds.
+          **kwargs: `steps` and `callbacks`, as in `keras.Model.predict`, for packed dictionaries.
+
+        Returns:
+          What calling the task gives for each text: an array `[B, ...]`, or a dictionary of them.
+        """
+        if self._is_packed(x):
+            return super().predict(x, batch_size=batch_size, verbose=verbose, **kwargs)
+        if kwargs:
+            raise TypeError(f"predict takes {', '.join(sorted(kwargs))} with packed dictionaries only")
+        return self._predict_texts(x, batch_size, verbose)
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """Returns the outputs for one batch of texts, or of packed dictionaries, as NumPy arrays.
+
+        Args:
+          x: texts in memory, as `predict` takes them.
+        """
+        return super().predict_on_batch(x) if self._is_packed(x) else self._predict_texts(x, None, 0)
+
+    def _predict_texts(self, x: Any, batch_size: int | None, verbose: int | str) -> Any:
+        """Returns the outputs for texts in the order given, chunk by chunk."""
+        progress = Progress(verbose)
+        texts = open_input(self.columns, x)
+        parts = []
+        for chunk in texts:
+            if not texts.in_memory:
+                self.check_streamed(chunk)
+            parts.append(self.predict_chunk(chunk, batch_size, progress))
+        if not parts:  # an empty stream
+            parts.append(self.predict_chunk(Chunk(tuple([] for _ in self.columns[0].names)), batch_size, progress))
+        return joined(parts, self.positional)
+
+    def check_streamed(self, chunk: Chunk) -> None:
+        """Raises a ValueError for rows of a stream that could mean two things."""
+
+    def predict_chunk(self, chunk: Chunk, batch_size: int | None, progress: Progress) -> Any:
+        """Returns the outputs for the rows of a chunk, in order."""
+        return self.ordered(*self._compute(chunk.columns, batch_size, progress))
+
+    def ordered(self, groups: list[np.ndarray], outputs: list) -> Any:
+        """Returns the outputs of groups of rows, each output put where its rows belong."""
+        return tf.nest.map_structure(lambda *parts: in_order(groups, parts, self.positional), *outputs)
+
+    def _compute(self, columns: tuple[list, ...], batch_size: int | None, progress: Progress) -> tuple[list, list]:
+        """Returns groups of row numbers, and the outputs of each group, for plain columns."""
+        return self._compute_pieces(self.read(columns), batch_size, progress)
+
+    def _compute_pieces(
+        self, ids: tuple[tf.RaggedTensor, ...], batch_size: int | None, progress: Progress
+    ) -> tuple[list, list]:
+        """Returns groups of row numbers, and the outputs of each group, for ragged ids."""
+        lengths = sum(np.diff(column.row_splits.numpy()) for column in ids) + 1 + len(ids)
+        lengths = np.minimum(lengths, self.preprocessor.max_length)
+        groups = sorted_batches(lengths, TOKENS_PER_PREDICTION, batch_size) or [np.zeros(0, int)]
+        outputs = []
+        for rows in groups:
+            forward = self._forward(len(ids), padded=len(rows) == 1)
+            outputs.append(tf.nest.map_structure(lambda output: output.numpy(), forward(tf.constant(rows, tf.int64), *ids)))
+            progress.advance(len(rows), len(lengths))
+        return groups, outputs
+
+    def _forward(self, columns: int, padded: bool) -> Callable:
+        """Returns the compiled way from rows of ragged ids to outputs: traced once for every batch size and length, and kept.
+
+        One text has no padding. Its shapes are `PaddedView`'s, whose graph has fewer ops, and for one text ops are what takes the time.
+        """
+        functions = self.__dict__.setdefault("_compiled_forward", {})  # not through Keras, which would track it
+        key = columns, padded and self.encoder.real_tokens
+        if key not in functions:
+            spec = [tf.TensorSpec([None], tf.int64), *[tf.RaggedTensorSpec([None, None], tf.int32, 1, tf.int64)] * columns]
+
+            def forward(rows: tf.Tensor, *ids: tf.RaggedTensor) -> Any:
+                packed = self.pack(*(tf.gather(column, rows) for column in ids))
+                with self.encoder.padded() if padded else contextlib.nullcontext():
+                    return self(packed, training=False)
+
+            functions[key] = tf.function(forward, input_signature=spec, autograph=False)
+        return functions[key]
+
+    def freeze(self, threads: int | None = None) -> FrozenTask:
+        """Returns a read-only copy of the task for the fastest answers on a CPU, with the same verbs.
+
+        >>> fast = task.freeze()  # doctest: +SKIP
+        >>> fast.classify(["I could not be happier"])  # doctest: +SKIP
+
+        The weights are those of now: after more training, freeze again. It computes with LiteRT (`pip install "kbert[litert]"`), in
+        this process; making it takes some seconds. Threads may share it.
+
+        Args:
+          threads: of the computation; by default as many as there are cores, 8 at most.
+        """
+        from kbert.tasks.frozen import FrozenTask
+
+        return FrozenTask(self, threads)
 
 
-def spec_rank(spec):
-    """The rank of a dataset's texts."""
-    return (spec[0] if isinstance(spec, tuple) else spec).shape.rank
-
-
-def in_order(groups, outputs, positional):
-    """The rows of groups, put where they belong; shorter texts have zeros at the positions that they lack.
+def in_order(groups: list[np.ndarray], outputs: Any, positional: bool) -> np.ndarray:
+    """Returns the rows of groups, put where they belong; shorter texts have zeros at the positions that they lack.
 
     Args:
       groups: arrays of row numbers.
-      outputs: an array `[rows of the group, ...]` for each.
+      outputs: for each group an array `[rows of the group, ...]`.
       positional: whether the second axis is that of positions, as long as the longest text of the group.
     """
     shape = list(outputs[0].shape[1:])
@@ -57,33 +157,41 @@ def in_order(groups, outputs, positional):
     return result
 
 
-def joined(parts, positional):
-    """The answers of chunks, one after the other: a structure of arrays."""
+def joined(parts: list, positional: bool) -> Any:
+    """Returns the answers of chunks, one after the other: a structure of arrays, or a list."""
     if len(parts) == 1:
         return parts[0]
+    if isinstance(parts[0], list):
+        return [answer for part in parts for answer in part]
 
-    def join(*arrays):
+    def join(*arrays: np.ndarray) -> np.ndarray:
         ends = np.cumsum([len(array) for array in arrays])
         return in_order([np.arange(end - len(a), end) for a, end in zip(arrays, ends)], arrays, positional)
 
     return tf.nest.map_structure(join, *parts)
 
 
-def softmax(logits):
-    """Logits to probabilities along the last axis, in NumPy."""
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Returns the probabilities of logits along the last axis, in NumPy."""
     powers = np.exp(logits - logits.max(-1, keepdims=True, initial=-np.inf))
     return powers / powers.sum(-1, keepdims=True)
 
 
 class Progress:
-    """Keras's progress bar, by number of texts; by default only on a terminal, and once it has taken some seconds."""
+    """Keras's progress bar, by number of texts; by default only on a terminal, and once it has taken some seconds.
 
-    def __init__(self, verbose):
+    Args:
+      verbose: 1 shows it from the start, 0 never, `"auto"` on a terminal after some seconds.
+    """
+
+    def __init__(self, verbose: int | str) -> None:
         self.shown = verbose == 1 or (verbose == "auto" and sys.stdout.isatty())
         self.patience = 0 if verbose == 1 else PATIENCE
-        self.started, self.bar, self.done = time.monotonic(), None, 0
+        self.started, self.done = time.monotonic(), 0
+        self.bar: Any = None
 
-    def advance(self, count, of):
+    def advance(self, count: int, of: int) -> None:
+        """Counts texts that are done, of `of` in all."""
         self.done += count
         if not self.shown or time.monotonic() - self.started < self.patience:
             return

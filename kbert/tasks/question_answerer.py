@@ -1,29 +1,24 @@
 """The span of a text that answers a question."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from kbert.encoders.layers import Projection
 from kbert.scoring.squad import squad_scores
-from kbert.tasks.prediction import Progress, in_order, softmax
+from kbert.tasks.columns import Chunk, Columns, plain_columns
+from kbert.tasks.prediction import Progress, softmax
 from kbert.tasks.spans import CANDIDATES, IMPOSSIBLE, at_pieces, best_of_texts, best_spans
 from kbert.tasks.task import Task
 from kbert.text.packing import windows
-from kbert.text.texts import text_list
-from kbert.training.examples import Examples, check_weights
+from kbert.training.examples import Examples
 
-
-class Spans(Examples):
-    """Examples whose targets are the first and last token of the answer, `[rows, 2]`."""
-
-    def batches(self, pack, batch_size, shuffle, max_tokens=None, epoch=None):
-        def apart(inputs, spans, *weights):
-            return (inputs, {"start_logits": spans[:, 0], "end_logits": spans[:, 1]}, *weights)
-
-        return (
-            super().batches(pack, batch_size, shuffle, max_tokens, epoch).map(tf.autograph.experimental.do_not_convert(apart))
-        )
+WINDOWS_AT_ONCE = 256  # whose candidates [256, L, lengths] are held at a time
 
 
 @keras.saving.register_keras_serializable("kbert")
@@ -81,40 +76,30 @@ class QuestionAnswerer(Task):
 
     # Training
 
-    def fit(self, x=None, y=None, **kwargs):
-        """Trains on questions, texts and answers.
+    columns = training_columns = (Columns(("question", "context")),)
+    fit_call = "fit((questions, contexts), answers)"
+    makes_windows = True
 
-        >>> task.fit((examples["question"], examples["context"]), examples["answers"])  # doctest: +SKIP
+    def check_rows(self, chunk: Chunk) -> None:
+        if chunk.targets is None:
+            raise ValueError(f"answers are missing: {self.fit_call}")
+        if not chunk.rows:
+            raise ValueError("there are no questions: at least one is needed")
+        if len(chunk.targets) != chunk.rows:
+            raise ValueError(
+                f"each question needs its answer, or None: got {chunk.rows} questions and {len(chunk.targets)} answers"
+            )
 
-        Args:
-          x: a tuple of two columns, questions and texts.
-          y: for each the answer, `{"text": str, "start": int}` in characters, or a list of them, of which the first is learned; `None` or an
-            empty list where there is no answer in the text.
-          **kwargs: the other arguments of a task's `fit`. A long text makes several examples, its windows.
-        """
-        return super().fit(x, y, **kwargs)
-
-    def scores(self, x, y, verbose="auto"):
-        """Exact match and F1 of the answers in percent, as the official script of SQuAD counts them."""
-        found = self.answer(*x, no_answer_threshold=None if all(_right(answer) for answer in y) else 0.0, verbose=verbose)
-        return squad_scores([answer["text"] for answer in found], [_right(answer) for answer in y])
-
-    def _examples(self, x, y=None, sample_weight=None, class_weight=None):
-        """Questions, texts and answers to windows with the tokens of the answers."""
-        if not isinstance(x, tuple) or len(x) != 2:
-            raise ValueError("questions and texts are needed: fit((questions, contexts), answers)")
-        if y is None:
-            raise ValueError("answers are missing: fit((questions, contexts), answers)")
+    def encode(self, chunk: Chunk, class_weight: dict | None = None) -> Examples:
+        """Returns the windows of a chunk's contexts beside their questions, with the first and last token of the answers."""
+        self.check_rows(chunk)
         if class_weight is not None:
             raise ValueError("class_weight is for labels; a question answerer takes sample_weight")
-        columns = [text_list(column, name) for column, name in zip(x, ("questions", "contexts"))]
-        self._check_pairs(columns)
-        if not len(y):
-            raise ValueError("there are no questions: at least one is needed")
-        if len(y) != len(columns[0]):
-            raise ValueError(f"each question needs its answer, or None: got {len(columns[0])} questions and {len(y)} answers")
-        answers = [self._check_answer(place, answer, columns[1][place].decode("utf-8")) for place, answer in enumerate(y)]
-        questions, contexts, starts, ends, cut = self._windows(columns)
+        answers = [
+            self._place_of_answer(place, answer, context.decode("utf-8"))
+            for place, (answer, context) in enumerate(zip(chunk.targets or [], chunk.columns[1]))
+        ]
+        questions, contexts, starts, ends, cut = self._windows(chunk.columns)
         splits = starts.row_splits.numpy()[1:-1]
         starts, ends = (np.split(part.values.numpy(), splits) for part in (starts, ends))
         first = [int(np.searchsorted(e, a[0], side="right")) if a else -1 for a, e in zip(answers, ends)]
@@ -124,20 +109,44 @@ class QuestionAnswerer(Task):
         spans = np.stack([np.array(first)[document] - start, np.array(last)[document] - start], 1)
         inside = (spans[:, 0] >= 0) & (spans[:, 1] >= spans[:, 0]) & (spans[:, 1] < length) & (np.array(last)[document] >= 0)
         spans = np.where(inside[:, None], spans + before[:, None], 0).astype(np.int32)  # [CLS] where the window has no answer
-        weights = check_weights(sample_weight, len(y))
-        return Spans((questions, contexts), spans, None if weights is None else weights[document], document)
+        weights = None if chunk.weights is None else chunk.weights[document]
+        return Examples((questions, contexts), spans, weights, document)
 
-    def _check_answer(self, place, answer, context):
-        """The characters of the first of a question's answers, or None."""
-        right = _right(answer)
+    def batches_of(self, *args: Any, **kwargs: Any) -> tf.data.Dataset:
+        """Returns examples as a dataset of packed batches, with `start_logits` and `end_logits` as the names of the targets."""
+
+        def by_name(inputs: dict, spans: tf.Tensor, *weights: tf.Tensor) -> tuple:
+            return (inputs, {"start_logits": spans[:, 0], "end_logits": spans[:, 1]}, *weights)
+
+        return super().batches_of(*args, **kwargs).map(tf.autograph.experimental.do_not_convert(by_name))
+
+    def judge(self, chunk: Chunk, verbose: int | str = "auto") -> list[tuple[list[dict], tuple[str, str]]]:
+        """Returns the right answers of each question, and the task's answer where there is one in any case and where there may be none."""
+        found = list(self._best_spans(chunk.columns, 30, Progress(verbose)))
+        forced = [_answers(*spans, top_k=1, threshold=None)[0]["text"] for spans in found]
+        free = [_answers(*spans, top_k=1, threshold=0.0)[0]["text"] for spans in found]
+        return [(right_answers(answer), pair) for answer, pair in zip(chunk.targets or [], zip(forced, free))]
+
+    def score(self, judged: list[tuple[list[dict], tuple[str, str]]]) -> dict[str, float]:
+        """Returns exact match and F1 of the answers in percent, as the official script of SQuAD counts them."""
+        some_unanswered = not all(right for right, _ in judged)
+        return squad_scores([texts[some_unanswered] for _, texts in judged], [right for right, _ in judged])
+
+    def _place_of_answer(self, place: int, answer: Any, context: str) -> tuple[int, int] | None:
+        """Returns the characters of the first of a question's answers, or None."""
+        right = right_answers(answer)
         if not right:
             return None
         if not isinstance(right[0], dict) or not {"text", "start"} <= set(right[0]):
             raise TypeError(f"y[{place}] should be a dictionary with text and start, a list of them, or None, got {answer!r}")
         text, start = right[0]["text"], right[0]["start"]
+        if not isinstance(start, int) and not (isinstance(start, float) and start.is_integer()):
+            raise TypeError(f"y[{place}] has the start {start!r}, which is not a whole number of characters")
+        start = int(start)
         if not text or context[start : start + len(text)] != text:
             raise ValueError(
-                f"y[{place}] says that {text!r} stands at character {start} of its text, but there is {context[start : start + len(text)]!r}"
+                f"y[{place}] says that {text!r} stands at character {start} of its text, but there is "
+                f"{context[start : start + len(text)]!r}"
             )
         return start, start + len(text)
 
@@ -156,50 +165,63 @@ class QuestionAnswerer(Task):
 
     # Answers
 
-    def answer(self, question, context, top_k=1, max_answer_length=30, no_answer_threshold=None, verbose="auto"):
-        """The answers to questions in texts.
+    def answer(
+        self,
+        question: Any,
+        context: Any,
+        top_k: int = 1,
+        max_answer_length: int = 30,
+        no_answer_threshold: float | None = None,
+        verbose: int | str = "auto",
+    ) -> Any:
+        """Returns the answers to questions in texts.
+
+        >>> task.answer("Where is the tower?", "The tower stands in Paris.")  # doctest: +SKIP
+        {'text': 'Paris', 'start': 20, 'end': 25, 'score': 0.93}
 
         Args:
-          question, context: a question and a text of any length, or a list of each.
+          question: a question, or a list of them.
+          context: a text of any length, or a list with one for each question.
           top_k: how many answers for a question.
           max_answer_length: the most tokens of an answer.
-          no_answer_threshold: with a number, an empty answer is possible: it is given where its logit (the lowest of the windows' at [CLS])
-            is more than this above the best span's. `None`: there always is an answer.
+          no_answer_threshold: with a number, an empty answer is possible. It is given where its logit (the lowest of the windows' at
+            [CLS]) is more than this above the best span's. With None there always is an answer.
+          verbose: 1 for a progress bar, 0 for none. By default there is one on a terminal after some seconds.
 
         Returns:
-          `{"text", "start", "end", "score"}` for a question, or a list of them; with `top_k` more than 1 a list for each question, the best
-          first. `context[start:end]` is the text; `score` is its share among the best spans (and the empty answer, if possible). An empty
-          text, or none, is `{"text": "", "start": 0, "end": 0}`.
+          `{"text", "start", "end", "score"}` for a question, or a list of them; with `top_k` more than 1 a list for each question, the
+          best first. `context[start:end]` is the text. `score` is its share among the best spans and, if it is possible, the empty
+          answer. An empty text, or none, is `{"text": "", "start": 0, "end": 0}`.
         """
         single = isinstance(question, (str, bytes))
-        columns = [text_list(column, name) for column, name in ((question, "question"), (context, "context"))]
-        self._check_pairs(columns)
         if not isinstance(top_k, int) or not 1 <= top_k <= CANDIDATES:
             raise ValueError(f"top_k should be between 1 and {CANDIDATES}, got {top_k!r}")
+        columns = plain_columns(self.columns, {"question": question, "context": context})
         if not columns[0]:
             return []
+        spans = self._best_spans(columns, max_answer_length, Progress(verbose))
+        answers = [_answers(*of_text, top_k=top_k, threshold=no_answer_threshold) for of_text in spans]
+        answers = [answer[0] for answer in answers] if top_k == 1 else answers
+        return answers[0] if single else answers
+
+    def _best_spans(
+        self, columns: tuple[list, ...], max_answer_length: int, progress: Progress
+    ) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray, float]]:
+        """Yields for each question its text, the best spans' scores, starts and ends in characters, and the logit of no answer."""
         questions, pieces, starts, ends, cut = self._windows(columns)
-        groups, outputs = self._compute_pieces((questions, pieces), None, Progress(verbose))
-        logits = tf.nest.map_structure(lambda *parts: in_order(groups, parts, positional=True), *outputs)
+        logits = self.ordered(*self._compute_pieces((questions, pieces), None, progress))
         before = 2 + tf.cast(questions.row_lengths(), tf.int32)
         allowed = self._allowed(logits, before, cut)
-        spans = [
-            best_spans(
-                logits["start_logits"][start : start + 256], logits["end_logits"][start : start + 256], allowed[start : start + 256],
-                max_answer_length,
-            )
-            for start in range(0, len(before), 256)  # [256, L, lengths] at a time
-        ]  # fmt: skip
-        spans = [tf.concat(parts, 0) for parts in zip(*spans)]
+        parts = []
+        for start in range(0, len(before), WINDOWS_AT_ONCE):
+            rows = slice(start, start + WINDOWS_AT_ONCE)
+            parts.append(best_spans(logits["start_logits"][rows], logits["end_logits"][rows], allowed[rows], max_answer_length))
+        spans = [tf.concat(part, 0) for part in zip(*parts)]
         scores, first, last = best_of_texts(spans, cut.document, cut.start - before, len(columns[0]))
         scores, starts, ends = (part.numpy() for part in (scores, at_pieces(starts, first), at_pieces(ends, last)))
         null = tf.math.segment_min(self._null(logits), cut.document).numpy()
-        answers = [
-            _answers(text.decode("utf-8"), scores[n], starts[n], ends[n], null[n], top_k, no_answer_threshold)
-            for n, text in enumerate(columns[1])
-        ]
-        answers = [answer[0] for answer in answers] if top_k == 1 else answers
-        return answers[0] if single else answers
+        for place, text in enumerate(columns[1]):
+            yield text.decode("utf-8"), scores[place], starts[place], ends[place], null[place]
 
     @staticmethod
     def _allowed(logits, before, cut):
@@ -258,13 +280,17 @@ class QuestionAnswerer(Task):
         return {**super().get_config(), "dropout": self.dropout_rate, "window_stride": self.window_stride}
 
 
-def _right(answer):
-    """The right answers of a question, given as one, as several or as none."""
-    return [] if answer is None else [answer] if isinstance(answer, dict) else list(answer)
+def right_answers(answer: Any) -> list:
+    """Returns the right answers of a question, which are given as one, as several or as none (None, NaN or an empty list)."""
+    if answer is None or (isinstance(answer, float) and answer != answer):
+        return []
+    return [answer] if isinstance(answer, dict) else list(answer)
 
 
-def _answers(text, scores, starts, ends, null, top_k, threshold):
-    """The best of a text's spans, and no answer among them where that is possible."""
+def _answers(
+    text: str, scores: np.ndarray, starts: np.ndarray, ends: np.ndarray, null: float, top_k: int, threshold: float | None
+) -> list[dict]:
+    """Returns the best of a text's spans, and no answer among them where that is possible."""
     spans = [(int(a), int(b), float(score)) for score, a, b in zip(scores, starts, ends) if score > IMPOSSIBLE / 2]
     if threshold is not None or not spans:
         spans.append((0, 0, float(null)))

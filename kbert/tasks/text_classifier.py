@@ -1,6 +1,9 @@
 """One label for each text, or several, or a number."""
 
+from __future__ import annotations
+
 import warnings
+from typing import Any
 
 import keras
 import numpy as np
@@ -8,10 +11,13 @@ import tensorflow as tf
 
 from kbert.encoders.layers import Projection
 from kbert.scoring.correlation import pearson, spearman
-from kbert.tasks.labels import check_labels, label_index, label_keys
-from kbert.tasks.prediction import Progress, in_order, joined, softmax, text_chunks
+from kbert.tasks.batching import Batching
+from kbert.tasks.columns import Chunk
+from kbert.tasks.labels import check_labels, class_of, class_weights, label_index, label_keys
+from kbert.tasks.prediction import Prediction, Progress, softmax
 from kbert.tasks.task import Task
 from kbert.text.packing import windows
+from kbert.training.examples import Examples
 from kbert.training.losses import SmoothedCrossentropy
 from kbert.training.metrics import MacroF1
 
@@ -101,37 +107,44 @@ class TextClassifier(Task):
     # Windows
 
     @property
-    def _window_room(self):
+    def _window_room(self) -> int:
         return self.preprocessor.max_length - 2
 
-    def _pack(self, *columns):
+    def read(self, columns: tuple[list, ...]) -> tuple[tf.RaggedTensor, ...]:
         if self.window_stride is None:
-            return super()._pack(*columns)
+            return Batching.read(self, columns)
+        if len(columns) > 1:
+            raise ValueError("window_stride is for single texts: for pairs build the task without it")
+        return (self.tokenizer(tf.constant(columns[0], tf.string)),)
+
+    def pack(self, *columns: tf.RaggedTensor) -> dict[str, tf.Tensor]:
+        if self.window_stride is None:
+            return super().pack(*columns)
         packed, cut = self.preprocessor.pack_windows(*columns, self.window_stride)
         return {**packed, "document": cut.document}
 
-    def _check_pairs(self, columns):
-        if self.window_stride is not None and len(columns) > 1:
-            raise ValueError("window_stride is for single texts: for pairs build the task without it")
-        super()._check_pairs(columns)
-
-    def _say_truncated(self, lengths, columns):
+    def say_truncated(self, lengths: np.ndarray, columns: int) -> int:
         if self.window_stride is None:
-            return super()._say_truncated(lengths, columns)
+            return super().say_truncated(lengths, columns)
         return max(1, int(lengths.max(initial=0)))  # nothing is cut
 
-    def _predict_texts(self, x, batch_size, verbose, engine):
+    def predict_chunk(self, chunk: Chunk, batch_size: int | None, progress: Progress) -> np.ndarray:
         if self.window_stride is None:
-            return super()._predict_texts(x, batch_size, verbose, engine)
-        progress, parts = Progress(verbose), []
-        for columns in text_chunks(x):
-            (pieces,) = self._tokenize(columns)
-            cut = windows(tf.cast(pieces.row_lengths(), tf.int32), self._window_room, self.window_stride)
-            logits = in_order(*engine._compute_pieces((cut.of(pieces),), batch_size, progress), positional=False)
-            first = np.flatnonzero(np.diff(cut.document.numpy(), prepend=-1))
-            counts = np.diff(first, append=len(logits))[:, None].astype(np.float32)
-            parts.append(np.add.reduceat(logits, first) / counts if len(first) else logits)
-        return joined(parts, positional=False) if parts else self._predict_texts([], batch_size, verbose, engine)
+            return Prediction.predict_chunk(self, chunk, batch_size, progress)
+        (pieces,) = self.read(chunk.columns)
+        cut = windows(tf.cast(pieces.row_lengths(), tf.int32), self._window_room, self.window_stride)
+        logits = self.ordered(*self._compute_pieces((cut.of(pieces),), batch_size, progress))
+        first = np.flatnonzero(np.diff(cut.document.numpy(), prepend=-1))
+        counts = np.diff(first, append=len(logits))[:, None].astype(np.float32)
+        return np.add.reduceat(logits, first) / counts if len(first) else logits
+
+    def check_streamed(self, chunk: Chunk) -> None:
+        """Raises a ValueError for a stream of two texts a row of which the second ones are all labels."""
+        if len(chunk.columns) == 2 and chunk.rows and {text.decode("utf-8") for text in chunk.columns[1]} <= set(self.labels):
+            raise ValueError(
+                "the second texts of this stream are all labels: give predict the texts alone, "
+                "dataset.map(lambda text, label: text), or pairs as ((text, other),)"
+            )
 
     # Training
 
@@ -151,11 +164,21 @@ class TextClassifier(Task):
             loss = self.default_loss(label_smoothing)
         super().compile(optimizer, loss, **kwargs)
 
-    def check_training(self, examples):
+    def check_training(self, examples: Examples) -> None:
         if self.problem_type == SINGLE and len(np.unique(examples.targets)) == 1:
             warnings.warn(
-                f"all {len(examples.targets)} texts have the label {self.labels[examples.targets[0]]!r}, so that there is nothing to tell "
-                "apart; train on texts of the other labels too",
+                f"all {len(examples.targets)} texts have the label {self.labels[examples.targets[0]]!r}, so that there is nothing to "
+                "tell apart; train on texts of the other labels too",
+                stacklevel=4,
+            )
+
+    def check_held_out(self, chunk: Chunk, held_out: Chunk) -> None:
+        if self.problem_type == SINGLE and len(
+            np.setdiff1d(*(self.encode_targets(c.targets or []) for c in (held_out, chunk)))
+        ):
+            warnings.warn(
+                "validation_split holds out the end of the data, and there are labels that occur only there; "
+                "shuffle texts and labels together before fit()",
                 stacklevel=3,
             )
 
@@ -214,11 +237,17 @@ class TextClassifier(Task):
         }
         return [accuracy[self.problem_type], MacroF1(len(self.labels))]
 
-    def scores(self, x, y, verbose="auto"):
-        """Of a regression the correlations of Pearson and Spearman, means over its numbers; of several labels the F1 of each."""
-        if self.problem_type == SINGLE:
-            return {}
-        targets, answers = self.encode_targets(y), self.predict(x, verbose=verbose)
+    @property
+    def has_scores(self) -> bool:
+        return self.problem_type != SINGLE
+
+    def judge(self, chunk: Chunk, verbose: int | str = "auto") -> list[tuple[Any, np.ndarray]]:
+        return list(zip(chunk.targets or [], self.predict_chunk(chunk, None, Progress(verbose))))
+
+    def score(self, judged: list[tuple[Any, np.ndarray]]) -> dict[str, float]:
+        """Returns the correlations of Pearson and Spearman of a regression, means over its numbers; or the F1 of each label."""
+        targets = self.encode_targets([target for target, _ in judged])
+        answers = np.stack([answer for _, answer in judged])
         if self.problem_type == REGRESSION:
             columns = list(zip(targets.T, answers.T))
             kinds = {"pearson": pearson, "spearman": spearman}
@@ -226,22 +255,22 @@ class TextClassifier(Task):
         right, all_of_both = (targets * (answers > 0)).sum(0), targets.sum(0) + (answers > 0).sum(0)
         return {f"f1_{label}": float(f1) for label, f1 in zip(self.labels, 2 * right / np.maximum(all_of_both, 1))}
 
-    def encode_targets(self, y):
-        """Names or indices of labels to int32 `[B]`; for several labels or numbers to float32 `[B, labels]`."""
+    def encode_targets(self, y: list) -> np.ndarray:
+        """Returns names or indices of labels as int32 `[B]`; several labels, or numbers, as float32 `[B, labels]`."""
         if self.problem_type == SINGLE:
-            return np.array([label_index(self.labels, label, f"y[{place}]") for place, label in enumerate(y)], np.int32)
+            return np.array([class_of(self.labels, label, f"y[{place}]") for place, label in enumerate(y)], np.int32)
         if self.problem_type == REGRESSION:
             return check_numbers(y, len(self.labels))
         return np.stack([self._one_for_each(labels, f"y[{place}]") for place, labels in enumerate(y)])
 
-    def _one_for_each(self, labels, where):
-        """The labels of one text, a list of names or a row of 0 and 1, as such a row."""
-        if isinstance(labels, (str, bytes)) or not hasattr(labels, "__iter__"):
+    def _one_for_each(self, labels: Any, where: str) -> np.ndarray:
+        """Returns the labels of one text, a list of names or a row of 0 and 1, as such a row."""
+        if not isinstance(labels, (list, tuple, set, frozenset)):
             raise TypeError(
                 f"{where} is {labels!r}; with several labels each text has a list of them, or 0 or 1 for each label"
             )
         labels = list(labels)
-        if labels and not any(isinstance(label, (str, bytes)) for label in labels):
+        if labels and not any(isinstance(label, str) for label in labels):
             if len(labels) != len(self.labels) or not set(labels) <= {0, 1}:
                 raise ValueError(
                     f"{where} should hold 0 or 1 for each of the {len(self.labels)} labels (or names), got {labels}"
@@ -251,24 +280,11 @@ class TextClassifier(Task):
         row[[label_index(self.labels, label, where) for label in labels]] = 1
         return row
 
-    def encode_target_tensor(self, names):
-        """A string tensor of names to indices, in a dataset's graph."""
-        labels = tf.constant(self.labels)
-        same = tf.equal(names[..., None], labels)
-        known = tf.debugging.Assert(
-            tf.reduce_all(tf.reduce_any(same, -1)), ["labels should be among", labels, "got", names], summarize=20
-        )
-        with tf.control_dependencies([known]):
-            return tf.argmax(same, -1, tf.int32)
-
-    def encode_class_weight(self, class_weight):
-        """A dictionary by label or index to float32 `[labels]`; a label left out weighs 1."""
+    def encode_class_weight(self, class_weight: dict) -> np.ndarray:
+        """Returns a dictionary of weights by label or index as float32 `[labels]`; a label left out weighs 1."""
         if self.problem_type != SINGLE:
             raise ValueError(f"class_weight is for one label a text; a {self.problem_type} takes sample_weight")
-        weights = np.ones(len(self.labels), np.float32)
-        for label, weight in class_weight.items():
-            weights[label_index(self.labels, label, "class_weight")] = weight
-        return weights
+        return class_weights(self.labels, class_weight)
 
     def probabilities(self, logits):
         """Logits `[B, labels]` to what stands beside the labels: probabilities, or a regression's numbers."""
@@ -315,7 +331,7 @@ class TextClassifier(Task):
         }
 
     def serve(self, *texts):
-        return self.serving_outputs(self(self._pack(*map(self.tokenizer.call, texts)), training=False))
+        return self.serving_outputs(self(self.pack(*map(self.tokenizer.call, texts)), training=False))
 
     def serve_tokens(self, packed):
         logits = self(packed, training=False)

@@ -1,15 +1,20 @@
 """A vector for each text; what is similar has similar vectors."""
 
+from __future__ import annotations
+
 import json
 import pathlib
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from kbert.encoders.layers import ACTIVATIONS, Projection
+from kbert.tasks.batching import Batching
+from kbert.tasks.columns import TEXT, Chunk, Columns
 from kbert.tasks.task import Task
-from kbert.text.texts import text_list
+from kbert.training.examples import Examples
 from kbert.training.losses import CosineSimilarityError, MultipleNegativesRanking
 
 POOLINGS = ("mean", "cls", "max")
@@ -88,63 +93,58 @@ class TextEmbedder(Task):
 
     # Training
 
-    def _tokenize(self, texts, name="x", cut=True):
-        """Each column's texts are embedded by themselves."""
-        columns = [text_list(column, name) for column in (texts if isinstance(texts, tuple) else (texts,))]
-        self._check_pairs(columns)
-        ids = [self.tokenizer(column) for column in columns]
-        for column in ids:
-            room = self._say_truncated(np.diff(column.row_splits.numpy()), 1)
-        return tuple(column[:, :room] if cut else column for column in ids)
+    columns = (TEXT,)
+    training_columns = (Columns(("anchor", "positive")), Columns(("anchor", "positive", "negative")))
+    targets = "optional"
+    fit_call = "fit((anchors, positives))"
 
-    def _pack(self, *columns):
-        """The columns of a batch one below the other."""
-        return self._rounded(self.preprocessor.pack(tf.concat(columns, 0)))
+    def read(self, columns: tuple[list, ...]) -> tuple[tf.RaggedTensor, ...]:
+        """Returns plain columns as ragged ids, each column cut by itself, for its texts are embedded by themselves."""
+        return tuple(ids for column in columns for ids in Batching.read(self, (column,)))
 
-    def _examples(self, x, y=None, sample_weight=None, class_weight=None):
-        if not isinstance(x, tuple) or len(x) not in (2, 3):
-            raise ValueError(
-                "an embedder learns from pairs, fit((anchors, positives)), from triplets, fit((anchors, positives, negatives)), or "
-                "from scored pairs, fit((texts, others), scores)"
-            )
-        if y is None:
-            y = np.zeros(len(x[0]), np.float32)
-        elif len(x) == 3:
+    def pack(self, *columns: tf.RaggedTensor) -> dict[str, tf.Tensor]:
+        """Returns the columns of a batch one below the other, as the encoder's input `[columns * B, L]`."""
+        return self.rounded(self.preprocessor.pack(tf.concat(columns, 0)))
+
+    def check_rows(self, chunk: Chunk) -> None:
+        if chunk.targets is not None and len(chunk.columns) == 3:
             raise ValueError("triplets have no scores: leave y out")
-        return super()._examples(x, y, sample_weight, class_weight)
+        super().check_rows(chunk if chunk.targets is not None else chunk._replace(targets=[0.0] * chunk.rows))
 
-    def encode_targets(self, y):
-        """Scores of pairs to float32 `[B]`."""
+    def encode(self, chunk: Chunk, class_weight: dict | None = None) -> Examples:
+        """Returns the tokenized rows of pairs or triplets, with the scores of pairs that have them, and 0 otherwise."""
+        self.check_rows(chunk)
+        targets = [0.0] * chunk.rows if chunk.targets is None else chunk.targets
+        return super().encode(chunk._replace(targets=targets) if len(chunk.columns) == 2 else chunk, class_weight)
+
+    def encode_targets(self, y: list) -> np.ndarray:
+        """Returns the scores of pairs as float32 `[B]`."""
         scores = np.asarray(y, np.float32)
+        if scores.ndim == 2 and scores.shape[1] == 1:
+            scores = scores[:, 0]
         if scores.ndim != 1 or not np.isfinite(scores).all():
             raise ValueError("the scores of pairs should be one finite number each, such as the cosine that they should have")
         return scores
 
-    def compile(self, optimizer="auto", loss="auto", **kwargs):
-        """As of a task; the default loss is chosen by `fit`, which sees whether the pairs have scores."""
+    def compile(self, optimizer: Any = "auto", loss: Any = "auto", **kwargs: Any) -> None:
+        """Prepares for training; the default loss is chosen by `fit`, which sees whether the pairs have scores.
+
+        Args:
+          optimizer: `"auto"` is BERT's AdamW with warm-up and linear decay, `"lamb"` LAMB; anything else is Keras's.
+          loss: `"auto"` is `MultipleNegativesRanking` for pairs without scores, `CosineSimilarityError` for pairs with them.
+          **kwargs: `metrics`, `learning_rate`, `gradient_accumulation_steps`, `jit_compile` and Keras's, as `Task.compile` takes them.
+        """
         super().compile(optimizer, loss, **kwargs)
         of_optimizer = ("learning_rate", "gradient_accumulation_steps")
         again = {name: value for name, value in kwargs.items() if name not in of_optimizer}
         self.__dict__["_compile_again"] = again if isinstance(loss, str) and loss == "auto" else None
 
-    def fit(self, x=None, y=None, **kwargs):
-        """Trains on pairs of texts that belong together, on triplets, or on pairs with scores.
-
-        >>> embedder.fit((questions, answers))  # doctest: +SKIP
-        >>> embedder.fit((anchors, positives, negatives))  # doctest: +SKIP
-        >>> embedder.fit((texts, others), scores)  # doctest: +SKIP
-
-        Without scores the loss is `MultipleNegativesRanking`: each anchor has to find its own positive among all those (and the
-        negatives) of its batch, so that large batches teach more. With scores it is `CosineSimilarityError`: the cosine of a pair should
-        be its score. The other arguments are those of a task's `fit`.
-        """
-        if not getattr(self, "compiled", False):
-            self.compile()
-        again, wanted = self.__dict__.get("_compile_again"), MultipleNegativesRanking if y is None else CosineSimilarityError
+    def prepare_fit(self, has_targets: bool) -> None:
+        """Compiles with the default loss for the data, if the loss is the default one."""
+        again, wanted = self.__dict__.get("_compile_again"), CosineSimilarityError if has_targets else MultipleNegativesRanking
         if again is not None and not isinstance(self.loss, wanted):
             with self.distribute_strategy.scope():
                 super().compile(self.optimizer, wanted(), **again)
-        return super().fit(x, y, **kwargs)
 
     def default_loss(self):
         return MultipleNegativesRanking()

@@ -1,19 +1,24 @@
 """A label for each word; entities of several words."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from kbert.encoders.layers import Projection
-from kbert.scoring.entities import check_tags, entities, entity_scores
-from kbert.tasks.entity_graph import best_window
+from kbert.scoring.entities import check_tags, entity_scores
+from kbert.tasks.columns import Chunk, Columns
+from kbert.tasks.entity_graph import Entities, best_window, entities_of_pieces, entities_of_words, entity_types
+from kbert.tasks.inputs import open_input
 from kbert.tasks.labels import check_labels, label_index, label_keys
-from kbert.tasks.prediction import Progress, in_order, softmax
+from kbert.tasks.prediction import Prediction, Progress, softmax
 from kbert.tasks.task import Task
-from kbert.tasks.words import are_words, read_words
-from kbert.text.packing import windows
-from kbert.text.texts import text_list
-from kbert.training.examples import Examples, check_weights
+from kbert.tasks.words import Words, read_words
+from kbert.text.packing import Windows, windows
+from kbert.training.examples import Examples
 from kbert.training.losses import NO_LABEL, LabelledCrossentropy
 
 
@@ -76,66 +81,68 @@ class TokenClassifier(Task):
 
     # Training
 
-    def fit(self, x=None, y=None, **kwargs):
-        """Trains on words with labels.
+    columns = training_columns = (Columns(("text",), words=True),)
+    fit_call = "fit(words, labels)"
+    makes_windows = True
 
-        >>> task.fit(sentences, tags, validation_split=0.1)  # doctest: +SKIP
+    def check_rows(self, chunk: Chunk) -> None:
+        if chunk.targets is None:
+            raise ValueError(f"targets are missing: {self.fit_call}")
+        if not chunk.rows:
+            raise ValueError("there are no texts: at least one with its labels is needed")
+        if chunk.rows != len(chunk.targets):
+            raise ValueError(f"each text needs its labels: got {chunk.rows} texts and {len(chunk.targets)} lists of labels")
 
-        Args:
-          x: lists of words; or texts.
-          y: a list of labels for each list of words; for each text a list of entities, `{"start", "end", "label"}` in characters, where
-            the task's labels are their BIO tags.
-          **kwargs: the other arguments of a task's `fit`. Where the labels are BIO or BIOES tags and there is validation data of words,
-            `val_precision`, `val_recall` and `val_f1` of entities are reported after each epoch, for callbacks too.
-        """
-        return super().fit(x, y, **kwargs)
+    def encode(self, chunk: Chunk, class_weight: dict | None = None) -> Examples:
+        """Returns the windows of a chunk's rows, with a label for each piece."""
+        self.check_rows(chunk)
+        if class_weight is not None:
+            self.encode_class_weight(class_weight)  # refuses
+        words = read_words(chunk.columns[0], self.tokenizer)
+        of_text = self._labels_of_given_words if chunk.has_words else self._labels_of_found_words
+        labels = [of_text(words, place, labels) for place, labels in enumerate(chunk.targets or [])]
+        of_word = tf.constant([label for text in labels for label in text], tf.int32)
+        of_piece = tf.gather(of_word, words.word)
+        if not self.label_all_pieces:
+            of_piece = tf.where(words.is_first, of_piece, NO_LABEL)
+        cut = self._windows(words.ids)
+        document = cut.document.numpy()
+        weights = None if chunk.weights is None else chunk.weights[document]
+        return Examples((cut.of(words.ids),), cut.of(words.ids.with_values(of_piece)), weights, document)
 
-    def scores(self, x, y, verbose="auto"):
-        """Precision, recall and F1 of entities, as seqeval counts them; of lists of words, where the labels are BIO or BIOES tags."""
-        if not are_words(x) or not self._has_tags():
+    def judge(self, chunk: Chunk, verbose: int | str = "auto") -> list[tuple[list[str], list[str]]]:
+        if not chunk.has_words or not self._has_tags():
+            return []
+        answers = self.predict_chunk(chunk, None, Progress(verbose))
+        targets = [
+            [self.labels[label_index(self.labels, label, f"y[{place}]")] for label in labels]
+            for place, labels in enumerate(chunk.targets or [])
+        ]
+        return list(zip(targets, answers))
+
+    def score(self, judged: list[tuple[list[str], list[str]]]) -> dict[str, float]:
+        """Returns precision, recall and F1 of entities, as seqeval counts them; nothing for texts, or labels that are no tags."""
+        if not judged:
             return {}
-        scores = entity_scores(y, self.predict(x, verbose=verbose))
+        scores = entity_scores([target for target, _ in judged], [answer for _, answer in judged])
         return {name: scores[name] for name in ("precision", "recall", "f1")}
 
-    def _has_tags(self):
+    def _has_tags(self) -> bool:
         try:
             check_tags(self.labels)
         except ValueError:
             return False
         return True
 
-    def _examples(self, x, y=None, sample_weight=None, class_weight=None):
-        """Words with labels to windows of pieces with labels."""
-        if y is None:
-            raise ValueError("targets are missing: fit(words, labels)")
-        if not len(x):
-            raise ValueError("there are no texts: at least one with its labels is needed")
-        if len(x) != len(y):
-            raise ValueError(f"each text needs its labels: got {len(x)} texts and {len(y)} lists of labels")
-        words = read_words(x, self.tokenizer)
-        of_text = self._labels_of_given_words if are_words(x) else self._labels_of_found_words
-        labels = [of_text(words, place, labels) for place, labels in enumerate(y)]
-        of_word = tf.constant([label for text in labels for label in text], tf.int32)
-        of_piece = tf.gather(of_word, words.word)
-        if not self.label_all_pieces:
-            of_piece = tf.where(words.is_first, of_piece, NO_LABEL)
-        weights = check_weights(sample_weight, len(y))
-        if class_weight is not None:
-            raise ValueError("class_weight is for one label a text; a token classifier takes sample_weight")
-        cut = self._windows(words.ids)
-        labels = cut.of(words.ids.with_values(of_piece))
-        document = cut.document.numpy()
-        return Examples((cut.of(words.ids),), labels, None if weights is None else weights[document], document)
-
-    def _labels_of_given_words(self, words, place, labels):
-        """The indices of the labels of one text's words."""
+    def _labels_of_given_words(self, words: Words, place: int, labels: list) -> list[int]:
+        """Returns the indices of the labels of one text's words."""
         count = int(words.splits[place + 1] - words.splits[place])
         if len(labels) != count:
             raise ValueError(f"x[{place}] has {count} words, y[{place}] {len(labels)} labels; each word needs one")
         return [label_index(self.labels, label, f"y[{place}][{n}]") for n, label in enumerate(labels)]
 
-    def _labels_of_found_words(self, words, place, labels):
-        """The indices of the tags that entities in characters give one text's words."""
+    def _labels_of_found_words(self, words: Words, place: int, labels: list[dict]) -> list[int]:
+        """Returns the indices of the tags that entities in characters give one text's words."""
         text = words.texts[place].decode("utf-8")
         of_text = slice(words.splits[place], words.splits[place + 1])
         starts, ends = words.starts[of_text].numpy(), words.ends[of_text].numpy()
@@ -151,118 +158,105 @@ class TokenClassifier(Task):
                 tags[word] = f"{'I' if number else 'B'}-{entity['label']}"
         return [label_index(self.labels, tag, f"y[{place}]") for tag in tags]
 
-    def _windows(self, ids):
-        """How ragged pieces `[B, (pieces)]` are cut."""
+    def _windows(self, ids: tf.RaggedTensor) -> Windows:
+        """Returns the windows of ragged pieces `[B, (pieces)]`."""
         return windows(tf.cast(ids.row_lengths(), tf.int32), self.preprocessor.max_length - 2, self.window_stride)
 
     # Answers
 
-    def predict(self, x, batch_size=None, verbose="auto", **kwargs):
-        """Labels of words; of texts, logits.
+    def predict(self, x: Any, batch_size: int | None = None, verbose: int | str = "auto", **kwargs: Any) -> Any:
+        """Returns labels of words; of texts, logits.
+
+        >>> task.predict([["In", "New", "York"]])  # doctest: +SKIP
+        [['O', 'B-city', 'I-city']]
 
         Args:
-          x: lists of words, of any length; or what a task's `predict` takes.
+          x: lists of words, of any length; or texts, a stream of texts, or packed dictionaries.
+          batch_size: the most texts of one step; by default as many as fill a step with tokens.
+          verbose: 1 for a progress bar, 0 for none. By default there is one on a terminal after some seconds.
+          **kwargs: `steps` and `callbacks`, as in `keras.Model.predict`, for packed dictionaries.
 
         Returns:
           For lists of words a list of labels for each; otherwise what calling the task gives, `[B, L, labels]`.
         """
         return super().predict(x, batch_size=batch_size, verbose=verbose, **kwargs)
 
-    def _predict_texts(self, x, batch_size, verbose, engine):
-        if not are_words(x):
-            return super()._predict_texts(x, batch_size, verbose, engine)
-        words, probabilities = engine._word_probabilities(x, batch_size, verbose)
+    def predict_chunk(self, chunk: Chunk, batch_size: int | None, progress: Progress) -> Any:
+        if not chunk.has_words:
+            return Prediction.predict_chunk(self, chunk, batch_size, progress)
+        words, probabilities = self._word_probabilities(chunk.columns[0], batch_size, progress)
         best = [self.labels[n] for n in probabilities.argmax(-1)]
         splits = words.splits.numpy().tolist()
         return [best[a:b] for a, b in zip(splits, splits[1:])]
 
-    def classify(self, x, batch_size=None, verbose="auto"):
-        """The entities of texts.
+    def classify(self, x: Any, batch_size: int | None = None, verbose: int | str = "auto") -> list[list[dict]]:
+        """Returns the entities of texts.
+
+        >>> task.classify(["It rains in New York."])  # doctest: +SKIP
+        [[{'label': 'city', 'text': 'New York', 'start': 12, 'end': 20, 'score': 0.98}]]
 
         Args:
-          x: texts, or lists of words, which are read as `" ".join(words)`; of any length.
+          x: texts of any length, lists of words, which are read as `" ".join(words)`, or a stream of either.
+          batch_size: the most texts of one step; by default as many as fill a step with tokens.
+          verbose: 1 for a progress bar, 0 for none. By default there is one on a terminal after some seconds.
 
         Returns:
-          For each text a list of `{"label": str, "text": str, "start": int, "end": int, "score": float}`; `text[start:end]` is the entity,
-          `score` the mean probability of its words' labels. Labels are BIO or BIOES tags; an I (or E) that continues nothing of its
-          type begins an entity, as in conlleval.
+          For each text a list of `{"label": str, "text": str, "start": int, "end": int, "score": float}`. `text[start:end]` is the
+          entity, `score` the mean probability of its words' labels. An I (or E) that continues nothing of its type begins an entity,
+          as in conlleval.
+
+        Raises:
+          ValueError: the task's labels are not BIO or BIOES tags.
         """
         check_tags(self.labels)
-        if are_words(x):
-            return self._entities_of_words(x, batch_size, verbose)
-        texts = text_list(x, "x")
-        ids, starts, ends = self.tokenizer.tokenize_with_offsets(texts)
+        progress, answers = Progress(verbose), []
+        for chunk in open_input(self.columns, x):
+            of_chunk = self._entities_of_given_words if chunk.has_words else self._entities_of_texts
+            answers += of_chunk(chunk.columns[0], batch_size, progress)
+        return answers
+
+    def _entities_of_texts(self, texts: list[bytes], batch_size: int | None, progress: Progress) -> list[list[dict]]:
+        ids, starts, ends = self.tokenizer.tokenize_with_offsets(tf.constant(texts, tf.string))
         cut = self._windows(ids)
-        groups, outputs = self._compute_pieces((cut.of(ids),), batch_size, Progress(verbose))
-        logits = tf.constant(in_order(groups, outputs, positional=True))  # [windows, L, labels]
-        found = [part.numpy() for part in self._entities_of_texts(ids, starts, ends, cut, logits)]
-        answers = [[] for _ in texts]
-        for row, kind, start, end, score in zip(*(part.tolist() for part in found)):
-            answers[row].append({"label": self._kinds[kind], "text": "", "start": start, "end": end, "score": score})
+        logits = tf.constant(self.ordered(*self._compute_pieces((cut.of(ids),), batch_size, progress)))  # [windows, L, labels]
+        entities = self.entities_of_windows(ids, cut, logits)
+        starts, ends = tf.gather(starts.values, entities.first), tf.gather(ends.values, entities.last)
+        return self._answers_of_entities(texts, entities, starts, ends)
+
+    def _entities_of_given_words(self, rows: list[list[bytes]], batch_size: int | None, progress: Progress) -> list[list[dict]]:
+        words, probabilities = self._word_probabilities(rows, batch_size, progress)
+        text = tf.repeat(tf.range(len(rows)), tf.cast(words.splits[1:] - words.splits[:-1], tf.int32))
+        entities = entities_of_words(self.labels, text, tf.constant(probabilities, tf.float32))
+        starts, ends = tf.gather(words.starts, entities.first), tf.gather(words.ends, entities.last)
+        return self._answers_of_entities(words.texts, entities, starts, ends)
+
+    def _answers_of_entities(
+        self, texts: list[bytes], entities: Entities, starts: tf.Tensor, ends: tf.Tensor
+    ) -> list[list[dict]]:
+        """Returns entities with their places in characters as a list of dictionaries for each text."""
+        answers: list[list[dict]] = [[] for _ in texts]
+        types = entity_types(self.labels)
+        parts = (part.numpy().tolist() for part in (entities.text, entities.kind, starts, ends, entities.score))
+        for row, kind, start, end, score in zip(*parts):
+            answers[row].append({"label": types[kind], "text": "", "start": start, "end": end, "score": score})
         for text, answer in zip(texts, answers):
             decoded = text.decode("utf-8") if answer else ""
             for entity in answer:
                 entity["text"] = decoded[entity["start"] : entity["end"]]
         return answers
 
-    @property
-    def _kinds(self):
-        """The types of entities."""
-        return sorted({label[2:] for label in self.labels if label != "O"})
-
-    def _entities_of_texts(self, ids, starts, ends, cut, logits):
-        """Logits of windows to the entities of texts, in ops of a graph.
+    def entities_of_windows(self, ids: tf.RaggedTensor, cut: Windows, logits: tf.Tensor) -> Entities:
+        """Returns the entities of texts with the first and last piece of each, in ops of a graph.
 
         Args:
-          ids, starts, ends: ragged `[B, (pieces)]`; offsets in whichever unit the answer is to have.
-          cut: the texts' `Windows`.
+          ids: the texts' pieces, ragged `[B, (pieces)]`.
+          cut: the texts' windows.
           logits: `[W, L, labels]`, of packed windows.
-
-        Returns:
-          For each entity its text, its type (a place in `_kinds`), start, end, all int32 `[E]`, and score, float32 `[E]`.
         """
-        chosen = tf.gather(
+        of_pieces = tf.gather(
             tf.reshape(logits, [-1, len(self.labels)]), best_window(ids, cut, tf.shape(logits)[1])
         )  # [P, labels]
-        text, kind, first, last, score = self._entities(ids.values, ids.value_rowids(), chosen)
-        return text, kind, tf.gather(starts.values, first), tf.gather(ends.values, last), score
-
-    def _entities(self, ids, rows, logits):
-        """Pieces `[P]`, the text of each and its logits `[P, labels]` to entities, in ops that LiteRT has too.
-
-        Returns:
-          For each entity its text, its type, its first and last piece, all int32 `[E]`, and score, float32 `[E]`.
-        """
-        continues_word = tf.constant([token.startswith("##") for token in self.tokenizer.vocabulary])
-        before = tf.concat([tf.constant([-1], rows.dtype), rows[:-1]], 0)
-        is_first = ~tf.gather(continues_word, ids) | (rows != before)
-        first_piece = tf.where(is_first)[:, 0]  # [words]
-        last_piece = tf.where(tf.concat([is_first[1:], tf.ones_like(is_first[:1])], 0))[:, 0]
-        probabilities = tf.nn.softmax(tf.gather(logits, first_piece))
-        best, scores = tf.argmax(probabilities, -1, tf.int32), tf.reduce_max(probabilities, -1)
-        # A word goes on an entity if it is I or E after B or I of its type, in the same text; see training/entities.py.
-        prefix = tf.gather(tf.constant(["OBIES".index(label[0]) for label in self.labels]), best)
-        kinds = [0 if label == "O" else self._kinds.index(label[2:]) for label in self.labels]
-        kind, text = tf.gather(tf.constant(kinds), best), tf.cast(tf.gather(rows, first_piece), tf.int32)
-        inside, open_before = (prefix == 2) | (prefix == 3), (prefix == 1) | (prefix == 2)
-
-        def previous(values, at_start):
-            return tf.concat([tf.fill([1], tf.constant(at_start, values.dtype)), values], 0)[:-1]
-
-        goes_on = inside & previous(open_before, False) & (kind == previous(kind, -1)) & (text == previous(text, -1))
-        begins = (prefix > 0) & ~goes_on
-        final = (prefix > 0) & ~tf.concat([goes_on[1:], tf.zeros_like(goes_on[:1])], 0)
-        first_word, last_word = tf.where(begins)[:, 0], tf.where(final)[:, 0]
-        within = tf.where(prefix > 0)[:, 0]
-        number = tf.gather(tf.cumsum(tf.cast(begins, tf.int32)) - 1, within)
-        return (
-            tf.gather(text, first_word),
-            tf.gather(kind, first_word),
-            tf.gather(first_piece, first_word),
-            tf.gather(last_piece, last_word),
-            tf.math.segment_sum(tf.gather(scores, within), number)
-            / tf.math.segment_sum(tf.ones_like(within, tf.float32), number),
-        )
+        return entities_of_pieces(self.labels, self.tokenizer.vocabulary, ids.values, ids.value_rowids(), of_pieces)
 
     def serve(self, text):
         """Texts `[B]` to their entities, `E` in all, in a graph.
@@ -275,10 +269,11 @@ class TokenClassifier(Task):
         ids, starts, ends = self.tokenizer.tokenize_with_offsets(text)
         cut = self._windows(ids)
         logits = self(self.preprocessor.pack(cut.of(ids)), training=False)
-        row, kind, start, end, score = self._entities_of_texts(ids, starts, ends, cut, logits)
+        row, kind, first, last, score = self.entities_of_windows(ids, cut, logits)
+        start, end = tf.gather(starts.values, first), tf.gather(ends.values, last)
         counts = tf.math.bincount(row, minlength=tf.size(text), maxlength=tf.size(text), dtype=tf.int64)
         return {
-            "label": tf.gather(tf.constant(self._kinds), kind),
+            "label": tf.gather(tf.constant(entity_types(self.labels)), kind),
             "entity": tf.strings.substr(tf.gather(text, row), start, end - start, unit="UTF8_CHAR"),
             "start": start,
             "end": end,
@@ -286,26 +281,13 @@ class TokenClassifier(Task):
             "row_splits": tf.concat([tf.zeros([1], tf.int64), tf.cumsum(counts)], 0),
         }
 
-    def _entities_of_words(self, x, batch_size, verbose):
-        words, probabilities = self._word_probabilities(x, batch_size, verbose)
-        best, scores = probabilities.argmax(-1), probabilities.max(-1)
-        starts, ends, splits = (part.numpy().tolist() for part in (words.starts, words.ends, words.splits))
-        answers = []
-        for text, first, beyond in zip(words.texts, splits, splits[1:]):
-            found, text = [], text.decode("utf-8")
-            for kind, start, end in entities([self.labels[n] for n in best[first:beyond]]):
-                a, b = starts[first + start], ends[first + end - 1]
-                score = float(scores[first + start : first + end].mean())
-                found.append({"label": kind, "text": text[a:b], "start": a, "end": b, "score": score})
-            answers.append(found)
-        return answers
-
-    def _word_probabilities(self, x, batch_size, verbose):
-        """Lists of words as `Words`, and the probabilities of each word's labels `[W, labels]`."""
-        words = read_words(x, self.tokenizer)
+    def _word_probabilities(
+        self, rows: list[list[bytes]], batch_size: int | None, progress: Progress
+    ) -> tuple[Words, np.ndarray]:
+        """Returns lists of words as `Words`, and the probabilities of each word's labels `[W, labels]`."""
+        words = read_words(rows, self.tokenizer)
         cut = self._windows(words.ids)
-        groups, outputs = self._compute_pieces((cut.of(words.ids),), batch_size, Progress(verbose))
-        logits = in_order(groups, outputs, positional=True)  # [windows, L, labels]
+        logits = self.ordered(*self._compute_pieces((cut.of(words.ids),), batch_size, progress))  # [windows, L, labels]
         pieces = logits.reshape(-1, len(self.labels))[best_window(words.ids, cut, logits.shape[1]).numpy()]
         is_first = words.is_first.numpy()
         # A word without pieces (an invisible character, say) is none: O, if there is such a label.

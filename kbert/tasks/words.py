@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
+from kbert.tasks.columns import are_words
 from kbert.text.texts import text_list
 
 
@@ -18,14 +18,6 @@ class Words(NamedTuple):
     splits: tf.Tensor  # int64 [B + 1], words of a text
     starts: tf.Tensor  # int64 [W], in characters of the text
     ends: tf.Tensor  # int64 [W]
-
-
-def are_words(x):
-    """Whether the input is lists of words rather than texts."""
-    if isinstance(x, (str, bytes, dict, tf.data.Dataset)) or not hasattr(x, "__len__"):
-        return False
-    first = next(iter(x), None)
-    return isinstance(first, (list, tuple, np.ndarray))
 
 
 def read_words(x, tokenizer, name="x"):

@@ -128,7 +128,7 @@ def test_predict_streams_generators_and_datasets(classifier):
 
 
 def test_a_stream_is_read_in_chunks(classifier, monkeypatch):
-    from kbert.tasks import prediction
+    from kbert.tasks import inputs as prediction
 
     monkeypatch.setattr(prediction, "CHUNK", 4)
     held = []

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import kbert
 from kbert.scoring.squad import squad_scores
-from kbert.tasks.question_answerer import best_spans
+from kbert.tasks.spans import best_spans
 
 QUESTIONS = ["the cat ?", "the dog ?", "the film ?"] * 8
 CONTEXTS = ["the cat sat . a dog ran .", "a cat ran , the dog so bad", "the day good , the film very good !"] * 8
@@ -36,23 +36,23 @@ def test_it_learns_spans_and_answers_in_characters(task):
 
 
 def test_targets_are_the_answers_tokens(task):
-    examples = task._examples((["the cat ?"], ["the cats sat !"]), [{"text": "cats sat", "start": 4}])
+    examples = task.examples((["the cat ?"], ["the cats sat !"]), [{"text": "cats sat", "start": 4}])
     ids = [2, *examples.columns[0][0].numpy(), 3, *examples.columns[1][0].numpy(), 3]
     first, last = examples.targets[0]
     assert [task.tokenizer.id_to_token(n) for n in ids[first : last + 1]] == ["cat", "##s", "sat"]
-    inside = task._examples(
+    inside = task.examples(
         (["the cat ?"], ["un able cats"]), [{"text": "at", "start": 9}]
     )  # a part of a piece asks for all of it
     ids = [2, *inside.columns[0][0].numpy(), 3, *inside.columns[1][0].numpy(), 3]
     assert [task.tokenizer.id_to_token(n) for n in ids[inside.targets[0][0] : inside.targets[0][1] + 1]] == ["cat"]
-    none = task._examples((["the cat ?"], ["the dog"]), [None])
+    none = task.examples((["the cat ?"], ["the dog"]), [None])
     assert none.targets.tolist() == [[0, 0]]
 
 
 def test_a_long_text_is_read_in_windows(task):
     context = "the day good , " * 40 + "the film very bad ! " + "a dog ran . " * 40
     answer = {"text": "very bad", "start": context.index("very bad")}
-    examples = task._examples((["the film ?"], [context]), [answer])
+    examples = task.examples((["the film ?"], [context]), [answer])
     assert len(examples.targets) > 20
     windows_with_answer = np.flatnonzero(examples.targets[:, 0])
     assert len(windows_with_answer) >= 1

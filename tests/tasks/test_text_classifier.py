@@ -257,8 +257,8 @@ def test_xla_sees_a_handful_of_lengths(classifier, texts_and_labels):
     lengths = set()
 
     class Watched(kbert.TextClassifier):
-        def _pack(self, *columns):
-            packed = super()._pack(*columns)
+        def pack(self, *columns):
+            packed = super().pack(*columns)
             tf.py_function(lambda ids: lengths.add(ids.shape[1]), [packed["token_ids"]], [])
             return packed
 
@@ -438,7 +438,7 @@ def test_a_long_text_is_answered_by_the_mean_of_its_windows(windowed):
         packed, cut = windowed.preprocessor.pack_windows(windowed.tokenizer([text]), stride=2)
         np.testing.assert_allclose(logits, plain(packed).numpy().mean(0), atol=1e-5)
     assert len(cut.document) > 3
-    np.testing.assert_allclose(windowed.predict(LONG), windowed(windowed._pack(windowed.tokenizer(LONG))), atol=1e-5)
+    np.testing.assert_allclose(windowed.predict(LONG), windowed(windowed.pack(windowed.tokenizer(LONG))), atol=1e-5)
     assert windowed.predict([]).shape == (0, 2)
 
 

@@ -48,8 +48,8 @@ def test_it_learns_words_and_gives_labels_and_entities(trained):
 
 def test_entities_given_in_characters_are_the_same_examples(task):
     spans = [[{"start": 4, "end": 7, "label": "animal"}], [{"start": 2, "end": 10, "label": "animal"}]]
-    by_span = task._examples(["the cat sat", "a good dog ran"], spans)
-    by_word = task._examples(SENTENCES[:2], TAGS[:2])
+    by_span = task.examples(["the cat sat", "a good dog ran"], spans)
+    by_word = task.examples(SENTENCES[:2], TAGS[:2])
     assert by_span.targets.to_list() == by_word.targets.to_list()
     assert by_span.columns[0].to_list() == by_word.columns[0].to_list()
 
@@ -57,8 +57,8 @@ def test_entities_given_in_characters_are_the_same_examples(task):
 def test_the_first_piece_has_the_words_label_or_all_have(encoder, tokenizer):
     words, tags = [["unable", "cats"]], [["B-animal", "I-animal"]]
     preprocessor = kbert.TextPreprocessor(tokenizer, 12)
-    first = kbert.TokenClassifier(encoder, preprocessor, labels=LABELS)._examples(words, tags)
-    every = kbert.TokenClassifier(encoder, preprocessor, labels=LABELS, label_all_pieces=True)._examples(words, tags)
+    first = kbert.TokenClassifier(encoder, preprocessor, labels=LABELS).examples(words, tags)
+    every = kbert.TokenClassifier(encoder, preprocessor, labels=LABELS, label_all_pieces=True).examples(words, tags)
     assert first.targets.to_list() == [[1, -100, 2, -100]]
     assert every.targets.to_list() == [[1, 1, 2, 2]]
 
@@ -103,7 +103,7 @@ def test_long_texts_are_read_in_windows_and_nothing_is_lost(trained):
     assert len(trained.predict([long])[0]) == len(long)
     agree = np.mean([a == b for a, b in zip(trained.predict([long])[0], sum(TAGS[:20], []))])
     assert agree > 0.5
-    pieces = trained._examples([long], [sum(TAGS[:20], [])])
+    pieces = trained.examples([long], [sum(TAGS[:20], [])])
     assert pieces.columns[0].nrows() > 1 and max(pieces.columns[0].row_lengths().numpy()) <= 10
 
 

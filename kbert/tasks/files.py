@@ -1,0 +1,107 @@
+"""A task's files: `.keras`, preset folders, exports."""
+
+from __future__ import annotations
+
+import pathlib
+
+import keras
+
+from kbert.files.atomic import check_target, written_aside
+from kbert.tasks.batching import Batching
+
+
+class Files(Batching):
+    """What a task has to do with files; a part of `Task`."""
+
+    def save(self, path: str | os.PathLike, overwrite: bool = True, **kwargs: Any) -> None:
+        """Writes a `.keras` file, with vocabulary and labels, that `kbert.load` opens. A crash leaves the old file.
+
+        >>> task.save("emotion.keras")  # doctest: +SKIP
+
+        Args:
+          path: the file to write.
+          overwrite: replaces a file that is there.
+          **kwargs: `zipped`, as in `keras.Model.save`.
+
+        Raises:
+          ValueError: the path does not end in `.keras`.
+          FileExistsError: the file is there, and `overwrite` is False.
+        """
+        path = pathlib.Path(path)
+        if path.suffix != ".keras":
+            raise ValueError(f"a task is saved as a .keras file, got {path}; a folder for others is written by save_to_preset")
+        check_target(path, overwrite)
+        with written_aside(path) as aside:
+            super().save(aside, **kwargs)
+
+    def save_to_preset(self, folder: str | os.PathLike, layout: str = "huggingface") -> None:
+        """Writes a folder that `from_preset` opens, and others too.
+
+        >>> task.save_to_preset("emotion")  # doctest: +SKIP
+
+        Args:
+          folder: the folder to write; it is made if it is not there.
+          layout: `"huggingface"` (config.json, vocab.txt, tokenizer_config.json, model.safetensors), which transformers opens;
+            `"google"` (bert_config.json, vocab.txt, bert_model.ckpt.*) or `"keras_hub"` (config.json, model.weights.h5, ...), which
+            have no place for the labels' names.
+
+        Raises:
+          ValueError: no such layout, or one that has no place for this encoder or head.
+        """
+        from kbert.checkpoints.opened import writer_of
+
+        writer_of(layout)(folder, self.encoder, self.preprocessor, self)
+
+    def to_keras_hub(self) -> Any:
+        """Returns the task as a live KerasHub model with the same weights; a warning says by how much the outputs differ.
+
+        Raises:
+          ValueError: KerasHub's `BertBackbone` has no place for this encoder or head.
+        """
+        from kbert.checkpoints.keras_hub import to_keras_hub
+
+        return to_keras_hub(self.encoder, self.preprocessor, self)
+
+    def export(self, path: str | os.PathLike, format: str = "tf_saved_model", **kwargs: Any) -> pathlib.Path:
+        """Writes the task, from string to answer, for where it is to run.
+
+        >>> task.export("models/emotion/1")  # doctest: +SKIP
+        >>> task.export("emotion.tflite", format="litert", inputs="text", quantize="int8")  # doctest: +SKIP
+        >>> task.export("emotion.onnx", format="onnx", inputs="tokens")  # doctest: +SKIP
+
+        Args:
+          path: the folder (a SavedModel) or file to write; it must not exist, unless `overwrite=True`.
+          format: `"tf_saved_model"` for TF Serving, `"litert"` for phones, or `"onnx"`.
+          **kwargs: the options of the format, described in `kbert.export.export_saved_model`, `export_litert` and `export_onnx`.
+
+        Returns:
+          The path.
+
+        Raises:
+          ValueError: no such format, or an option that the format does not take.
+          RuntimeError: the file that was written answers otherwise than the task.
+        """
+        from kbert.export.litert import export_litert
+        from kbert.export.onnx import export_onnx
+        from kbert.export.saved_model import export_saved_model
+
+        writers: dict[str, Any] = {"tf_saved_model": export_saved_model, "litert": export_litert, "onnx": export_onnx}
+        if format not in writers:
+            raise ValueError(f"format should be one of {', '.join(writers)}, got {format!r}")
+        return writers[format](self, pathlib.Path(path), **kwargs)
+
+
+def load(path: str | os.PathLike) -> Any:
+    """Returns the task in a `.keras` file that `save` wrote, with its vocabulary and labels.
+
+    >>> task = load("emotion.keras")  # doctest: +SKIP
+
+    Args:
+      path: the file.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+    """
+    if not pathlib.Path(path).is_file():
+        raise FileNotFoundError(f"there is no file {path}; a preset folder is opened by from_preset")
+    return keras.saving.load_model(path)

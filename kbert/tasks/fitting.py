@@ -1,0 +1,358 @@
+"""Training a task: the field's recipe as `compile`'s default, `fit`, and single batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kbert.tasks.batching import BATCH_SIZE, texts_of
+from kbert.tasks.inputs import is_packed
+from kbert.tasks.measuring import Measuring, ValidationScores
+from kbert.training.batches import Phase, spans
+from kbert.training.optimizer import AdamW, Lamb, WarmupLinearDecay, start_schedule
+from kbert.training.resume import EpochNumbers, TrainingState
+
+
+class Fitting(Measuring):
+    """What a task has to do with training; a part of `Task`."""
+
+    def compile(
+        self,
+        optimizer: Any = "auto",
+        loss: Any = "auto",
+        *,
+        metrics: Any = "auto",
+        learning_rate: float = 5e-5,
+        gradient_accumulation_steps: int | None = None,
+        jit_compile: bool | str = False,
+        **kwargs: Any,
+    ) -> None:
+        """Prepares for training, with BERT's recipe as the default.
+
+        >>> task.compile(learning_rate=2e-5)  # doctest: +SKIP
+
+        Args:
+          optimizer: `"auto"` is AdamW with weight decay 0.01, none on biases and layer norms, and gradients clipped to a global norm of
+            1. Its rate rises over the first tenth of the steps and then falls linearly to 0. `"lamb"` is LAMB with the same schedule,
+            for large batches. Anything else is Keras's.
+          loss: `"auto"` is the task's own loss.
+          metrics: `"auto"` are the task's own metrics.
+          learning_rate: the peak of the default optimizer's rate.
+          gradient_accumulation_steps: for the default optimizer, the number of batches whose mean gradient makes one step.
+          jit_compile: compiles the steps with XLA. The encoder then computes on padded shapes, of a few lengths.
+          **kwargs: `loss_weights`, `weighted_metrics`, `run_eagerly` and `steps_per_execution`, as in `keras.Model.compile`.
+
+        Raises:
+          ValueError: `gradient_accumulation_steps` beside an optimizer that is not the default one.
+        """
+        jit_compile = jit_compile is True  # "auto" too: on real tokens only, XLA has nothing to add
+        if isinstance(optimizer, str) and optimizer in ("auto", "lamb"):
+            optimizer = (AdamW if optimizer == "auto" else Lamb)(
+                learning_rate=WarmupLinearDecay(learning_rate), gradient_accumulation_steps=gradient_accumulation_steps
+            )
+        elif gradient_accumulation_steps is not None:
+            raise ValueError("give gradient_accumulation_steps to your optimizer: it is an argument of Keras's optimizers")
+        self.encoder.real_tokens = self.on_real_tokens and not jit_compile
+        is_default = isinstance(loss, str) and loss == "auto"
+        if is_default and kwargs.get("loss_weights") is None:
+            kwargs["loss_weights"] = self.default_loss_weights()
+        super().compile(
+            optimizer=optimizer,
+            loss=self.default_loss() if is_default else loss,
+            metrics=self.default_metrics() if isinstance(metrics, str) and metrics == "auto" else metrics,
+            jit_compile=jit_compile,
+            **kwargs,
+        )
+
+    def default_loss(self) -> Any:
+        """Returns the loss that `compile` takes by default."""
+        raise NotImplementedError
+
+    def default_metrics(self) -> Any:
+        """Returns the metrics that `compile` takes by default."""
+        return []
+
+    def default_loss_weights(self) -> dict[str, float] | None:
+        """Returns the weight of each output's loss; None for one output, or for equal weights."""
+        return None
+
+    def compile_from_config(self, config: dict) -> None:
+        """Compiles as the saved task was. Keras leaves a model with its own `compile` uncompiled."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self._build_optimizer()
+
+    def _compile_if_needed(self) -> None:
+        if not getattr(self, "compiled", False):
+            self.compile()
+
+    def _build_optimizer(self) -> None:
+        """Makes the optimizer's variables now: made inside the first step, they cost a second trace of it."""
+        if not self.optimizer.built:
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
+
+    # fit
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: int | str = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool = True,
+        class_weight: dict | None = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        max_tokens: int | None = None,
+        resume: Any = None,
+        resume_every: float = 300,
+        total_steps: int | None = None,
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
+        """Trains on texts and their targets.
+
+        >>> task.fit(["good", "bad"], ["joy", "sadness"], epochs=3, validation_split=0.1)  # doctest: +SKIP
+
+        Args:
+          x: a list, an array or a pandas column of texts; for pairs a tuple of two columns. Or a stream of `(text, target)` or
+            `(text, target, weight)`: a generator, a `PyDataset` or a `tf.data.Dataset`, batched or not. Or packed dictionaries.
+            The class says what its texts and targets are.
+          y: the targets of texts in memory, one for each text.
+          batch_size: the rows of a batch. By default those of a dataset's own batches, and 32 elsewhere.
+          epochs: how often the data are seen.
+          verbose: 0 is silent, 1 shows a progress bar, 2 a line for each epoch.
+          callbacks: Keras callbacks, one or a list.
+          validation_split: the share at the end of the data to hold out, as in Keras; for texts in memory.
+          validation_data: `(texts, targets)`, with weights as an optional third, or a stream.
+          shuffle: makes a new order in each epoch, with rows of similar length in one batch. A stream is shuffled within some thousand
+            rows.
+          class_weight: a dictionary from a label, or its index, to the weight of its rows.
+          sample_weight: a weight for each text in memory.
+          initial_epoch: the number of the first epoch.
+          steps_per_epoch: batches of an epoch, for a stream that does not end.
+          max_tokens: the most pieces of a batch, in place of `batch_size`. Short texts then come in larger batches.
+          resume: a folder in which the state of the training is kept. The same call in a new process, after a crash or a kill, goes on
+            from there and ends with the weights of an undisturbed run; with the same seed set before, bit for bit on one device. It
+            is emptied when the training has ended.
+          resume_every: seconds after which the state is kept within an epoch. After each epoch it is kept in any case.
+          total_steps: batches of the whole training, for the default learning-rate schedule, where the data do not say how many.
+          **kwargs: `validation_steps`, `validation_batch_size` and `validation_freq`, as in `keras.Model.fit`.
+
+        Returns:
+          Keras's `History`.
+
+        Raises:
+          TypeError: something is no text, or a target of another kind, before any step is run.
+          ValueError: targets that do not fit, or an argument that cannot act on this kind of input, before any step is run.
+        """
+        self._compile_if_needed()
+        check_numbers_of_fit(batch_size, max_tokens, validation_split, validation_data)
+        if self._is_packed(x):
+            return self._fit_packed(
+                x, y, batch_size or BATCH_SIZE, epochs, callbacks, initial_epoch, resume, resume_every, total_steps, max_tokens,
+                validation_split=validation_split, validation_data=validation_data, verbose=verbose, shuffle=shuffle,
+                class_weight=class_weight, sample_weight=sample_weight, steps_per_epoch=steps_per_epoch, **kwargs,
+            )  # fmt: skip
+        texts = self._open_for_training(x, y, sample_weight)
+        if texts.once and epochs > initial_epoch + 1:
+            raise ValueError(
+                f"a {texts.kind} gives its rows once, and epochs={epochs} sees them again: give a list, a PyDataset or a "
+                "tf.data.Dataset"
+            )
+        self.prepare_fit(texts.has_targets)
+        held_out = None
+        if validation_split:
+            if not texts.in_memory:
+                raise ValueError(
+                    f"validation_split is for texts in memory, a {texts.kind} has no known end: give validation_data"
+                )
+            chunk, held_out_chunk = texts.chunk.split(validation_split)
+            texts, held_out = texts_of(chunk, texts), texts_of(held_out_chunk, texts)
+        elif validation_data is not None and not is_packed_pair(validation_data):
+            held_out = self._open_validation(validation_data)
+        batch_size = batch_size or texts.batch_size or BATCH_SIZE
+        self._epochs.clear()
+        data = self._training_data(texts, batch_size, shuffle, max_tokens, class_weight)
+        if held_out is not None:
+            if validation_split:
+                self.check_held_out(texts.chunk, held_out.chunk)
+            validation_data = self._evaluation_data(held_out, batch_size)
+            if self.has_scores and not held_out.once:
+                callbacks = [ValidationScores(held_out), *as_list(callbacks)]
+        phase = Phase(data, epochs)
+        steps = phase.steps if steps_per_epoch is None else steps_per_epoch * epochs
+        if total_steps is None and steps is not None:
+            total_steps = steps * (epochs - initial_epoch) // epochs
+        return self._fit_phases(
+            [phase], total_steps, initial_epoch, callbacks, resume, resume_every, validation_data=validation_data,
+            verbose=verbose, steps_per_epoch=steps_per_epoch, **kwargs,
+        )  # fmt: skip
+
+    def _fit_packed(
+        self,
+        x: Any,
+        y: Any,
+        batch_size: int,
+        epochs: int,
+        callbacks: Any,
+        initial_epoch: int,
+        resume: Any,
+        resume_every: float,
+        total_steps: int | None,
+        max_tokens: int | None,
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
+        """Trains on packed dictionaries, which Keras takes as they are; see `fit` for the arguments."""
+        if max_tokens is not None:
+            raise ValueError("max_tokens makes batches of texts; packed inputs are batched by batch_size or by their dataset")
+        if kwargs["class_weight"] is not None:
+            kwargs["class_weight"] = dict(enumerate(self.encode_class_weight(kwargs["class_weight"]).tolist()))
+        held_out = kwargs["validation_data"]
+        if held_out is not None and not is_packed_pair(held_out):
+            kwargs["validation_data"] = self._evaluation_data(self._open_validation(held_out), batch_size)
+        steps_per_epoch, share = kwargs["steps_per_epoch"], kwargs.pop("validation_split")
+        if isinstance(x, tf.data.Dataset):
+            refuse_beside_dataset(y=y, sample_weight=kwargs.pop("sample_weight"), validation_split=share or None)
+            steps = Phase(x, epochs).steps
+        else:
+            kwargs.update(y=y, batch_size=batch_size, validation_split=share)
+            rows = None if x is None else len(keras.tree.flatten(x)[0])
+            steps = None if rows is None else -(-int(rows * (1 - share)) // batch_size) * epochs
+        if steps_per_epoch is not None:
+            steps = steps_per_epoch * epochs
+        if total_steps is None and steps is not None:
+            total_steps = steps * (epochs - initial_epoch) // epochs
+        return self._fit_phases([Phase(x, epochs)], total_steps, initial_epoch, callbacks, resume, resume_every, **kwargs)
+
+    def _fit_phases(
+        self,
+        phases: list[Phase],
+        total_steps: int | None,
+        initial_epoch: int = 0,
+        callbacks: Any = None,
+        resume: Any = None,
+        resume_every: float = 300,
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
+        """Runs Keras's `fit` on each phase, as one training: one schedule, one state to resume, one history.
+
+        Args:
+          phases: datasets with the epochs of each.
+          total_steps: batches from the initial epoch on, or None.
+          initial_epoch: the number of the first epoch.
+          callbacks: Keras callbacks, one or a list.
+          resume: the folder of the state, or None.
+          resume_every: seconds after which the state is kept within an epoch.
+          **kwargs: the other arguments of `keras.Model.fit`.
+        """
+        if isinstance(phases[0].data, tf.data.Dataset):
+            kwargs["shuffle"] = False  # done by then
+        self.new_weights.clear()
+        self._build_optimizer()
+        first_step, done, state = int(self.optimizer._iterations.numpy()), (initial_epoch, 0), None
+        callbacks = [EpochNumbers(self._epochs), *as_list(callbacks)]
+        history = keras.callbacks.History()
+        history.set_model(self)
+        history.on_train_begin()
+        if resume is not None:
+            if initial_epoch or not total_steps or not isinstance(phases[0].data, tf.data.Dataset):
+                raise ValueError("resume is for a fit from the first epoch, on texts in memory or a dataset of known length")
+            state = TrainingState(resume, total_steps, sum(epochs for _, epochs in phases), resume_every)
+            done = state.restore(self)
+            first_step = state.first_step
+            callbacks.append(state)
+            for epoch, logs in enumerate(state.logs):
+                history.on_epoch_end(epoch, logs)
+        start_schedule(self.optimizer, total_steps, first_step)
+        for data, first, beyond in spans(phases, *done):
+            part = super().fit(data, initial_epoch=first, epochs=beyond, callbacks=callbacks, **kwargs)
+            for number, epoch in enumerate(part.epoch):
+                logs = {name: values[number] for name, values in part.history.items() if number < len(values)}
+                history.on_epoch_end(epoch, logs)
+            if self.stop_training:
+                break
+        if state is not None:
+            state.finish()
+        self.history = history
+        return history
+
+    # Single batches
+
+    def train_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: dict | None = None, return_dict: bool = False
+    ) -> Any:
+        """Makes one step on one batch of texts.
+
+        Args:
+          x: texts in memory, as `fit` takes them, or packed dictionaries.
+          y: their targets.
+          sample_weight: a weight for each text.
+          class_weight: a dictionary from a label to a weight.
+          return_dict: returns a dictionary by name rather than a list.
+        """
+        self._compile_if_needed()
+        if not self._is_packed(x):
+            x, y, sample_weight = self._one_batch(x, y, sample_weight, class_weight)
+        elif class_weight is not None:
+            class_weight = dict(enumerate(self.encode_class_weight(class_weight).tolist()))
+            return super().train_on_batch(x, y, sample_weight, class_weight, return_dict=return_dict)
+        return super().train_on_batch(x, y, sample_weight, return_dict=return_dict)
+
+    def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
+        """Measures loss and metrics on one batch of texts.
+
+        Args:
+          x: texts in memory, as `fit` takes them, or packed dictionaries.
+          y: their targets.
+          sample_weight: a weight for each text.
+          return_dict: returns a dictionary by name rather than a list.
+        """
+        self._compile_if_needed()
+        if not self._is_packed(x):
+            x, y, sample_weight = self._one_batch(x, y, sample_weight, None)
+        return super().test_on_batch(x, y, sample_weight, return_dict=return_dict)
+
+    def _one_batch(self, x: Any, y: Any, sample_weight: Any, class_weight: dict | None) -> tuple[Any, Any, Any]:
+        texts = self._open_for_training(x, y, sample_weight)
+        if not texts.in_memory:
+            raise ValueError(f"one batch is texts in memory, got a {texts.kind}: fit() takes streams")
+        self.prepare_fit(texts.has_targets)
+        examples = self.encode(texts.chunk, class_weight)
+        rows = int(examples.columns[0].nrows())
+        return (*next(iter(self.batches_of(examples, rows, shuffle=False))), None)[:3]
+
+
+def is_packed_pair(data: Any) -> bool:
+    """Returns whether `validation_data` is packed: a dataset of packed dictionaries, or a tuple that begins with one."""
+    return is_packed(data[0] if isinstance(data, (tuple, list)) and len(data) else data)
+
+
+def check_numbers_of_fit(batch_size: Any, max_tokens: Any, validation_split: float, validation_data: Any) -> None:
+    """Raises a ValueError for numbers that `fit` cannot take."""
+    if not 0 <= validation_split < 1:
+        raise ValueError(f"validation_split should be a share in [0, 1), got {validation_split}")
+    for name, value in (("batch_size", batch_size), ("max_tokens", max_tokens)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1):
+            raise ValueError(f"{name} should be a positive whole number, got {value!r}")
+    if validation_split and validation_data is not None:
+        raise ValueError("give validation_split or validation_data, not both")
+
+
+def refuse_beside_dataset(**given: Any) -> None:
+    """Raises a ValueError for an argument that a dataset, which holds its own, would drop."""
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(f"{name} is given beside a dataset, which holds its own targets and weights: leave it out")
+
+
+def as_list(callbacks: Any) -> list:
+    """Returns the `callbacks` of a `fit`, one, several or none, as a list."""
+    return list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else []

@@ -1,0 +1,105 @@
+"""Measuring a task: loss, metrics, and what the field counts beside them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from kbert.tasks.batching import BATCH_SIZE, Batching, texts_of
+from kbert.tasks.columns import Chunk, joined_chunks
+from kbert.tasks.inputs import Texts
+
+
+class Measuring(Batching):
+    """What a task has to do with its figures; a part of `Task`."""
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: int | str = "auto",
+        sample_weight: Any = None,
+        return_dict: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Measures loss, metrics and the task's `scores` on texts and their targets.
+
+        >>> task.evaluate(texts, labels, return_dict=True)  # doctest: +SKIP
+
+        Args:
+          x: texts, a stream or packed dictionaries, as `fit` takes them.
+          y: the targets of texts in memory.
+          batch_size: the rows of a batch. By default those of a dataset's own batches, and 32 elsewhere.
+          verbose: 0 is silent, 1 shows a progress bar, 2 a line.
+          sample_weight: a weight for each text in memory.
+          return_dict: returns a dictionary by name rather than a list.
+          **kwargs: `steps` and `callbacks`, as in `keras.Model.evaluate`.
+
+        Returns:
+          A dictionary of floats, or a list of them, the loss first; a task with the loss alone gives a number.
+        """
+        self._compile_if_needed()
+        texts = None
+        if self._is_packed(x):
+            if not isinstance(x, tf.data.Dataset):
+                kwargs.update(y=y, batch_size=batch_size or BATCH_SIZE, sample_weight=sample_weight)
+        else:
+            texts = self._open_for_training(x, y, sample_weight)
+            if texts.once and self.has_scores:  # the rows are read for the loss, and again for the scores
+                texts = texts_of(joined_chunks(list(texts)), texts)
+            x = self._evaluation_data(texts, batch_size or texts.batch_size or BATCH_SIZE)
+        logs = super().evaluate(x, verbose=verbose, return_dict=True, **kwargs)
+        if texts is not None and self.has_scores:
+            logs.update(self.scores_of_texts(texts, verbose=verbose))
+        if return_dict:
+            return logs
+        figures = [logs.pop("loss"), *logs.values()]
+        return figures if len(figures) > 1 else figures[0]
+
+    # What the field counts
+
+    def scores(self, x: Any, y: Any, verbose: int | str = "auto") -> dict[str, float]:
+        """Returns what the field counts and no mean over batches can be, by name: for texts and their targets, all at once.
+
+        `evaluate` gives these figures beside the loss and the metrics, `fit` after each epoch for the validation data.
+
+        Args:
+          x: texts, as `fit` takes them.
+          y: their targets.
+          verbose: 1 for a progress bar, 0 for none.
+        """
+        return self.scores_of_texts(self._open_for_training(x, y), verbose)
+
+    def scores_of_texts(self, texts: Texts, verbose: int | str = "auto") -> dict[str, float]:
+        """Returns the `scores` of texts that came through the door, chunk by chunk."""
+        if not self.has_scores:
+            return {}
+        return self.score([judged for chunk in texts for judged in self.judge(chunk, verbose)])
+
+    def judge(self, chunk: Chunk, verbose: int | str = "auto") -> list[tuple[Any, Any]]:
+        """Returns the target and the task's answer of each row, as `score` counts them."""
+        raise NotImplementedError
+
+    def score(self, judged: list[tuple[Any, Any]]) -> dict[str, float]:
+        """Returns the figures of targets and answers."""
+        raise NotImplementedError
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether the task has figures beside its metrics."""
+        return type(self).judge is not Measuring.judge
+
+
+class ValidationScores(keras.callbacks.Callback):
+    """Adds a task's `scores` of the validation data to each epoch's figures, each as `val_<name>`; `fit` adds it by itself."""
+
+    def __init__(self, texts: Texts) -> None:
+        super().__init__()
+        self.texts = texts
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        assert logs is not None
+        logs.update({f"val_{name}": value for name, value in self.model.scores_of_texts(self.texts, verbose=0).items()})
