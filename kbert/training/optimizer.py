@@ -5,6 +5,7 @@ import warnings
 import keras
 import tensorflow as tf
 
+from kbert.training import keras_internals
 from kbert.training.distribute import WholeBatchGradients
 
 NOT_DECAYED = ("bias", "gamma", "beta")
@@ -63,7 +64,7 @@ class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
 
 def start_schedule(optimizer, batches, first_step):
     """Tells an optimizer's `WarmupLinearDecay`, if it has one, how many batches there will be; None if nobody knows."""
-    schedule = getattr(optimizer, "_learning_rate", None)
+    schedule = keras_internals.learning_rate_schedule(optimizer)
     if not isinstance(schedule, WarmupLinearDecay):
         return
     if batches is None:
@@ -101,13 +102,13 @@ class AdamW(WholeBatchGradients, keras.optimizers.AdamW):
         self.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
 
     def update_step(self, gradient, variable, learning_rate):
-        index = self._get_variable_index(variable)
+        mean, square = keras_internals.moments(self, variable)
         dtype = variable.dtype
         step = tf.cast(self.iterations + 1, dtype)
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
-            m=self._momentums[index].value.handle,
-            v=self._velocities[index].value.handle,
+            m=mean.value.handle,
+            v=square.value.handle,
             beta1_power=tf.pow(tf.cast(self.beta_1, dtype), step),
             beta2_power=tf.pow(tf.cast(self.beta_2, dtype), step),
             lr=tf.cast(learning_rate, dtype),
@@ -119,7 +120,7 @@ class AdamW(WholeBatchGradients, keras.optimizers.AdamW):
 
 
 @keras.saving.register_keras_serializable("kbert")
-class Lamb(WholeBatchGradients, keras.optimizers.Lamb):
+class Lamb(WholeBatchGradients, keras_internals.DecaysInItsStep, keras.optimizers.Lamb):
     """LAMB (You et al. 2019, algorithm 2), for pretraining with large batches; biases and layer norms are neither decayed nor rescaled.
 
     >>> optimizer = Lamb(learning_rate=1e-3)
@@ -134,12 +135,9 @@ class Lamb(WholeBatchGradients, keras.optimizers.Lamb):
         )
         self.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
 
-    def _apply_weight_decay(self, variables):
-        pass  # in the step itself
-
     def update_step(self, gradient, variable, learning_rate):
-        index, dtype = self._get_variable_index(variable), variable.dtype
-        first, second = self._momentums[index], self._velocities[index]
+        dtype = variable.dtype
+        first, second = keras_internals.moments(self, variable)
         gradient = tf.cast(tf.convert_to_tensor(gradient), dtype)
         step = tf.cast(self.iterations + 1, dtype)
         self.assign_add(first, (gradient - first) * (1 - self.beta_1))
@@ -147,7 +145,7 @@ class Lamb(WholeBatchGradients, keras.optimizers.Lamb):
         mean = first / (1 - tf.pow(tf.cast(self.beta_1, dtype), step))
         deviation = tf.sqrt(second / (1 - tf.pow(tf.cast(self.beta_2, dtype), step)))
         update, ratio = mean / (deviation + self.epsilon), tf.ones([], dtype)
-        if self._use_weight_decay(variable):
+        if keras_internals.is_decayed(self, variable):
             update += tf.cast(self.weight_decay or 0.0, dtype) * variable
             of_weights, of_update = tf.norm(variable), tf.norm(update)
             ratio = tf.where((of_weights > 0) & (of_update > 0), of_weights / of_update, 1.0)

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from kbert.files.atomic import written_aside
+from kbert.training.keras_internals import batches_seen
 
 STATE = "training_state.npz"
 
@@ -51,7 +52,7 @@ class TrainingState(keras.callbacks.Callback):
 
     def restore(self, task):
         """Puts the task in the state that is kept, if one is; returns the epochs that are done, and the batches of the one that was begun."""
-        self.first_step = int(task.optimizer._iterations.numpy())
+        self.first_step = batches_seen(task.optimizer)
         if not self.path.is_file():
             return 0, 0
         with np.load(self.path, allow_pickle=False) as kept:
