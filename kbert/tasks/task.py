@@ -11,7 +11,7 @@ import tensorflow as tf
 from kbert.files.atomic import check_target, written_aside
 from kbert.tasks.prediction import Progress, in_order, joined, text_chunks
 from kbert.text.texts import text_list
-from kbert.training.batches import Phase, sorted_batches, spans
+from kbert.training.batches import Phase, remaining_phases, sorted_batches
 from kbert.training.distribute import DistributedModel
 from kbert.training.examples import Examples, check_weights, held_out_rows
 from kbert.training.optimizer import AdamW, Lamb, WarmupLinearDecay, start_schedule
@@ -235,7 +235,7 @@ class Task(DistributedModel, keras.Model):
             for epoch, logs in enumerate(state.logs):
                 history.on_epoch_end(epoch, logs)
         start_schedule(self.optimizer, total_steps, first_step)
-        for data, first, beyond in spans(phases, *done):
+        for data, first, beyond in remaining_phases(phases, *done):
             part = super().fit(data, initial_epoch=first, epochs=beyond, callbacks=callbacks, **kwargs)
             for number, epoch in enumerate(part.epoch):
                 history.on_epoch_end(

@@ -200,7 +200,7 @@ def test_an_optimizer_that_decays_in_its_step_has_no_other_decay():
         optimizer.build([variable])
         optimizer.apply([tf.zeros(2)], [variable])
         assert (variable.numpy() == 1).all() == kept, (
-            "Keras moved Optimizer._apply_weight_decay: keras_internals.DecaysInItsStep turns it off for LAMB, whose step decays"
+            "Keras moved Optimizer._apply_weight_decay: keras_internals.DecaysInItsStep turns it off for LAMB"
         )
 
 
