@@ -19,9 +19,9 @@ EXTRAS = {
     "plot": ["tensorboard", "matplotlib>=3.8"],
     "data": ["pandas>=2.2", "pyarrow>=15"],
     "test": [
-        "pytest>=8", "pytest-xdist>=3.7", "hypothesis>=6.100", "tokenizers>=0.22", "seqeval>=1.2", "scikit-learn>=1.4", "scipy>=1.12",
-        "nbclient>=0.10", "ipykernel>=6", "mediapipe>=1.2", "ruff>=0.9", "build>=1.2", "mypy>=1.15",
-        "import-linter>=2.3",
+        "pytest>=8", "pytest-xdist>=3.7", "hypothesis>=6.100", "tokenizers>=0.22", "seqeval>=1.2", "scikit-learn>=1.4",
+        "scipy>=1.12", "nbclient>=0.10", "ipykernel>=6", "mediapipe>=1.2", "ruff>=0.9", "build>=1.2", "mypy>=1.15",
+        "import-linter>=2.17",
     ],
 }  # fmt: skip
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})

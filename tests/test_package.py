@@ -1,5 +1,6 @@
 """What holds for the package as a whole: how it imports and what is in the wheel."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -58,6 +59,23 @@ def test_another_keras_backend_is_refused_at_import():
     done = python("import kbert", KERAS_BACKEND="jax")
     assert done.returncode != 0
     assert "KERAS_BACKEND=tensorflow" in done.stderr
+
+
+def test_nothing_inside_imports_the_public_names():
+    """`kbert/__init__.py` hands names on to users. A module inside imports from the module that defines a name.
+
+    What else `make lint` asks of imports stands in pyproject.toml.
+    """
+    wrong = []
+    for path in sorted([*(ROOT / "kbert").rglob("*.py"), *(ROOT / "export").rglob("*.py")]):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                through_kbert = any(alias.name.split(".")[0] == "kbert" and not alias.asname for alias in node.names)
+            else:
+                through_kbert = isinstance(node, ast.ImportFrom) and (node.module == "kbert" or node.level > 0)
+            if through_kbert:
+                wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}: {ast.unparse(node)}")
+    assert not wrong, "import from the module that defines the name:\n" + "\n".join(wrong)
 
 
 @pytest.mark.slow
