@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -76,6 +77,27 @@ def test_nothing_inside_imports_the_public_names():
             if through_kbert:
                 wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}: {ast.unparse(node)}")
     assert not wrong, "import from the module that defines the name:\n" + "\n".join(wrong)
+
+
+def test_the_architecture_page_names_every_file():
+    """The house in docs/architecture.md has each module of kbert/ and export/, at its place, and none that is not there."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named, folders = set(), {}
+    for line in page.split("```")[1].splitlines():
+        depth = len(line) - len(line.lstrip())
+        folder = re.match(r" *([a-z_]+)/", line)
+        if folder:
+            folders = {level: name for level, name in folders.items() if level < depth} | {depth: folder[1]}
+        else:
+            place = "/".join(name for level, name in sorted(folders.items()) if level < depth)
+            named |= {f"{place}/{name}" for name in re.findall(r"\b([a-z_]+\.py)\b", line[:130])}
+    files = {
+        str(path.relative_to(ROOT))
+        for top in ("kbert", "export")
+        for path in (ROOT / top).rglob("*.py")
+        if (path.name != "__init__.py" or path.parent.name == "kbert") and '"""The old place of' not in path.read_text("utf-8")
+    }
+    assert named - files == set() and files - named == set()
 
 
 @pytest.mark.slow
