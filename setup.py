@@ -9,6 +9,9 @@ from setuptools import setup
 TENSORFLOW = "tensorflow>=2.20,<2.22"
 TENSORFLOW_TEXT = 'tensorflow-text>=2.20.1,!=2.21.0,<2.22; platform_system != "Windows"'
 
+# The minor versions whose private members tests/training/test_keras_internals.py has tried: 3.12, 3.13, 3.14 and 3.15.
+KERAS = "keras>=3.12,<3.16"
+
 EXTRAS = {
     "serving": ["tensorflow-serving-api>=2.20,<2.22", "grpcio>=1.60", "tornado>=6.4"],
     "litert": ["ai-edge-litert>=2.0"],
@@ -16,9 +19,9 @@ EXTRAS = {
     "plot": ["tensorboard", "matplotlib>=3.8"],
     "data": ["pandas>=2.2", "pyarrow>=15"],
     "test": [
-        "pytest>=8", "pytest-xdist>=3.7", "hypothesis>=6.100", "tokenizers>=0.22", "seqeval>=1.2", "scikit-learn>=1.4", "scipy>=1.12",
-        "nbclient>=0.10", "ipykernel>=6", "mediapipe>=1.2", "ruff>=0.9", "build>=1.2", "mypy>=1.15",
-        "import-linter>=2.3",
+        "pytest>=8", "pytest-xdist>=3.7", "hypothesis>=6.100", "tokenizers>=0.22", "seqeval>=1.2", "scikit-learn>=1.4",
+        "scipy>=1.12", "nbclient>=0.10", "ipykernel>=6", "mediapipe>=1.2", "ruff>=0.9", "build>=1.2", "mypy>=1.15",
+        "import-linter>=2.17",
     ],
 }  # fmt: skip
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
@@ -53,7 +56,7 @@ setup(
     install_requires=[
         TENSORFLOW,
         TENSORFLOW_TEXT,
-        "keras>=3.12",
+        KERAS,
         "keras-nlp>=0.20",
         "numpy>=1.26",
         "safetensors>=0.5",

@@ -1,6 +1,8 @@
 """What holds for the package as a whole: how it imports and what is in the wheel."""
 
+import ast
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -58,6 +60,44 @@ def test_another_keras_backend_is_refused_at_import():
     done = python("import kbert", KERAS_BACKEND="jax")
     assert done.returncode != 0
     assert "KERAS_BACKEND=tensorflow" in done.stderr
+
+
+def test_nothing_inside_imports_the_public_names():
+    """`kbert/__init__.py` hands names on to users. A module inside imports from the module that defines a name.
+
+    What else `make lint` asks of imports stands in pyproject.toml.
+    """
+    wrong = []
+    for path in sorted([*(ROOT / "kbert").rglob("*.py"), *(ROOT / "export").rglob("*.py")]):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                through_kbert = any(alias.name.split(".")[0] == "kbert" and not alias.asname for alias in node.names)
+            else:
+                through_kbert = isinstance(node, ast.ImportFrom) and (node.module == "kbert" or node.level > 0)
+            if through_kbert:
+                wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}: {ast.unparse(node)}")
+    assert not wrong, "import from the module that defines the name:\n" + "\n".join(wrong)
+
+
+def test_the_architecture_page_names_every_file():
+    """The house in docs/architecture.md has each module of kbert/ and export/, at its place, and none that is not there."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named, folders = set(), {}
+    for line in page.split("```")[1].splitlines():
+        depth = len(line) - len(line.lstrip())
+        folder = re.match(r" *([a-z_]+)/", line)
+        if folder:
+            folders = {level: name for level, name in folders.items() if level < depth} | {depth: folder[1]}
+        else:
+            place = "/".join(name for level, name in sorted(folders.items()) if level < depth)
+            named |= {f"{place}/{name}" for name in re.findall(r"\b([a-z_]+\.py)\b", line[:130])}
+    files = {
+        str(path.relative_to(ROOT))
+        for top in ("kbert", "export")
+        for path in (ROOT / top).rglob("*.py")
+        if (path.name != "__init__.py" or path.parent.name == "kbert") and '"""The old place of' not in path.read_text("utf-8")
+    }
+    assert named - files == set() and files - named == set()
 
 
 @pytest.mark.slow

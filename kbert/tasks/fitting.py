@@ -11,7 +11,8 @@ import tensorflow as tf
 from kbert.tasks.batching import BATCH_SIZE, texts_of
 from kbert.tasks.inputs import is_packed
 from kbert.tasks.measuring import Measuring, ValidationScores
-from kbert.training.batches import Phase, spans
+from kbert.training import keras_internals
+from kbert.training.batches import Phase, remaining_phases
 from kbert.training.optimizer import AdamW, Lamb, WarmupLinearDecay, start_schedule
 from kbert.training.resume import EpochNumbers, TrainingState
 
@@ -257,7 +258,7 @@ class Fitting(Measuring):
             kwargs["shuffle"] = False  # done by then
         self.new_weights.clear()
         self._build_optimizer()
-        first_step, done, state = int(self.optimizer._iterations.numpy()), (initial_epoch, 0), None
+        first_step, done, state = keras_internals.batches_seen(self.optimizer), (initial_epoch, 0), None
         callbacks = [EpochNumbers(self._epochs), *as_list(callbacks)]
         history = keras.callbacks.History()
         history.set_model(self)
@@ -272,7 +273,7 @@ class Fitting(Measuring):
             for epoch, logs in enumerate(state.logs):
                 history.on_epoch_end(epoch, logs)
         start_schedule(self.optimizer, total_steps, first_step)
-        for data, first, beyond in spans(phases, *done):
+        for data, first, beyond in remaining_phases(phases, *done):
             part = super().fit(data, initial_epoch=first, epochs=beyond, callbacks=callbacks, **kwargs)
             for number, epoch in enumerate(part.epoch):
                 logs = {name: values[number] for name, values in part.history.items() if number < len(values)}

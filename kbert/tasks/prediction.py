@@ -15,6 +15,7 @@ import tensorflow as tf
 from kbert.tasks.batching import Batching
 from kbert.tasks.columns import Chunk
 from kbert.tasks.inputs import open_input
+from kbert.training import keras_internals
 from kbert.training.batches import sorted_batches
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class Prediction(Batching):
 
         One text has no padding. Its shapes are `PaddedView`'s, whose graph has fewer ops, and for one text ops are what takes the time.
         """
-        functions = self.__dict__.setdefault("_compiled_forward", {})  # not through Keras, which would track it
+        functions = keras_internals.hidden(self, "_compiled_forward", dict)
         key = columns, padded and self.encoder.real_tokens
         if key not in functions:
             spec = [tf.TensorSpec([None], tf.int64), *[tf.RaggedTensorSpec([None, None], tf.int32, 1, tf.int64)] * columns]

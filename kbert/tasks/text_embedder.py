@@ -14,6 +14,7 @@ from kbert.encoders.layers import ACTIVATIONS, Projection
 from kbert.tasks.batching import Batching
 from kbert.tasks.columns import TEXT, Chunk, Columns
 from kbert.tasks.task import Task
+from kbert.training import keras_internals
 from kbert.training.examples import Examples
 from kbert.training.losses import CosineSimilarityError, MultipleNegativesRanking
 
@@ -137,11 +138,11 @@ class TextEmbedder(Task):
         super().compile(optimizer, loss, **kwargs)
         of_optimizer = ("learning_rate", "gradient_accumulation_steps")
         again = {name: value for name, value in kwargs.items() if name not in of_optimizer}
-        self.__dict__["_compile_again"] = again if isinstance(loss, str) and loss == "auto" else None
+        keras_internals.hide(self, "_compile_again", again if isinstance(loss, str) and loss == "auto" else None)
 
     def prepare_fit(self, has_targets: bool) -> None:
         """Compiles with the default loss for the data, if the loss is the default one."""
-        again, wanted = self.__dict__.get("_compile_again"), CosineSimilarityError if has_targets else MultipleNegativesRanking
+        again, wanted = getattr(self, "_compile_again", None), CosineSimilarityError if has_targets else MultipleNegativesRanking
         if again is not None and not isinstance(self.loss, wanted):
             with self.distribute_strategy.scope():
                 super().compile(self.optimizer, wanted(), **again)

@@ -1,5 +1,8 @@
-"""Batches of texts of similar length, as `tf.data`: a step then costs what its real tokens cost."""
+"""Batches of texts of similar length, as `tf.data`: the cost of a step follows the number of its real tokens."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -7,51 +10,64 @@ import tensorflow as tf
 
 from kbert.training.losses import NO_LABEL
 
-WINDOW = 20  # batches that are sorted together; FACTS S6
+# The rows of so many batches are sorted by length together. In fine-tuning on tweets, in batches of 32 and on real tokens only,
+# this made a step 1.1 times as fast (docs/facts.md).
+BATCHES_SORTED_TOGETHER = 20
 
 
 class Phase(NamedTuple):
-    """A dataset and how many looks at it there are."""
+    """A dataset and how many epochs are trained on it."""
 
     data: tf.data.Dataset
     epochs: int
 
     @property
-    def steps(self):
-        """Batches of all looks, or None where nobody knows."""
+    def steps(self) -> int | None:
+        """The number of batches of all epochs together, or None for a dataset of unknown length."""
         count = int(self.data.cardinality())
         return count * self.epochs if count > 0 else None
 
 
-def spans(phases, epochs_done=0, batches_done=0):
-    """What is left of phases: `(dataset, first epoch, epoch before which it ends)` of each part with epochs of one length.
+def remaining_phases(
+    phases: Sequence[Phase], epochs_done: int = 0, batches_done: int = 0
+) -> list[tuple[tf.data.Dataset, int, int]]:
+    """Returns what is left of a training that goes on, in parts whose epochs have one length each.
 
-    Keras takes the length of its first epoch for that of all others, and would cut longer ones: each span needs a `fit` of its own.
+    Keras takes the length of the first epoch of a `fit` for the length of all others, and would cut longer ones. Each part
+    needs a `fit` of its own.
+
+    Args:
+      phases: all phases of the training, in their order.
+      epochs_done: the number of epochs that were finished.
+      batches_done: the number of batches that were finished in the epoch after these.
+
+    Returns:
+      A list of `(dataset, first epoch, epoch before which the part ends)`, epochs counted from 0 over all phases.
     """
-    found, epoch = [], 0
+    parts, epoch = [], 0
     for data, epochs in phases:
         first, epoch = max(epoch, epochs_done), epoch + epochs
         if first == epochs_done and batches_done and first < epoch:
-            found.append((data.skip(batches_done), first, first + 1))
+            parts.append((data.skip(batches_done), first, first + 1))
             first += 1
         if first < epoch:
-            found.append((data, first, epoch))
-    return found
+            parts.append((data, first, epoch))
+    return parts
 
 
-def sorted_batches(lengths, max_tokens, max_rows=None):
+def sorted_batches(lengths: np.ndarray | Sequence[int], max_tokens: int, max_rows: int | None = None) -> list[np.ndarray]:
     """Groups rows of similar length, longest first, so that each group has at most `max_tokens` positions.
 
     >>> [rows.tolist() for rows in sorted_batches([3, 9, 4, 2], max_tokens=12)]
     [[1], [2, 0, 3]]
 
     Args:
-      lengths: number of positions of each row.
-      max_tokens: the most positions of a group, padding included; a longer row is a group of its own.
-      max_rows: the most rows of a group.
+      lengths: the number of positions of each row.
+      max_tokens: the most positions of a group, padding included. A longer row is a group of its own.
+      max_rows: the most rows of a group; by default there is no limit.
 
     Returns:
-      A list of arrays of row numbers, which holds each row once.
+      A list of int arrays of row numbers, which holds each row once.
     """
     order = np.argsort(-np.asarray(lengths), kind="stable")
     groups, start = [], 0
@@ -63,28 +79,37 @@ def sorted_batches(lengths, max_tokens, max_rows=None):
     return groups
 
 
-def token_batches(lengths, max_tokens, window, random=None):
-    """Groups of row numbers with at most `max_tokens` tokens each, always as many groups, whatever the order.
+def token_batches(
+    lengths: np.ndarray, max_tokens: int, rows_sorted_together: int, random: np.random.Generator | None = None
+) -> list[np.ndarray]:
+    """Groups rows so that each group has at most `max_tokens` tokens, in as many groups whatever the order of the rows.
 
     >>> [group.tolist() for group in token_batches(np.array([3, 2, 4, 2, 3, 1, 3]), 12, 640)]
     [[0, 1], [2, 3], [4, 5, 6]]
 
     Args:
-      lengths: numbers of tokens.
-      max_tokens: at least three times the longest.
-      window: rows that are sorted by length together, when shuffled.
-      random: a NumPy generator; without one the rows stay in the order given.
+      lengths: int array `[rows]`, the number of tokens of each row.
+      max_tokens: the most tokens of a group, at least three times the longest row's.
+      rows_sorted_together: how many rows are sorted by length together, when they are shuffled.
+      random: a NumPy generator that shuffles rows and groups. Without one the rows stay in the order given.
+
+    Returns:
+      A list of int arrays of row numbers, which holds each row once.
+
+    Raises:
+      ValueError: `max_tokens` is too small for the longest row.
     """
     longest, total = int(lengths.max()), int(lengths.sum())
     if max_tokens < 3 * longest:
         raise ValueError(f"max_tokens should be at least three times the longest text's {longest} pieces, got {max_tokens}")
-    # A row belongs to the group in whose share of all tokens its middle lies: then no group is more than a share and a row.
+    # All tokens are cut into equal shares, and a row belongs to the group in whose share its middle lies. A group then has
+    # at most the tokens of a share and of one row.
     count = -(-total // (max_tokens - longest))
     order = np.arange(len(lengths))
     if random is not None:
         order = random.permutation(order)
-        windows = [order[start : start + window] for start in range(0, len(order), window)]
-        order = np.concatenate([rows[np.argsort(lengths[rows], kind="stable")] for rows in windows])
+        together = [order[start : start + rows_sorted_together] for start in range(0, len(order), rows_sorted_together)]
+        order = np.concatenate([rows[np.argsort(lengths[rows], kind="stable")] for rows in together])
     sizes = lengths[order]
     group = ((np.cumsum(sizes) - sizes / 2) * count / total).astype(int)
     groups = np.split(order, np.flatnonzero(np.diff(group)) + 1)
@@ -93,19 +118,20 @@ def token_batches(lengths, max_tokens, window, random=None):
     return groups
 
 
-def by_epoch(make, epoch=None):
-    """A dataset that is made anew for each look at it, of the number of looks before.
+def by_epoch(make: Callable[[tf.Tensor], tf.data.Dataset], epoch: list[tf.Variable] | None = None) -> tf.data.Dataset:
+    """Returns a dataset that is made anew each time it is iterated.
 
     Args:
-      make: a function of that number, an int64 tensor, to a dataset.
-      epoch: a list that gets the variable which counts. A training that goes on after a crash sets it, so that each epoch is as it was.
+      make: a function that returns the dataset of an epoch. Its argument is the number of iterations before, an int64 scalar.
+      epoch: a list to which the variable that counts iterations is appended. A training that goes on after a crash sets this
+        variable, so that each epoch has the order that it would have had.
     """
     count = tf.Variable(0, dtype=tf.int64, trainable=False)
     if epoch is not None:
         epoch.append(count)
 
-    @tf.autograph.experimental.do_not_convert  # plain ops: without it, tracing takes half the time
-    def start(_):
+    @tf.autograph.experimental.do_not_convert  # these are plain ops: without AutoGraph, tracing takes half the time
+    def start(_: tf.Tensor) -> tf.data.Dataset:
         number = count.read_value()
         with tf.control_dependencies([number]):
             counted = count.assign_add(1)
@@ -115,79 +141,105 @@ def by_epoch(make, epoch=None):
     return tf.data.Dataset.from_tensors(0).flat_map(start)
 
 
-def batches(columns, targets, pack, batch_size, shuffle, seed=0, max_tokens=None, epoch=None):
-    """A dataset of packed batches, `(inputs, *targets)`.
+def batches(
+    columns: Sequence[tf.RaggedTensor],
+    targets: Sequence[np.ndarray | tf.Tensor | tf.RaggedTensor],
+    pack: Callable[..., dict[str, tf.Tensor]],
+    batch_size: int,
+    shuffle: bool,
+    seed: int = 0,
+    max_tokens: int | None = None,
+    epoch: list[tf.Variable] | None = None,
+) -> tf.data.Dataset:
+    """Returns a dataset of packed batches, `(inputs, *targets)`.
 
-    With `shuffle`, each epoch sees the rows in a new order, and within every `WINDOW` batches of that order rows of similar
-    length are put into the same batch, whose own order is shuffled again. Without, the rows come in the order given.
+    With `shuffle`, each epoch sees the rows in a new order. Within every `BATCHES_SORTED_TOGETHER` batches of that order,
+    rows of similar length are put into the same batch, and the order of these batches is shuffled again.
 
     Args:
-      columns: a tuple of ragged ids `[rows, (pieces)]`, one for each text of the input.
-      targets: a tuple of arrays `[rows, ...]`; or of ragged labels, one for each piece of single texts.
-      pack: a function of the columns of a batch that gives the encoder's input.
-      batch_size: rows of a batch; the last one may have fewer.
-      shuffle: see above.
-      seed: of the order; the same seed gives the same batches.
-      epoch: see `by_epoch`.
-      max_tokens: the most pieces of a batch, in place of `batch_size`, which then only says how far lengths are sorted.
+      columns: ragged ids `[rows, (pieces)]`, one column for each text of the input.
+      targets: arrays `[rows, ...]`, or ragged labels `[rows, (pieces)]` of the pieces of single texts.
+      pack: a function from the columns of a batch to the encoder's input.
+      batch_size: the rows of a batch; the last one may have fewer.
+      shuffle: whether each epoch has a new order. Otherwise the rows come in the order given.
+      seed: the seed of the order. The same seed gives the same batches.
+      max_tokens: the most pieces of a batch, in place of `batch_size`, which then only says how many rows are sorted together.
+      epoch: a list to which the variable that counts the epochs is appended, see `by_epoch`.
 
     Returns:
-      A `tf.data.Dataset` with known cardinality.
+      A `tf.data.Dataset` with known cardinality. Ragged labels become `[B, L]`, see `place_labels`.
     """
     rows = int(columns[0].nrows())
-    columns = [(column.values, column.row_splits) for column in columns]
-    lengths = sum(tf.cast(splits[1:] - splits[:-1], tf.int32) for _, splits in columns)
+    parts = [(column.values, column.row_splits) for column in columns]
+    lengths = sum(tf.cast(splits[1:] - splits[:-1], tf.int32) for _, splits in parts)
     targets = [target if isinstance(target, tf.RaggedTensor) else tf.convert_to_tensor(target) for target in targets]
     count = -(-rows // batch_size)
     if max_tokens:
-        known = lengths.numpy()
-        count = len(token_batches(known, max_tokens, WINDOW * batch_size))
-
-        def groups(number):
-            random = np.random.default_rng([seed, int(number)]) if shuffle else None
-            yield from token_batches(known, max_tokens, WINDOW * batch_size, random)
-
-        signature = tf.TensorSpec([None], tf.int64)
-        places = by_epoch(
-            lambda number: tf.data.Dataset.from_generator(groups, args=(number,), output_signature=signature), epoch
-        )
+        count, groups = _groups_of_tokens(lengths.numpy(), max_tokens, batch_size, seed if shuffle else None, epoch)
     elif shuffle:
-
-        def arrange(number):
-            order = tf.random.experimental.stateless_shuffle(
-                tf.range(rows, dtype=tf.int64), tf.stack([tf.cast(seed, tf.int64), number])
-            )
-            windows = tf.data.Dataset.from_tensor_slices(order).batch(WINDOW * batch_size).enumerate()
-            return windows.flat_map(lambda place, window: sort(place, window, number))
-
-        @tf.autograph.experimental.do_not_convert
-        def sort(place, window, number):
-            window = tf.gather(window, tf.argsort(tf.gather(lengths, window), stable=True))
-            starts = tf.range(0, tf.size(window), batch_size)
-            # Another seed than that of the order: place counts from 1.
-            draw = tf.random.experimental.stateless_fold_in(tf.stack([tf.cast(seed, tf.int64), number]), place + 1)
-            starts = tf.random.experimental.stateless_shuffle(starts, draw)
-            return tf.data.Dataset.from_tensor_slices(starts).map(lambda start: window[start : start + batch_size])
-
-        places = by_epoch(arrange, epoch)
+        groups = _shuffled_groups(lengths, batch_size, seed, epoch)
     else:
-        places = tf.data.Dataset.range(rows).batch(batch_size)
+        groups = tf.data.Dataset.range(rows).batch(batch_size)
 
     @tf.autograph.experimental.do_not_convert
-    def batch(places):
-        texts = [
-            tf.gather(tf.RaggedTensor.from_row_splits(values, splits, validate=False), places) for values, splits in columns
-        ]
+    def batch(group: tf.Tensor) -> tuple:
+        texts = [tf.gather(tf.RaggedTensor.from_row_splits(values, splits, validate=False), group) for values, splits in parts]
         inputs = pack(*texts)
-        chosen = [tf.gather(target, places) for target in targets]
+        chosen = [tf.gather(target, group) for target in targets]
         return (inputs, *(place_labels(t, inputs) if isinstance(t, tf.RaggedTensor) else t for t in chosen))
 
-    dataset = places.map(batch, num_parallel_calls=2, deterministic=True)
+    dataset = groups.map(batch, num_parallel_calls=2, deterministic=True)
     return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(tf.data.AUTOTUNE)
 
 
-def place_labels(labels, inputs):
-    """Ragged labels of pieces to `[B, L]`, with no label at [CLS], [SEP] and padding."""
+def _groups_of_tokens(
+    lengths: np.ndarray, max_tokens: int, batch_size: int, seed: int | None, epoch: list[tf.Variable] | None
+) -> tuple[int, tf.data.Dataset]:
+    """Returns the number of groups that `token_batches` makes in each epoch, and a dataset of the groups.
+
+    Without a seed the groups are not shuffled.
+    """
+    together = BATCHES_SORTED_TOGETHER * batch_size
+
+    def groups(number: np.int64) -> Iterator[np.ndarray]:
+        random = None if seed is None else np.random.default_rng([seed, int(number)])
+        yield from token_batches(lengths, max_tokens, together, random)
+
+    def make(number: tf.Tensor) -> tf.data.Dataset:
+        return tf.data.Dataset.from_generator(groups, args=(number,), output_signature=tf.TensorSpec([None], tf.int64))
+
+    return len(token_batches(lengths, max_tokens, together)), by_epoch(make, epoch)
+
+
+def _shuffled_groups(lengths: tf.Tensor, batch_size: int, seed: int, epoch: list[tf.Variable] | None) -> tf.data.Dataset:
+    """Returns a dataset of groups of `batch_size` row numbers of similar length, in a new order each epoch."""
+
+    def arrange(number: tf.Tensor) -> tf.data.Dataset:
+        order = tf.random.experimental.stateless_shuffle(
+            tf.range(lengths.shape[0], dtype=tf.int64), tf.stack([tf.cast(seed, tf.int64), number])
+        )
+        together = tf.data.Dataset.from_tensor_slices(order).batch(BATCHES_SORTED_TOGETHER * batch_size).enumerate()
+        return together.flat_map(lambda place, rows: sort(place, rows, number))
+
+    @tf.autograph.experimental.do_not_convert
+    def sort(place: tf.Tensor, rows: tf.Tensor, number: tf.Tensor) -> tf.data.Dataset:
+        rows = tf.gather(rows, tf.argsort(tf.gather(lengths, rows), stable=True))
+        starts = tf.range(0, tf.size(rows), batch_size)
+        # The seed differs from that of the order: `place` counts from 1.
+        draw = tf.random.experimental.stateless_fold_in(tf.stack([tf.cast(seed, tf.int64), number]), place + 1)
+        starts = tf.random.experimental.stateless_shuffle(starts, draw)
+        return tf.data.Dataset.from_tensor_slices(starts).map(lambda start: rows[start : start + batch_size])
+
+    return by_epoch(arrange, epoch)
+
+
+def place_labels(labels: tf.RaggedTensor, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+    """Returns ragged labels of pieces as `[B, L]`, with -100 (no label) at [CLS], [SEP] and padding.
+
+    Args:
+      labels: int `[B, (pieces)]`. Labels of pieces that did not fit into the row are left out.
+      inputs: the packed dictionary, whose `token_ids` `[B, L]` give the length.
+    """
     length = tf.shape(inputs["token_ids"])[1]
     dense = labels.to_tensor(NO_LABEL)[:, : length - 2]
     after = length - 1 - tf.shape(dense)[1]

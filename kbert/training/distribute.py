@@ -1,13 +1,23 @@
-"""What training under a `tf.distribute` strategy takes beyond Keras: the steps of one device with the same whole batch."""
+"""Training under a `tf.distribute` strategy: the steps that one device would make of the same whole batch."""
+
+from __future__ import annotations
+
+from typing import Any
 
 import keras
 import tensorflow as tf
 
+from kbert.training import keras_internals
 
-def mean_over_replicas(value):
-    """The mean of a replica's scalar over all replicas; the value itself where there is one.
 
-    Keras means each replica's losses by themselves and then all replicas: divided by this mean, each label of the whole batch counts the same.
+def mean_over_replicas(value: tf.Tensor) -> tf.Tensor:
+    """Returns the mean of a scalar over all replicas, or the scalar itself where there is one replica.
+
+    Keras takes the mean loss of each replica, and then the mean of these means. A loss that divides by this function's result
+    gives each label of the whole batch the same weight.
+
+    Args:
+      value: this replica's scalar, for example its number of labels.
     """
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     context = tf.distribute.get_replica_context()
@@ -16,36 +26,30 @@ def mean_over_replicas(value):
     return context.all_reduce(tf.distribute.ReduceOp.SUM, value) / replicas
 
 
-class WholeBatchGradients:
-    """For an optimizer: gradients are summed over the replicas before anything is done with them.
+class WholeBatchGradients(keras_internals.SeesGradientsFirst):
+    """A mixin for a Keras optimizer that sums gradients over the replicas before it clips and applies them.
 
-    Keras clips each replica's gradients by themselves and sums what is left: another step than one device makes of the whole batch.
+    Keras clips the gradients of each replica, and sums the clipped ones. One device with the whole batch clips the sum.
     """
 
-    def _backend_apply_gradients(self, grads, trainable_variables):
-        if self._distribution_strategy.num_replicas_in_sync > 1:
-            summed = super()._all_reduce_sum_gradients(zip(grads, trainable_variables))
-            grads = [gradient for gradient, _ in summed]
-        super()._backend_apply_gradients(grads, trainable_variables)
-
-    def _all_reduce_sum_gradients(self, grads_and_vars):
-        return grads_and_vars  # they are, by then
+    def prepare_gradients(self, gradients: list[tf.Tensor], variables: list[tf.Variable]) -> list[tf.Tensor]:
+        return self.sum_over_replicas(gradients, variables) if self.replicas > 1 else gradients
 
 
-class DistributedModel:
-    """For a `keras.Model` with dictionaries as inputs: Keras 3's `fit` and `evaluate` take none with several workers."""
+class DistributedModel(keras_internals.BuiltFromFirstBatch):
+    """A mixin for a `keras.Model` with dictionaries as inputs, which Keras 3 cannot train with several workers."""
 
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        """Keras makes the metrics' variables from the mean of the replicas' first batches; it is shapes that it needs, and any replica's do."""
-        if self._distribute_strategy is not None and iterator is not None:
-            batch = next(next(iter(iterator))[2])
-            first = self._distribute_strategy.experimental_local_results
-            iterator, data_batch = None, keras.tree.map_structure(lambda values: first(values)[0], batch)
-        super()._maybe_symbolic_build(iterator, data_batch)
+    def batch_to_build_from(self, batch: Any) -> Any:
+        """Returns the first replica's part of a batch.
 
-    def compute_metrics(self, *args, **kwargs):
-        """With several workers Keras means what a step gives over its first axis, which a number has not."""
-        results = super().compute_metrics(*args, **kwargs)
-        if isinstance(self._distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        Keras would take the mean of all parts, which may differ in shape; it needs the shapes of one.
+        """
+        values_of = keras_internals.strategy_of(self).experimental_local_results  # type: ignore[union-attr]
+        return keras.tree.map_structure(lambda values: values_of(values)[0], batch)
+
+    def compute_metrics(self, *args: Any, **kwargs: Any) -> dict[str, tf.Tensor]:
+        """Returns Keras's metrics, with several workers as tensors `[1]`: Keras then takes the mean over their first axis."""
+        results = super().compute_metrics(*args, **kwargs)  # type: ignore[misc]
+        if isinstance(keras_internals.strategy_of(self), tf.distribute.MultiWorkerMirroredStrategy):
             return keras.tree.map_structure(lambda value: value[None], results)
         return results

@@ -1,5 +1,9 @@
 """Metrics that Keras does not have."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -15,19 +19,22 @@ class MacroF1(keras.metrics.Metric):
     >>> round(float(metric.result()), 4)  # 2/3 for either label
     0.6667
 
+    Targets are indices `[B]`, and the answer is the highest logit of `[B, labels]`. Or targets are 0 and 1 `[B, labels]`,
+    and the answers are all labels with a logit above 0. A label that is neither given nor answered does not count.
+
     Args:
       labels: the number of labels.
-
-    Targets are indices `[B]`, of which the highest logit `[B, labels]` is the answer; or 0 and 1 `[B, labels]`, where an answer is every
-    label with a logit above 0. A label that is neither given nor answered does not count.
+      name: the metric's name in Keras's logs.
+      **kwargs: the other arguments of `keras.metrics.Metric`.
     """
 
-    def __init__(self, labels, name="macro_f1", **kwargs):
+    def __init__(self, labels: int, name: str = "macro_f1", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         self.labels = labels
         self.counts = self.add_weight(shape=(3, labels), initializer="zeros", name="counts")  # right, answered, given
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Counts a batch; sample weights are not read."""
         logits, targets = tf.convert_to_tensor(y_pred), tf.convert_to_tensor(y_true)
         if targets.shape.rank == 1 or targets.shape[-1] != self.labels:
             given = tf.one_hot(tf.reshape(tf.cast(targets, tf.int32), [-1]), self.labels)
@@ -36,13 +43,14 @@ class MacroF1(keras.metrics.Metric):
             given, answered = tf.cast(targets, tf.float32), tf.cast(logits > 0, tf.float32)
         self.counts.assign_add(tf.stack([tf.reduce_sum(part, 0) for part in (given * answered, answered, given)]))
 
-    def result(self):
+    def result(self) -> tf.Tensor:
+        """Returns the mean of the labels' F1, from 0 to 1."""
         right, answered, given = tf.unstack(tf.convert_to_tensor(self.counts))
-        there = tf.cast(answered + given > 0, tf.float32)
+        occurs = tf.cast(answered + given > 0, tf.float32)
         scores = 2 * right / tf.maximum(answered + given, 1.0)
-        return tf.reduce_sum(scores) / tf.maximum(tf.reduce_sum(there), 1.0)
+        return tf.reduce_sum(scores) / tf.maximum(tf.reduce_sum(occurs), 1.0)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "labels": self.labels}
 
 
@@ -56,12 +64,17 @@ class LabelledAccuracy(keras.metrics.Mean):
     1.0
 
     Labels `[B, M]` are indices, or -100 for none; logits are `[B, M, C]`.
+
+    Args:
+      name: the metric's name in Keras's logs.
+      **kwargs: the other arguments of `keras.metrics.Mean`.
     """
 
-    def __init__(self, name="accuracy", **kwargs):
+    def __init__(self, name: str = "accuracy", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Counts a batch; sample weights are not read."""
         labels = tf.cast(y_true, tf.int32)
         right = tf.cast(tf.equal(tf.argmax(y_pred, -1, tf.int32), labels), tf.float32)
         super().update_state(right, tf.cast(tf.not_equal(labels, NO_LABEL), tf.float32))

@@ -1,10 +1,14 @@
-"""AdamW as BERT is fine-tuned with it, and its learning-rate schedule."""
+"""AdamW as BERT is fine-tuned with it, LAMB for pretraining, and their learning-rate schedule."""
+
+from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import keras
 import tensorflow as tf
 
+from kbert.training import keras_internals
 from kbert.training.distribute import WholeBatchGradients
 
 NOT_DECAYED = ("bias", "gamma", "beta")
@@ -12,7 +16,7 @@ NOT_DECAYED = ("bias", "gamma", "beta")
 
 @keras.saving.register_keras_serializable("kbert")
 class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """Rises linearly to the peak, then falls linearly to 0 (Devlin et al. 2018, appendix A.2).
+    """A learning rate that rises linearly to its peak, then falls linearly to 0 (Devlin et al. 2018, appendix A.2).
 
     >>> schedule = WarmupLinearDecay(1e-3, total_steps=100)
     >>> [round(float(schedule(step)), 6) for step in (0, 9, 55, 100)]
@@ -20,12 +24,15 @@ class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
 
     Args:
       peak: the highest rate.
-      total_steps: optimizer steps from the first to rate 0; `None` until `fit` sets it by `start`. While it is
-        unknown the rate rises over 100 steps and stays.
-      warmup_fraction: the share of the steps that rise.
+      total_steps: the number of optimizer steps from the first one to rate 0, or None until `fit` sets the number by
+        `start`. While the number is unknown, the rate rises over 100 steps and stays.
+      warmup_fraction: the share of the steps in which the rate rises, from 0 to less than 1.
+      first_step: the number of the step at which the schedule begins.
     """
 
-    def __init__(self, peak=5e-5, total_steps=None, warmup_fraction=0.1, first_step=0):
+    def __init__(
+        self, peak: float = 5e-5, total_steps: int | None = None, warmup_fraction: float = 0.1, first_step: int = 0
+    ) -> None:
         if not 0 <= warmup_fraction < 1:
             raise ValueError(f"warmup_fraction should be in [0, 1), got {warmup_fraction}")
         self.peak = peak
@@ -36,23 +43,32 @@ class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
             self._total = tf.Variable(total_steps or 0, dtype=tf.int64, trainable=False)
             self._batches = tf.Variable(1, dtype=tf.int64, trainable=False)
 
-    def start(self, first_step, total_steps, batches_per_step=1):
-        """Lays the schedule over the next `total_steps` steps; `None` if their number is unknown.
+    def start(self, first_step: int, total_steps: int | None, batches_per_step: int = 1) -> None:
+        """Lays the schedule over the next steps.
 
-        Where gradients are accumulated, Keras counts batches: `first_step` is then their number, and `batches_per_step` make a step.
+        Args:
+          first_step: the step at which the schedule begins. Where gradients are accumulated, this is a number of batches,
+            because Keras counts batches then.
+          total_steps: the number of steps to rate 0, or None if it is unknown.
+          batches_per_step: the number of batches whose gradients make one step.
         """
         self._first.assign(first_step)
         self._total.assign(total_steps or 0)
         self._batches.assign(batches_per_step)
 
-    def __call__(self, step):
+    def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
+        """Returns the rate of a step, a float32 scalar.
+
+        Args:
+          step: the number of the step, from 0; where gradients are accumulated, the number of the batch.
+        """
         step = tf.cast((tf.cast(step, tf.int64) - self._first) // self._batches, tf.float32)
         total = tf.cast(self._total, tf.float32)
         warmup = tf.where(total > 0, tf.maximum(tf.round(total * self.warmup_fraction), 1.0), 100.0)
         falling = tf.where(total > 0, (total - step) / tf.maximum(total - warmup, 1.0), 1.0)
         return self.peak * tf.clip_by_value(tf.minimum((step + 1.0) / warmup, falling), 0.0, 1.0)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "peak": self.peak,
             "total_steps": int(self._total) or None,
@@ -61,15 +77,22 @@ class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
-def start_schedule(optimizer, batches, first_step):
-    """Tells an optimizer's `WarmupLinearDecay`, if it has one, how many batches there will be; None if nobody knows."""
-    schedule = getattr(optimizer, "_learning_rate", None)
+def start_schedule(optimizer: keras.optimizers.Optimizer, batches: int | None, first_step: int) -> None:
+    """Tells an optimizer's `WarmupLinearDecay` how many batches the training has; does nothing to an optimizer without one.
+
+    Args:
+      optimizer: a Keras optimizer.
+      batches: the number of batches of the training, or None if it is unknown. The rate then never falls, and a warning
+        says so.
+      first_step: the number of batches that the optimizer has seen before (`keras_internals.batches_seen`).
+    """
+    schedule = keras_internals.learning_rate_schedule(optimizer)
     if not isinstance(schedule, WarmupLinearDecay):
         return
     if batches is None:
         warnings.warn(
-            "the data set does not say how many batches it has, so the learning rate stays at its peak after the "
-            "warm-up; pass steps_per_epoch or total_steps, or apply tf.data.experimental.assert_cardinality, for it to fall to 0",
+            "the data set does not say how many batches it has, so the learning rate stays at its peak after the warm-up; pass "
+            "steps_per_epoch or total_steps, or apply tf.data.experimental.assert_cardinality, for it to fall to 0",
             stacklevel=3,
         )
     accumulated = optimizer.gradient_accumulation_steps or 1
@@ -82,11 +105,29 @@ class AdamW(WholeBatchGradients, keras.optimizers.AdamW):
 
     >>> optimizer = AdamW(learning_rate=5e-5)
 
-    Arguments are those of `keras.optimizers.AdamW`, with BERT's defaults. The update is TensorFlow's fused one: a tenth
-    of a fine-tuning step on a CPU goes into Keras's own (FACTS S6).
+    The update is TensorFlow's fused `ResourceApplyAdam`. Keras's own update, in single ops, takes a tenth of a fine-tuning step
+    (MiniLM, batches of 32 tweets, two CPU cores).
+
+    Args:
+      learning_rate: a number or a schedule.
+      weight_decay: the share of a weight that a step at rate 1 takes off.
+      epsilon: a small number that is added to the root of the mean squared gradient.
+      global_clipnorm: the norm to which the gradients of all variables together are clipped. It is off if another clipping
+        (`clipnorm` or `clipvalue`) is given.
+      **kwargs: the other arguments of `keras.optimizers.AdamW`.
+
+    Raises:
+      ValueError: `amsgrad` is given, which is not part of BERT's AdamW.
     """
 
-    def __init__(self, learning_rate=5e-5, weight_decay=0.01, epsilon=1e-6, global_clipnorm=1.0, **kwargs):
+    def __init__(
+        self,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 5e-5,
+        weight_decay: float | None = 0.01,
+        epsilon: float = 1e-6,
+        global_clipnorm: float | None = 1.0,
+        **kwargs: Any,
+    ) -> None:
         if any(kwargs.get(name) is not None for name in ("clipnorm", "clipvalue")):
             global_clipnorm = None
         super().__init__(
@@ -100,14 +141,21 @@ class AdamW(WholeBatchGradients, keras.optimizers.AdamW):
             raise ValueError("amsgrad is not part of BERT's AdamW; use keras.optimizers.AdamW(amsgrad=True)")
         self.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
 
-    def update_step(self, gradient, variable, learning_rate):
-        index = self._get_variable_index(variable)
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+        """Updates a variable and its moments by one step.
+
+        Args:
+          gradient: of the variable's shape.
+          variable: a trainable variable.
+          learning_rate: the rate of this step, a scalar.
+        """
+        mean, square = keras_internals.moments(self, variable)
         dtype = variable.dtype
         step = tf.cast(self.iterations + 1, dtype)
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
-            m=self._momentums[index].value.handle,
-            v=self._velocities[index].value.handle,
+            m=mean.value.handle,
+            v=square.value.handle,
             beta1_power=tf.pow(tf.cast(self.beta_1, dtype), step),
             beta2_power=tf.pow(tf.cast(self.beta_2, dtype), step),
             lr=tf.cast(learning_rate, dtype),
@@ -119,27 +167,45 @@ class AdamW(WholeBatchGradients, keras.optimizers.AdamW):
 
 
 @keras.saving.register_keras_serializable("kbert")
-class Lamb(WholeBatchGradients, keras.optimizers.Lamb):
-    """LAMB (You et al. 2019, algorithm 2), for pretraining with large batches; biases and layer norms are neither decayed nor rescaled.
+class Lamb(WholeBatchGradients, keras_internals.DecaysInItsStep, keras.optimizers.Lamb):
+    """LAMB (You et al. 2019, algorithm 2), for pretraining with large batches.
 
     >>> optimizer = Lamb(learning_rate=1e-3)
 
-    Arguments are those of `keras.optimizers.Lamb`, with BERT's defaults. As in the paper the decay is part of the step whose size is set by
-    the weights' norm; Keras's own takes it off afterwards.
+    Biases and layer norms are neither decayed nor rescaled. As in the paper, the decay is part of the step whose size is set by
+    the weights' norm. `keras.optimizers.Lamb` decays the weights after the step.
+
+    Args:
+      learning_rate: a number or a schedule.
+      weight_decay: the share of a weight that is added to the update before it is rescaled.
+      epsilon: a small number that is added to the root of the mean squared gradient.
+      global_clipnorm: the norm to which the gradients of all variables together are clipped.
+      **kwargs: the other arguments of `keras.optimizers.Lamb`.
     """
 
-    def __init__(self, learning_rate=1e-3, weight_decay=0.01, epsilon=1e-6, global_clipnorm=1.0, **kwargs):
+    def __init__(
+        self,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 1e-3,
+        weight_decay: float | None = 0.01,
+        epsilon: float = 1e-6,
+        global_clipnorm: float | None = 1.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             learning_rate=learning_rate, weight_decay=weight_decay, epsilon=epsilon, global_clipnorm=global_clipnorm, **kwargs
         )
         self.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
 
-    def _apply_weight_decay(self, variables):
-        pass  # in the step itself
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+        """Updates a variable and its moments by one step.
 
-    def update_step(self, gradient, variable, learning_rate):
-        index, dtype = self._get_variable_index(variable), variable.dtype
-        first, second = self._momentums[index], self._velocities[index]
+        Args:
+          gradient: of the variable's shape.
+          variable: a trainable variable.
+          learning_rate: the rate of this step, a scalar.
+        """
+        dtype = variable.dtype
+        first, second = keras_internals.moments(self, variable)
         gradient = tf.cast(tf.convert_to_tensor(gradient), dtype)
         step = tf.cast(self.iterations + 1, dtype)
         self.assign_add(first, (gradient - first) * (1 - self.beta_1))
@@ -147,7 +213,7 @@ class Lamb(WholeBatchGradients, keras.optimizers.Lamb):
         mean = first / (1 - tf.pow(tf.cast(self.beta_1, dtype), step))
         deviation = tf.sqrt(second / (1 - tf.pow(tf.cast(self.beta_2, dtype), step)))
         update, ratio = mean / (deviation + self.epsilon), tf.ones([], dtype)
-        if self._use_weight_decay(variable):
+        if keras_internals.is_decayed(self, variable):
             update += tf.cast(self.weight_decay or 0.0, dtype) * variable
             of_weights, of_update = tf.norm(variable), tf.norm(update)
             ratio = tf.where((of_weights > 0) & (of_update > 0), of_weights / of_update, 1.0)

@@ -1,0 +1,228 @@
+"""Each private member of Keras that kbert uses is where kbert looks for it, and does what kbert needs.
+
+A test that fails here says which member moved. Mend `kbert/training/keras_internals.py`, and no other file.
+"""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kbert.training import keras_internals
+from kbert.training.distribute import DistributedModel
+from kbert.training.optimizer import AdamW, Lamb, WarmupLinearDecay
+
+OPTIMIZERS = [AdamW, Lamb]
+
+
+def built(optimizer):
+    """An optimizer with a kernel and a bias, after one step."""
+    variables = [keras.Variable(np.ones((3, 2), "float32"), name="kernel"), keras.Variable(np.ones(2, "float32"), name="bias")]
+    optimizer.build(variables)
+    optimizer.apply([tf.ones_like(variable.value) for variable in variables], variables)
+    return optimizer, variables
+
+
+class Model(DistributedModel, keras.Model):
+    """A model that notes how Keras calls it."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = keras.Sequential([keras.layers.Dense(1)])
+        keras_internals.hide(self, "evaluations", [])
+
+    def call(self, inputs):
+        return self.inner(inputs)
+
+    def evaluate(self, *args, **kwargs):
+        self.evaluations.append(kwargs)
+        return super().evaluate(*args, **kwargs)
+
+
+def trained(model, **options):
+    model.compile(loss="mse", optimizer="sgd")
+    model.fit(np.zeros((4, 2), "float32"), np.zeros((4, 1), "float32"), batch_size=2, verbose=0, **options)
+    return model
+
+
+# Attributes
+
+
+def test_a_hidden_attribute_is_neither_tracked_nor_saved(tmp_path):
+    model, other = keras.Sequential([keras.layers.Dense(1)]), keras.layers.Dense(2)
+    model.build((None, 3))
+    other.build((None, 3))
+    keras_internals.hide(model, "teacher", other)
+    functions = {"a": 1}
+    keras_internals.hide(model, "functions", functions)
+    assert model.teacher is other and model.functions is functions
+    assert len(model.weights) == 2 and other not in keras_internals.all_layers(model), (
+        "Keras now sees attributes that are set in __dict__: keras_internals.hide() has to hide them another way"
+    )
+    model.save(tmp_path / "model.keras")
+    assert not hasattr(keras.saving.load_model(tmp_path / "model.keras"), "teacher")
+    del model.teacher
+    assert not hasattr(model, "teacher")
+
+
+def test_a_hidden_attribute_is_made_once():
+    layer, made = keras.layers.Dense(1), []
+    for _ in range(2):
+        assert keras_internals.hidden(layer, "cache", lambda: made.append(1) or made) is made
+    assert made == [1]
+
+
+# Layers and models
+
+
+class Shouting(keras.layers.Layer):
+    def call(self, texts):
+        return tf.strings.upper(tf.constant(texts))
+
+
+def test_a_layer_takes_strings():
+    layer = Shouting()
+    for name in ("_convert_input_args", "_allow_non_tensor_positional_args"):
+        assert isinstance(getattr(layer, name, None), bool), (
+            f"Keras moved Layer.{name}: keras_internals.take_strings() sets it, so that a tokenizer can be called with strings"
+        )
+    with pytest.raises(ValueError):
+        layer(["a"])
+    keras_internals.take_strings(layer)
+    assert layer(["a", "b"]).numpy().tolist() == [b"A", b"B"], (
+        "Keras no longer leaves inputs alone with Layer._convert_input_args and Layer._allow_non_tensor_positional_args set"
+    )
+
+
+def test_all_layers_are_found_at_every_depth():
+    assert hasattr(keras.Model, "_flatten_layers"), (
+        "Keras moved Layer._flatten_layers: keras_internals.all_layers() walks a model's layers with it"
+    )
+    model = Model()
+    dense = model.inner.layers[0]
+    layers = keras_internals.all_layers(model)
+    assert layers[0] is model and dense in layers and model.inner in layers
+    assert len({id(layer) for layer in layers}) == len(layers)
+
+
+def test_a_model_knows_the_strategy_under_which_it_was_made():
+    assert hasattr(keras.Model(), "_distribute_strategy"), (
+        "Keras moved Model._distribute_strategy: keras_internals.strategy_of() asks whether a model has a strategy"
+    )
+    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    with strategy.scope():
+        model = Model()
+    assert keras_internals.strategy_of(model) is strategy
+    assert keras_internals.strategy_of(Model()) is None
+
+
+def test_fit_says_so_when_it_evaluates():
+    model = trained(Model(), validation_data=(np.zeros((2, 2), "float32"), np.zeros((2, 1), "float32")))
+    (from_fit,) = model.evaluations
+    assert keras_internals.asked_by_fit(from_fit), (
+        "Keras moved the argument _use_cached_eval_dataset: keras_internals.asked_by_fit() tells by it whether fit() evaluates"
+    )
+    model.evaluate(np.zeros((2, 2), "float32"), np.zeros((2, 1), "float32"), verbose=0)
+    assert not keras_internals.asked_by_fit(model.evaluations[1])
+
+
+def test_a_model_is_built_from_the_batch_that_it_chooses():
+    class Choosing(Model):
+        def batch_to_build_from(self, batch):
+            seen.append(keras.tree.map_structure(lambda value: value.shape, batch))
+            return super().batch_to_build_from(batch)
+
+    seen = []
+    with tf.distribute.OneDeviceStrategy("CPU:0").scope():
+        trained(Choosing())
+    assert seen == [((2, 2), (2, 1))], (
+        "Keras moved Model._maybe_symbolic_build: keras_internals.BuiltFromFirstBatch overrides it, so that metrics are built "
+        "from one replica's batch"
+    )
+    seen.clear()
+    trained(Choosing())
+    assert seen == []
+
+
+# Optimizers
+
+
+def test_the_schedule_of_an_optimizer_is_found():
+    schedule = WarmupLinearDecay(1e-3, total_steps=10)
+    assert keras_internals.learning_rate_schedule(keras.optimizers.AdamW(schedule)) is schedule, (
+        "Keras moved Optimizer._learning_rate: keras_internals.learning_rate_schedule() finds the schedule there"
+    )
+    assert keras_internals.learning_rate_schedule(keras.optimizers.AdamW(1e-3)) is None
+
+
+def test_batches_are_counted_while_gradients_are_accumulated():
+    optimizer, variables = built(AdamW(gradient_accumulation_steps=2))
+    assert hasattr(optimizer, "_iterations"), (
+        "Keras moved Optimizer._iterations: keras_internals.batches_seen() counts the batches of a training by it"
+    )
+    for _ in range(2):
+        optimizer.apply([tf.ones_like(variable.value) for variable in variables], variables)
+    assert (keras_internals.batches_seen(optimizer), int(optimizer.iterations)) == (3, 1), (
+        "Keras no longer counts batches in Optimizer._iterations"
+    )
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_the_moments_of_each_variable_are_found(kind):
+    optimizer, variables = built(kind(global_clipnorm=None))
+    for name in ("_momentums", "_velocities", "_get_variable_index"):
+        assert hasattr(optimizer, name), (
+            f"Keras moved {kind.__base__.__name__}.{name}: keras_internals.moments() finds the moments of a variable with it"
+        )
+    for variable in variables:
+        mean, square = keras_internals.moments(optimizer, variable)
+        assert mean.shape == square.shape == variable.shape
+        np.testing.assert_allclose(mean, np.full(variable.shape, 1 - optimizer.beta_1), rtol=1e-4)
+        np.testing.assert_allclose(square, np.full(variable.shape, 1 - optimizer.beta_2), rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_biases_are_excluded_from_the_decay(kind):
+    optimizer, (kernel, bias) = built(kind())
+    assert hasattr(optimizer, "_use_weight_decay"), (
+        "Keras moved Optimizer._use_weight_decay: keras_internals.is_decayed() asks it which weights decay"
+    )
+    assert keras_internals.is_decayed(optimizer, kernel) and not keras_internals.is_decayed(optimizer, bias)
+
+
+def test_an_optimizer_that_decays_in_its_step_has_no_other_decay():
+    class Still(keras_internals.DecaysInItsStep, keras.optimizers.SGD):
+        pass
+
+    for kind, kept in [(Still, True), (keras.optimizers.SGD, False)]:
+        variable = keras.Variable(np.ones(2, "float32"))
+        optimizer = kind(0.1, weight_decay=0.5)
+        optimizer.build([variable])
+        optimizer.apply([tf.zeros(2)], [variable])
+        assert (variable.numpy() == 1).all() == kept, (
+            "Keras moved Optimizer._apply_weight_decay: keras_internals.DecaysInItsStep turns it off for LAMB"
+        )
+
+
+def test_gradients_are_seen_before_they_are_clipped_and_not_summed_again():
+    class Doubling(keras_internals.SeesGradientsFirst, keras.optimizers.SGD):
+        def prepare_gradients(self, gradients, variables):
+            seen.append([gradient.numpy().tolist() for gradient in gradients])
+            return self.sum_over_replicas([2 * gradient for gradient in gradients], variables)
+
+    seen = []
+    for name in ("_backend_apply_gradients", "_all_reduce_sum_gradients"):
+        assert hasattr(keras.optimizers.SGD, name), (
+            f"Keras moved Optimizer.{name}: keras_internals.SeesGradientsFirst overrides it, to sum gradients before clipping"
+        )
+    assert hasattr(keras.optimizers.SGD(), "_distribution_strategy"), (
+        "Keras moved Optimizer._distribution_strategy: keras_internals.SeesGradientsFirst.replicas counts replicas with it"
+    )
+    optimizer, variable = Doubling(1.0, global_clipnorm=1.0), keras.Variable(np.zeros(2, "float32"))
+    assert optimizer.replicas == 1
+    optimizer.build([variable])
+    optimizer.apply([tf.constant([3.0, 4.0])], [variable])
+    assert seen == [[[3.0, 4.0]]], (
+        "Keras no longer calls Optimizer._backend_apply_gradients with gradients that are not clipped yet"
+    )
+    np.testing.assert_allclose(variable.numpy(), [-0.6, -0.8], rtol=1e-5)
