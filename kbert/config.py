@@ -31,7 +31,7 @@ class _Json:
 
         Raises:
           TypeError: if a value is of another type than its field.
-          ValueError: if a value asks for something that is not implemented, or does not fit to the others.
+          ValueError: if a value asks for something that is not implemented, or does not fit the others.
         """
         for key, possible in _ONLY.items():
             if values.get(key) not in possible:
@@ -285,7 +285,7 @@ def _check_types(config: _Json, may_be_zero: tuple[str, ...]) -> None:
 
 
 def _check_values(config: "BertConfig | MobileBertConfig") -> None:
-    """Raises a ValueError for a value that does not fit to the others in any of the architectures."""
+    """Raises a ValueError for a value that does not fit the others in any of the architectures."""
     width = getattr(config, "bottleneck_size", config.hidden_size)
     if width % config.num_attention_heads:
         raise ValueError(
