@@ -76,8 +76,10 @@ def test_ids_and_offsets_are_the_same_without_kbert(exported, name, request):
     done = subprocess.run(
         [sys.executable, "-I", "-c", CLIENT],
         input=json.dumps([str(folder / "1"), str(folder / "tokenizer.tflite"), texts]),
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     saved_model, litert = json.loads(done.stdout)
     assert saved_model == expected
