@@ -93,7 +93,7 @@ class WordPieceTokenizer(keras.layers.Layer):
         check_vocabulary(self._tokens, special_tokens=self.special_tokens)
         self._id_of = {token: number for number, token in enumerate(self._tokens)}
         typed_tokens = TypedTokens(self.special_tokens, self._tokens) if self.recognize_special_tokens else None
-        self._graph = WordPieceGraph(
+        self._wordpiece = WordPieceGraph(
             self._tokens, self.unk_token, self.lowercase, self.strip_accents, self.tokenize_chinese_chars, typed_tokens
         )
         # A plain dictionary that Keras does not track: it holds functions, not weights.
@@ -223,7 +223,7 @@ class WordPieceTokenizer(keras.layers.Layer):
             cores = min(os.cpu_count() or 1, 16)
 
             def compute(texts: tf.Tensor) -> list[tf.RaggedTensor]:
-                return [self._graph.tokenize(texts).ids] if output == "ids" else self._graph.locate(texts, output)
+                return [self._wordpiece.tokenize(texts).ids] if output == "ids" else self._wordpiece.locate(texts, output)
 
             # AutoGraph would double the time of tracing.
             @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
@@ -245,7 +245,7 @@ class WordPieceTokenizer(keras.layers.Layer):
         Returns:
           A ragged int32 tensor `[B, (pieces)]`; for one string, a tensor `[pieces]`.
         """
-        return _on_flat_texts(texts, lambda flat: [self._graph.tokenize(flat).ids])[0]
+        return _on_flat_texts(texts, lambda flat: [self._wordpiece.tokenize(flat).ids])[0]
 
     def tokenize_with_offsets(self, texts: Texts, unit: str = "characters") -> TokensWithOffsets:
         """Cuts texts into pieces and returns the place in the original text that each one comes from.
@@ -271,7 +271,7 @@ class WordPieceTokenizer(keras.layers.Layer):
         strings = texts if is_tensor(texts) or isinstance(texts, (str, bytes)) else tf.constant(text_list(texts), tf.string)
         if is_column(strings):
             return TokensWithOffsets(*self._side_by_side(unit)(strings))
-        return TokensWithOffsets(*_on_flat_texts(strings, lambda flat: self._graph.locate(flat, unit)))
+        return TokensWithOffsets(*_on_flat_texts(strings, lambda flat: self._wordpiece.locate(flat, unit)))
 
     # Ids to strings
 
