@@ -2,8 +2,8 @@
 
     python benchmarks/accuracy.py [--only emotion spam restaurant squad] [--seeds 0 1 2]
 
-Needs the data of ../shared/data and `make peers`. A run takes minutes, so each is kept in `benchmarks/accuracy.jsonl` as it ends, and
-what stands there is not run again. The table goes to `benchmarks/ACCURACY.md`.
+Needs the data of ../shared/data and `make peers`. A run takes minutes, so each is kept in `benchmarks/accuracy.jsonl` as it
+ends, and what stands there is not run again. The table goes to `benchmarks/ACCURACY.md`.
 """
 
 import argparse
@@ -118,7 +118,10 @@ def names_of(job, labels):
 
 
 def with_transformers(job, seed, folder, train, test, epochs, learning_rate, batch_size, max_length, stride=None):
-    """The same recipe as kbert's default, written with torch: AdamW without decay on biases and norms, warm-up, linear decay, clipping."""
+    """Trains by the same recipe as kbert's default, written with torch.
+
+    The recipe is AdamW without decay on biases and norms, with warm-up, linear decay and clipping.
+    """
     import torch
     import transformers
 
@@ -219,9 +222,14 @@ def word_rows(tokenizer, sentences, max_length, tags=None, names=None):
 def squad_windows(tokenizer, data, max_length, stride, answers=True):
     """Questions with windows of their contexts, and where the first answer stands; [CLS] where it does not."""
     read = tokenizer(
-        data["question"], data["context"], truncation="only_second", max_length=max_length, stride=stride,
-        return_overflowing_tokens=True, return_offsets_mapping=True,
-    )  # fmt: skip
+        data["question"],
+        data["context"],
+        truncation="only_second",
+        max_length=max_length,
+        stride=stride,
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
+    )
     rows = []
     for number, example in enumerate(read["overflow_to_sample_mapping"]):
         offsets, kinds = read["offset_mapping"][number], read.sequence_ids(number)
@@ -268,9 +276,11 @@ def run(library, job, seed, data):
         given.write_text(json.dumps({"job": job, "seed": seed, "folder": str(find_folder("all-minilm-l6-v2")), **data}))
         started = time.perf_counter()
         subprocess.run(
-            [python, __file__, "--worker", library, given, found], check=True, stdout=subprocess.DEVNULL,
+            [python, __file__, "--worker", library, given, found],
+            check=True,
+            stdout=subprocess.DEVNULL,
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TOKENIZERS_PARALLELISM": "true"},
-        )  # fmt: skip
+        )
         return json.loads(found.read_text()), time.perf_counter() - started
 
 
@@ -293,9 +303,9 @@ def write_table():
             shown = [f"{r['score']:.2f}" + (f" ({r['other']:.2f})" if r["other"] is not None else "") for r in some]
             lines.append(f"| {what} | {library} | {', '.join(shown)} | {statistics.mean(r['score'] for r in some):.2f} |")
     TABLE.write_text(
-        "# kbert's accuracy beside transformers'\n\n`python benchmarks/accuracy.py` writes this file: all-MiniLM-L6-v2, the same data, "
-        "settings and number of epochs, both scored by the same code. Each seed has a split of its own (emotion, spam) and its own "
-        "initial head and order.\n\n" + "\n".join(lines) + "\n"
+        "# kbert's accuracy beside transformers'\n\n`python benchmarks/accuracy.py` writes this file: all-MiniLM-L6-v2, "
+        "the same data, settings and number of epochs, both scored by the same code. Each seed has a split of its own "
+        "(emotion, spam) and its own initial head and order.\n\n" + "\n".join(lines) + "\n"
     )
 
 

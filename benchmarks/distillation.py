@@ -2,8 +2,9 @@
 
     python benchmarks/distillation.py [--only emotion restaurant] [--seeds 0 1 2]
 
-Teacher: all-MiniLM-L6-v2. Every network is trained with the same rate and batches. Needs the data of ../shared/data. Each run is kept in
-`benchmarks/distillation.jsonl` as it ends, and what stands there is not run again; the table goes to `benchmarks/DISTILLATION.md`.
+Teacher: all-MiniLM-L6-v2. Every network is trained with the same rate and batches. Needs the data of ../shared/data. Each run
+is kept in `benchmarks/distillation.jsonl` as it ends, and what stands there is not run again; the table goes to
+`benchmarks/DISTILLATION.md`.
 """
 
 import argparse
@@ -89,7 +90,8 @@ def run(job, seed):
 
 
 def cached(train):
-    """How much longer the first epoch, with the teacher's answers, takes than the second, and a first one that finds them in the folder."""
+    """Returns how much longer a first epoch takes than the second, with the teacher's answers to be made and with them
+    cached."""
     texts, labels, found = train["texts"][:1280], train["labels"][:1280], {}
     teacher = teacher_of("emotion", train)
     layers_too = {"hidden": 1.0, "attention": 1.0}
@@ -161,9 +163,9 @@ def write_table():
             shown = ", ".join(f"{value:.{digits}f}" for value in values)
             lines.append(f"| {name} | {shown} | {statistics.mean(values):.{digits}f} | {share} |")
     TABLE.write_text(
-        "# Students beside their teacher\n\n`python benchmarks/distillation.py` writes this file: all-MiniLM-L6-v2 fine-tuned for "
-        f"{EPOCHS} epochs at {RATE:g} as the teacher of `recipes.task`, for as many epochs at the same rate. Speeds are of frozen tasks, times "
-        "the teacher's.\n" + "\n".join(lines) + "\n"
+        "# Students beside their teacher\n\n`python benchmarks/distillation.py` writes this file: all-MiniLM-L6-v2 "
+        f"fine-tuned for {EPOCHS} epochs at {RATE:g} as the teacher of `recipes.task`, for as many epochs at the same rate. "
+        "Speeds are of frozen tasks, times the teacher's.\n" + "\n".join(lines) + "\n"
     )
 
 

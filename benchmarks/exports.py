@@ -117,9 +117,14 @@ def main():
             size = path.stat().st_size if path.is_file() else sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
             best = found.argmax(-1)
             table.add_row(
-                name, f"{size / 1e6:.1f}", f"{seconds:.1f}", f"{np.abs(found - ours).max():.1e}", f"{(best == ours.argmax(-1)).mean():.1%}",
-                f"{(best == right).mean():.3f}", f"{1000 * statistics.median(times):.1f}",
-            )  # fmt: skip
+                name,
+                f"{size / 1e6:.1f}",
+                f"{seconds:.1f}",
+                f"{np.abs(found - ours).max():.1e}",
+                f"{(best == ours.argmax(-1)).mean():.1%}",
+                f"{(best == right).mean():.3f}",
+                f"{1000 * statistics.median(times):.1f}",
+            )
             if form == "tf_saved_model":
                 apart, *_ = check(path, task)
                 beside_ready_ids(console, path, task, texts)
@@ -129,7 +134,10 @@ def main():
 
 
 def every_task(console, count):
-    """The largest difference of each task's files from the task, on real texts; answers, labels and places have to be the same."""
+    """Prints the largest difference of each task's files from the task, on real texts.
+
+    Answers, labels and places have to be the same.
+    """
     shared = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
     posts, _ = tweets(count)
     squad = kbert.read_squad(shared / "squad_train_4k.json")

@@ -2,8 +2,8 @@
 
     python benchmarks/run.py [--quick] [--only JOB ...] [--threads N]
 
-Each library works in a process of its own (`worker.py`; kbert in .venv, the others in .venv-peers), one at a time. Every job is done
-by each in turn, several times over; the table gives minimum and median, and how kbert's minimum compares. It goes to
+Each library works in a process of its own (`worker.py`; kbert in .venv, the others in .venv-peers), one at a time. Every job is
+done by each in turn, several times over; the table gives minimum and median, and how kbert's minimum compares. It goes to
 `benchmarks/RESULTS.md` unless `--quick`.
 """
 
@@ -37,9 +37,13 @@ class Worker:
         quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "TOKENIZERS_PARALLELISM": "true", "OMP_NUM_THREADS": str(threads)}
         self.log = tempfile.NamedTemporaryFile("w+", suffix=f"-{library}.log")  # noqa: SIM115 - closed by stop()
         self.process = subprocess.Popen(
-            [python, HERE / "worker.py", library, folder, str(threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=self.log, text=True, env={**os.environ, **quiet},
-        )  # fmt: skip
+            [python, HERE / "worker.py", library, folder, str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+            env={**os.environ, **quiet},
+        )
         self.library = library
         self._answer()
 
@@ -73,7 +77,10 @@ def gemm_peak():
 
 
 def gflops(lengths, layers=6, width=384):
-    """What the matrix products of MiniLM's encoder take for texts of these lengths, in GFLOP: 12 H^2 weights a layer, and attention."""
+    """Returns the GFLOP of the matrix products of MiniLM's encoder for texts of these lengths.
+
+    They are those of attention and of 12 H^2 weights a layer.
+    """
     return sum(layers * (24 * width * width * n + 4 * width * n * n) for n in lengths) / 1e9
 
 
@@ -248,8 +255,8 @@ def write(tables, threads, peak):
         console.print(table)
     text = f"""# kbert beside its peers
 
-`make bench` writes this file. {model}, {threads} threads for each library, float32; all-MiniLM-L6-v2. Ratios are of medians. A float32
-product of two 1536x1536 matrices runs at {peak:.0f} GFLOP/s here (the GEMM peak). Versions: {"; ".join(versions)}.
+`make bench` writes this file. {model}, {threads} threads for each library, float32; all-MiniLM-L6-v2. Ratios are of medians. A
+float32 product of two 1536x1536 matrices runs at {peak:.0f} GFLOP/s here (the GEMM peak). Versions: {"; ".join(versions)}.
 
 ```
 {console.export_text().rstrip()}

@@ -2,8 +2,9 @@
 
     python benchmarks/serving.py [--seconds 60] [--clients 32]
 
-The server is a process of its own, a MiniLM classifier; each client asks for one text after the other over REST. Every answer has to be one
-version's. Printed: answers, failed and wrong ones, latencies beside the time of one batch with a text of each client, and the server's memory.
+The server is a process of its own, a MiniLM classifier; each client asks for one text after the other over REST. Every answer
+has to be one version's. Printed: answers, failed and wrong ones, latencies beside the time of one batch with a text of each
+client, and the server's memory.
 """
 
 import argparse
@@ -47,10 +48,12 @@ def main():
             expected.append(np.array([list(answer["scores"].values()) for answer in task.classify(texts, verbose=0)]))
         served.mkdir(parents=True)
         (made / "1").rename(served / "1")
+        ports = ["--rest-port", str(options.port), "--grpc-port", str(options.port + 1)]
         server = subprocess.Popen(
-            [sys.executable, "-m", "kbert", "serve", served, "--rest-port", str(options.port), "--grpc-port", str(options.port + 1)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            [sys.executable, "-m", "kbert", "serve", served, *ports],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         try:
             report(options, server, made, served, texts, np.array(expected))
         finally:
@@ -118,7 +121,8 @@ def report(options, server, made, served, texts, expected):
     )
     for name, value in (
         ("answers", f"{len(seen)} ({len(seen) / options.seconds:.0f} a second)"), ("failed", len(failed)),
-        ("wrong (of no version)", int((np.array(apart) > 1e-4).sum())), ("versions seen", ", ".join(map(str, sorted(versions)))),
+        ("wrong (of no version)", int((np.array(apart) > 1e-4).sum())),
+        ("versions seen", ", ".join(map(str, sorted(versions)))),
         ("a batch of all clients' texts, ms", f"{one_batch:.0f}"), ("p50, ms", f"{np.percentile(times, 50):.0f}"),
         ("p99, ms", f"{np.percentile(times, 99):.0f} ({np.percentile(times, 99) / one_batch:.1f}x the batch)"),
         ("memory before and after each swap, MB", ", ".join(f"{size:.0f}" for size in sizes)),

@@ -2,8 +2,8 @@
 
     python benchmarks/worker.py kbert MODEL_FOLDER THREADS
 
-A job: {"job": name, ...}. `load` readies it (and warms up), `run` does it once. Only one worker works at a time; the others wait on
-their input. The libraries: kbert, transformers, onnxruntime, sentence_transformers, keras_hub.
+A job: {"job": name, ...}. `load` readies it (and warms up), `run` does it once. Only one worker works at a time; the others
+wait on their input. The libraries: kbert, transformers, onnxruntime, sentence_transformers, keras_hub.
 """
 
 import json
@@ -104,9 +104,13 @@ class Kbert:
 
         p, tf = PRETRAIN, self.tf
         config = self.kbert.BertConfig(
-            vocab_size=p["vocab"], hidden_size=p["width"], num_hidden_layers=p["layers"], num_attention_heads=p["heads"],
-            intermediate_size=4 * p["width"], max_position_embeddings=128,
-        )  # fmt: skip
+            vocab_size=p["vocab"],
+            hidden_size=p["width"],
+            num_hidden_layers=p["layers"],
+            num_attention_heads=p["heads"],
+            intermediate_size=4 * p["width"],
+            max_position_embeddings=128,
+        )
         task = self.kbert.Pretrainer(self.kbert.BertEncoder(config))
         ids, positions, hidden = pretraining_batch()
         inputs = {"token_ids": ids, "segment_ids": 0 * ids, "padding_mask": 0 * ids + 1, "mask_positions": positions}
@@ -192,9 +196,13 @@ class Transformers:
     def pretrain(self, steps, how):
         torch, p = self.torch, PRETRAIN
         config = self.transformers.BertConfig(
-            vocab_size=p["vocab"], hidden_size=p["width"], num_hidden_layers=p["layers"], num_attention_heads=p["heads"],
-            intermediate_size=4 * p["width"], max_position_embeddings=128,
-        )  # fmt: skip
+            vocab_size=p["vocab"],
+            hidden_size=p["width"],
+            num_hidden_layers=p["layers"],
+            num_attention_heads=p["heads"],
+            intermediate_size=4 * p["width"],
+            max_position_embeddings=128,
+        )
         model = self.transformers.BertForPreTraining(config).train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
         ids, positions, hidden = (torch.tensor(part).long() for part in pretraining_batch())
@@ -237,10 +245,15 @@ class OnnxRuntime(Transformers):
         names = ["input_ids", "attention_mask", "token_type_ids"]
         with tempfile.TemporaryDirectory() as room:
             self.torch.onnx.export(
-                Whole(model), (self.torch.ones(2, 16, dtype=self.torch.long),) * 3, f"{room}/model.onnx", input_names=names,
-                output_names=["vectors"], opset_version=17, dynamo=False,
+                Whole(model),
+                (self.torch.ones(2, 16, dtype=self.torch.long),) * 3,
+                f"{room}/model.onnx",
+                input_names=names,
+                output_names=["vectors"],
+                opset_version=17,
+                dynamo=False,
                 dynamic_axes={name: {0: "batch", 1: "length"} for name in (*names, "vectors")},
-            )  # fmt: skip
+            )
             heads, width = model.config.num_attention_heads, model.config.hidden_size
             fused = optimizer.optimize_model(f"{room}/model.onnx", model_type="bert", num_heads=heads, hidden_size=width)
             fused.save_model_to_file(f"{room}/fused.onnx")
@@ -314,9 +327,13 @@ class KerasHub:
 
         p = PRETRAIN
         backbone = self.hub.models.BertBackbone(
-            vocabulary_size=p["vocab"], num_layers=p["layers"], num_heads=p["heads"], hidden_dim=p["width"],
-            intermediate_dim=4 * p["width"], max_sequence_length=128,
-        )  # fmt: skip
+            vocabulary_size=p["vocab"],
+            num_layers=p["layers"],
+            num_heads=p["heads"],
+            hidden_dim=p["width"],
+            intermediate_dim=4 * p["width"],
+            max_sequence_length=128,
+        )
         model = self.hub.models.BertMaskedLM(backbone, preprocessor=None)
         ids, positions, hidden = pretraining_batch()
         inputs = {"token_ids": ids, "segment_ids": 0 * ids, "padding_mask": 0 * ids + 1, "mask_positions": positions}

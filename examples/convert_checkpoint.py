@@ -2,8 +2,9 @@
 
     python examples/convert_checkpoint.py FROM TO --layout google --labels ham spam
 
-FROM is anything that `from_preset` opens: a Hugging Face folder, Google's TF1 folder, a KerasHub preset folder, `hf://owner/name`, or
-a built-in name. Google's and KerasHub's layouts do not hold the labels' names: give them when you read those.
+FROM is anything that `from_preset` opens: a Hugging Face folder, Google's TF1 folder, a KerasHub preset folder,
+`hf://owner/name`, or a built-in name. Google's and KerasHub's layouts do not hold the labels' names: give them when you read
+those.
 
 Seen with a folder that `save_to_preset` had written, to Google's layout:
 

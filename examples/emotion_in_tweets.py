@@ -5,11 +5,14 @@
 Seen on two cores, MiniLM:
 
     Epoch 1/3
-    135/135 - 92s - 680ms/step - accuracy: 0.5266 - loss: 1.3042 - macro_f1: 0.2659 - val_accuracy: 0.7250 - val_loss: 0.7847 - val_macro_f1: 0.4904
+    135/135 - 92s - 680ms/step - accuracy: 0.5266 - loss: 1.3042 - macro_f1: 0.2659
+        - val_accuracy: 0.7250 - val_loss: 0.7847 - val_macro_f1: 0.4904
     Epoch 2/3
-    135/135 - 74s - 546ms/step - accuracy: 0.8197 - loss: 0.5955 - macro_f1: 0.7051 - val_accuracy: 0.9000 - val_loss: 0.3572 - val_macro_f1: 0.8138
+    135/135 - 74s - 546ms/step - accuracy: 0.8197 - loss: 0.5955 - macro_f1: 0.7051
+        - val_accuracy: 0.9000 - val_loss: 0.3572 - val_macro_f1: 0.8138
     Epoch 3/3
-    135/135 - 90s - 670ms/step - accuracy: 0.9139 - loss: 0.3063 - macro_f1: 0.8391 - val_accuracy: 0.9229 - val_loss: 0.3058 - val_macro_f1: 0.8807
+    135/135 - 90s - 670ms/step - accuracy: 0.9139 - loss: 0.3063 - macro_f1: 0.8391
+        - val_accuracy: 0.9229 - val_loss: 0.3058 - val_macro_f1: 0.8807
     1200 held-out tweets: accuracy 0.9000, macro-F1 0.8459
                  mean  count
     label_name

@@ -9,8 +9,8 @@ Seen on two cores with other processes at work, some three minutes an epoch:
     20 examples a topic, pretrained weights: accuracy 0.284, 0.310, 0.376
     20 examples a topic, random     weights: accuracy 0.240, 0.166, 0.242
 
-And the longer run, with all articles, 12 epochs and `--more wikitext2_valid.txt`, an hour of CPU time (pretrain_small_bert_long.png; what is
-held out, the last documents, is WikiText there, and easier):
+And the longer run, with all articles, 12 epochs and `--more wikitext2_valid.txt`, an hour of CPU time
+(pretrain_small_bert_long.png; what is held out, the last documents, is WikiText there, and easier):
 
     3287 documents, 1,371,781 pieces; unigram entropy 6.849 nats
     held-out MLM loss by epoch: 6.289 6.037 5.946 5.917 5.909 5.888 5.876 5.857 5.836 5.819 5.810 5.800

@@ -9,7 +9,8 @@ Seen on two cores, MiniLM, one epoch:
     How many points did the Panthers defense surrender?
       {'text': '308', 'start': 34, 'end': 37, 'score': 0.5000075018437851}
     How many career sacks did Jared Allen have?
-      {'text': '6½ sacks. The Panthers line also featured veteran defensive end Jared Allen', 'start': 324, 'end': 399, 'score': 0.21934649196540773}
+      {'text': '6½ sacks. The Panthers line also featured veteran defensive end Jared Allen', 'start': 324, 'end': 399,
+       'score': 0.21934649196540773}
     How many tackles did Luke Kuechly register?
       {'text': '88', 'start': 993, 'end': 995, 'score': 0.3191238996802906}
 """

@@ -19,7 +19,7 @@ from kbert.tasks.spans import IMPOSSIBLE, at_pieces, best_spans
 from kbert.tasks.text_classifier import TextClassifier
 from kbert.tasks.text_embedder import TextEmbedder
 from kbert.tasks.token_classifier import TokenClassifier
-from kbert.text.tokenizer import tensorflow_text
+from kbert.text.normalizer import tensorflow_text
 
 QUANTIZE = (None, "float16", "int8", "int8-static")
 

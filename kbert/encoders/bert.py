@@ -1,14 +1,18 @@
 """The BERT encoder (Devlin et al. 2018): ids to vectors."""
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from kbert.config import BertConfig
+from kbert.config import BertConfig, MobileBertConfig
 from kbert.encoders.layers import Embeddings, EncoderBlock, Projection
-from kbert.encoders.real_tokens import PaddedView, RealTokensView, RowsView
+from kbert.encoders.real_tokens import FirstTokens, PaddedView, RealTokensView, RowsView, View
 
 INPUT_NAMES = ("token_ids", "segment_ids", "padding_mask")
 
@@ -25,25 +29,23 @@ class BertEncoder(keras.Model):
 
     Args:
       config: a `BertConfig`, or a dictionary of its values.
-      real_tokens: compute on the real tokens only (see `real_tokens.py`). Turn it off for XLA: then all shapes follow from
-        those of the input.
+      real_tokens: whether the dense layers compute the real tokens only (see `real_tokens.py`). Turn it off for XLA: then all
+        shapes follow from those of the input.
+      **kwargs: passed to `keras.Model`, for example `dtype="mixed_bfloat16"`.
 
-    A call takes a dictionary of int32 `[B, L]`: `token_ids`, `segment_ids` (0 or 1) and `padding_mask` (1 on real tokens);
-    the last two may be left out for single texts without padding. `L` is at most `max_position_embeddings`. It
-    gives a dictionary with `sequence_output` `[B, L, H]` (zeros at padding when on real tokens only) and `pooled_output`
-    `[B, H]`, which is `tanh(W x + b)` of the first token, where the configuration has a pooling layer, and `first_output` `[B, H]`, the
-    first token's vector. With `only_first=True` it gives the latter two only, and the last block computes only them; with `only_at`, positions
-    int32 `[B, M]`, also `output_at` `[B, M, H]`, the vectors there: all that a masked-LM head needs. With `output_hidden_states=True` it also holds
-    `hidden_states`, a tuple of the embeddings and each block's output `[B, L, H]`, and with `output_attentions=True`
-    `attentions`, a tuple of each block's weights `[B, heads, L, L]`, and likewise `attention_scores`, before the softmax and without the
-    mask, and `attention_values` `[B, heads, L, d]`.
+    `call` describes the inputs and the outputs.
+
+    Raises:
+      TypeError: if `config` is neither a `BertConfig` nor a dictionary.
     """
 
-    config_class, embeddings_class, block_class = BertConfig, Embeddings, EncoderBlock
+    config_class: type[BertConfig] | type[MobileBertConfig] = BertConfig
+    embeddings_class: type[keras.layers.Layer] = Embeddings
+    block_class: type[keras.layers.Layer] = EncoderBlock
 
-    def __init__(self, config, real_tokens=True, **kwargs):
+    def __init__(self, config: BertConfig | dict[str, Any], real_tokens: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.config = self.config_class.from_dict(config) if isinstance(config, dict) else config
+        self.config: Any = self.config_class.from_dict(config) if isinstance(config, dict) else config
         if not isinstance(self.config, self.config_class):
             raise TypeError(f"{type(self).__name__} takes a {self.config_class.__name__}, got {type(config).__name__}")
         self.real_tokens = real_tokens
@@ -53,21 +55,21 @@ class BertEncoder(keras.Model):
             self.block_class(self.config, dtype=policy, name=f"block_{number}")
             for number in range(self.config.num_hidden_layers)
         ]
-        self.pooler = self.make_pooler()
+        self.pooler: Any = self.make_pooler()
         self.build()
 
-    def make_pooler(self):
-        """The layer of `pooled_output`, or None."""
+    def make_pooler(self) -> Projection | None:
+        """Returns a new layer for `pooled_output`, or None if the configuration has no such layer."""
         if not self.config.add_pooling_layer:
             return None
         width, initializer_range = self.config.hidden_size, self.config.initializer_range
         return Projection(width, initializer_range, dtype=self.dtype_policy, name="pooler")
 
-    def pool(self, first):
-        """The first token's rows `[B, H]` to `pooled_output`."""
+    def pool(self, first: tf.Tensor) -> tf.Tensor:
+        """Returns `pooled_output` `[B, H]`, which is `tanh(W x + b)` of the first tokens' rows `[B, H]`."""
         return tf.math.tanh(self.pooler(first))
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Any = None) -> None:
         self.embeddings.build()
         for block in self.blocks:
             block.build()
@@ -76,59 +78,101 @@ class BertEncoder(keras.Model):
         self.built = True
 
     @property
-    def real_tokens(self):
+    def real_tokens(self) -> bool:
         """Whether the dense layers run on the real tokens only."""
         return self._real_tokens
 
     @real_tokens.setter
-    def real_tokens(self, value):
+    def real_tokens(self, value: bool) -> None:
         self._real_tokens = bool(value)
-        # Keras then leaves XLA off by default: the number of real tokens is a shape known only at run time.
+        # The number of real tokens is a shape that is known at run time only, so Keras has to leave XLA off by default.
         self.supports_jit = not value
 
     @contextlib.contextmanager
-    def padded(self):
-        """Inside, it computes on all positions, in shapes that are known beforehand: for what is traced for another engine."""
+    def padded(self) -> Iterator[None]:
+        """Makes the encoder compute all positions inside the context, in shapes that are known beforehand.
+
+        Functions that are traced for another engine need such shapes.
+        """
         real_tokens, self.real_tokens = self.real_tokens, False
         try:
             yield
         finally:
             self.real_tokens = real_tokens
 
-    def call(self, inputs, training=None, output_hidden_states=False, output_attentions=False, only_first=False, only_at=None):
+    def call(
+        self,
+        inputs: dict[str, tf.Tensor],
+        training: bool | None = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+        only_first: bool = False,
+        only_at: tf.Tensor | None = None,
+    ) -> dict[str, Any]:
+        """Computes the vectors of packed texts.
+
+        Args:
+          inputs: a dictionary of int32 `[B, L]`: `token_ids`, `segment_ids` (0 or 1) and `padding_mask` (1 on real tokens). The
+            last two may be left out for single texts without padding. `L` is at most `max_position_embeddings`.
+          training: whether dropout acts.
+          output_hidden_states: whether the vectors of every block are returned too.
+          output_attentions: whether the attention of every block is returned too.
+          only_first: whether the first token of each text is the only one whose vector is returned. The last block then
+            computes no other token.
+          only_at: the positions of the tokens, int32 `[B, M]`, whose vectors are returned beside the first one's. The last
+            block then computes no other tokens. A masked-LM head needs no more than those.
+
+        Returns:
+          A dictionary:
+
+          * `sequence_output`, `[B, L, H]`, unless `only_first` or `only_at` is given. It is 0 at padding if `real_tokens` is
+            true.
+          * `first_output`, `[B, H]`: the vector of the first token.
+          * `pooled_output`, `[B, H]`, if the configuration has a pooling layer: `tanh(W x + b)` of `first_output`.
+          * `output_at`, `[B, M, H]`, with `only_at`: the vectors at those positions.
+          * `hidden_states`, with `output_hidden_states`: a tuple of the embeddings and each block's output, each `[B, L, H]`.
+          * `attentions`, `attention_scores` and `attention_values`, with `output_attentions`: tuples with an entry for each
+            block. They are the weights `[B, heads, L, L]`, the scores before the softmax and without the mask `[B, heads, L,
+            L]`, and the values `[B, heads, L, d]`, where `d` is the width of a head.
+
+        Raises:
+          ValueError: if `inputs` is not such a dictionary, the texts are too long, or `only_first` or `only_at` is given
+            together with hidden states or attentions.
+        """
         inputs = complete_inputs(inputs, self.config)
-        part = only_first or only_at is not None
-        if part and (output_hidden_states or output_attentions):
+        only_some = only_first or only_at is not None
+        if only_some and (output_hidden_states or output_attentions):
             raise ValueError("only_first and only_at compute some tokens alone: they go without hidden states and attentions")
-        view, chosen = self._view(inputs), None
-        if part:
-            chosen = view.choose(None if only_at is None else tf.pad(tf.cast(only_at, tf.int32), [[0, 0], [1, 0]]))
+        view = self._view(inputs)
+        chosen = _chosen(view, only_at) if only_some else None
+
         rows = self.embeddings(inputs, view=view, training=training)  # [N, H]
         hidden_states, attentions = [rows], []
         for block in self.blocks:
-            here = chosen if block is self.blocks[-1] else None
-            rows, attention = block(rows, view=view, training=training, chosen=here)  # [N, H]
+            chosen_here = chosen if block is self.blocks[-1] else None
+            rows, attention = block(rows, view=view, training=training, chosen=chosen_here)  # [N, H]
             hidden_states.append(rows)
             attentions.append(attention)
-        outputs = {}
+
+        outputs: dict[str, Any] = {}
         if only_at is not None:
             rows = tf.reshape(rows, [-1, 1 + tf.shape(only_at)[1], rows.shape[-1]])  # [B, 1 + M, H]
-            outputs["output_at"], rows = rows[:, 1:], rows[:, 0]
-        first = outputs["first_output"] = rows if part else view.first(rows)  # [B, H]
-        if not part:
+            outputs["output_at"], rows = rows[:, 1:], rows[:, 0]  # [B, M, H], [B, H]
+        first = outputs["first_output"] = rows if only_some else view.first(rows)  # [B, H]
+        if not only_some:
             outputs["sequence_output"] = view.padded(rows)  # [B, L, H]
         if self.config.add_pooling_layer:
             outputs["pooled_output"] = self.pool(first)  # [B, H]
         if output_hidden_states:
-            outputs["hidden_states"] = tuple(view.padded(rows) for rows in hidden_states)
+            outputs["hidden_states"] = tuple(view.padded(rows) for rows in hidden_states)  # each [B, L, H]
         if output_attentions:
-            outputs["attentions"] = tuple(attention.probabilities for attention in attentions)
-            outputs["attention_scores"] = tuple(attention.scores for attention in attentions)
-            outputs["attention_values"] = tuple(attention.values for attention in attentions)
+            outputs["attentions"] = tuple(attention.probabilities for attention in attentions)  # each [B, heads, L, L]
+            outputs["attention_scores"] = tuple(attention.scores for attention in attentions)  # each [B, heads, L, L]
+            outputs["attention_values"] = tuple(attention.values for attention in attentions)  # each [B, heads, L, d]
         return outputs
 
-    def _view(self, inputs):
-        """How the rows stand in their texts."""
+    def _view(self, inputs: dict[str, tf.Tensor]) -> View:
+        """Returns how the rows stand in their texts."""
         if "texts" in inputs:
             return RowsView(inputs["texts"], inputs["positions"], inputs["first"])
         return (RealTokensView if self.real_tokens else PaddedView)(inputs["padding_mask"])
@@ -157,33 +201,56 @@ class BertEncoder(keras.Model):
 
         writer_of(layout)(folder, self, preprocessor)
 
-    def to_keras_hub(self, preprocessor=None):
-        """A live `keras_hub.models.BertBackbone` with the same weights.
+    def to_keras_hub(self, preprocessor: Any = None) -> Any:
+        """Returns a live `keras_hub.models.BertBackbone` with the same weights.
 
-        KerasHub's BERT computes the tanh GELU, published checkpoints the exact one: where that makes a difference, a warning
-        says how large it is. MiniLM's vectors differ by up to 6e-3.
+        KerasHub's BERT computes GELU by tanh, and published checkpoints were trained with the exact one. If that changes the
+        vectors,
+        a warning says by how much: MiniLM's differ by up to 6e-3.
+
+        Args:
+          preprocessor: not used, because a backbone takes packed ids.
 
         Raises:
-          ValueError: an architecture that KerasHub's BERT is not (DistilBERT, MobileBERT, another activation).
+          ValueError: if KerasHub's BERT cannot compute the architecture (DistilBERT, MobileBERT, or another activation).
         """
         from kbert.checkpoints.keras_hub import to_keras_hub
 
         return to_keras_hub(self, preprocessor)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "config": dataclasses.asdict(self.config), "real_tokens": self.real_tokens}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> BertEncoder:
         return cls(**config)
 
 
-def complete_inputs(inputs, config):
-    """The three int32 tensors `[B, L]`, with single unpadded texts as the default of the last two."""
+def _chosen(view: View, only_at: tf.Tensor | None) -> FirstTokens:
+    """Returns the first token of each text and, if there are positions int32 `[B, M]`, the tokens at those."""
+    if only_at is None:
+        return view.choose()
+    return view.choose(tf.pad(tf.cast(only_at, tf.int32), [[0, 0], [1, 0]]))  # [B, 1 + M]
+
+
+def complete_inputs(inputs: dict[str, tf.Tensor], config: BertConfig | MobileBertConfig) -> dict[str, tf.Tensor]:
+    """Checks packed inputs and fills in the tensors that were left out.
+
+    Args:
+      inputs: `token_ids` and, if texts are in pairs or padded, `segment_ids` and `padding_mask`, all `[B, L]`. A frozen task
+        passes texts in rows instead: `texts`, `positions` and `first`, as `RowsView` takes them.
+      config: the encoder's configuration.
+
+    Returns:
+      The three int32 tensors `[B, L]`, or the texts in rows as they are.
+
+    Raises:
+      ValueError: if there are no `token_ids`, or they are not `[B, L]` with `L` at most `max_position_embeddings`.
+    """
     if not isinstance(inputs, dict) or "token_ids" not in inputs:
         given = sorted(inputs) if isinstance(inputs, dict) else type(inputs).__name__
         raise ValueError(f"the encoder takes a dictionary with {', '.join(INPUT_NAMES)}, got {given}")
-    if "texts" in inputs:  # texts in rows, as a frozen task has them
+    if "texts" in inputs:
         return inputs
     token_ids = tf.cast(tf.convert_to_tensor(inputs["token_ids"]), tf.int32)
     if token_ids.shape.rank != 2:

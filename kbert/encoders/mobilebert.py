@@ -1,30 +1,53 @@
 """MobileBERT (Sun et al. 2020): a deep, thin BERT whose blocks work inside bottlenecks."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 from kbert.config import MobileBertConfig
 from kbert.encoders.bert import BertEncoder
-from kbert.encoders.layers import ACTIVATIONS, Dropout, Projection, attend, initial_values, look_up, segment_rows
+from kbert.encoders.layers import (
+    ACTIVATIONS,
+    Attention,
+    Dropout,
+    Projection,
+    attend,
+    initial_values,
+    look_up,
+    segment_rows,
+)
+from kbert.encoders.real_tokens import FirstTokens, View
+
+# The original code passes the configuration's epsilon on to some layer norms only. The others have torch's default.
+DEFAULT_EPSILON = 1e-5
 
 
 class NoNorm(keras.layers.Layer):
-    """What stands in the place of layer norm (Sun et al. 2020, section 3.4): a scale and a shift, `gamma x + beta`."""
+    """A scale and a shift, `gamma x + beta`, in the place of layer norm (Sun et al. 2020, section 3.4): `[N, H]` to `[N,
+    H]`."""
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         self.gamma = self.add_weight(shape=(input_shape[-1],), initializer="ones", name="gamma")
         self.beta = self.add_weight(shape=(input_shape[-1],), initializer="zeros", name="beta")
 
-    def call(self, rows):
+    def call(self, rows: tf.Tensor) -> tf.Tensor:
+        """Returns `gamma rows + beta`."""
         return rows * self.gamma + self.beta
 
 
 class MobileBertEmbeddings(keras.layers.Layer):
-    """The vectors of a token and of its two neighbours, projected; plus position and segment: packed ids to rows `[N, H]`."""
+    """The embeddings of a token and its two neighbours, projected, plus position and segment: packed ids to rows `[N, H]`.
 
-    look_up, segment_rows = staticmethod(look_up), staticmethod(segment_rows)  # replaced by an export, as `Projection.product`
+    `E` is the configuration's `embedding_size`.
+    """
 
-    def __init__(self, config, **kwargs):
+    # An export to int8 replaces these functions, as it replaces `Projection.product`.
+    look_up, segment_rows = staticmethod(look_up), staticmethod(segment_rows)
+
+    def __init__(self, config: MobileBertConfig, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.config = config
         self.projects = config.trigram_input or config.embedding_size != config.hidden_size
@@ -35,11 +58,11 @@ class MobileBertEmbeddings(keras.layers.Layer):
         self.norm = make_norm(config, self.dtype_policy, "norm", epsilon=DEFAULT_EPSILON)
         self.dropout = Dropout(config.hidden_dropout_prob, dtype=self.dtype_policy, name="dropout")
 
-    def build(self):
+    def build(self) -> None:
         config = self.config
         initializer = initial_values(config.initializer_range)
 
-        def table(name, size, width):
+        def table(name: str, size: int, width: int) -> keras.Variable:
             return self.add_weight(shape=(size, width), initializer=initializer, name=name)
 
         self.tokens = table("tokens", config.vocab_size, config.embedding_size)
@@ -50,11 +73,21 @@ class MobileBertEmbeddings(keras.layers.Layer):
         self.norm.build((None, config.hidden_size))
         self.built = True
 
-    def call(self, inputs, view=None, training=None):
+    def call(self, inputs: dict[str, tf.Tensor], view: View, training: bool | None = None) -> tf.Tensor:
+        """Embeds packed ids.
+
+        Args:
+          inputs: `token_ids`, `segment_ids` and `padding_mask`, int32 `[B, L]`.
+          view: how rows stand in their texts.
+          training: whether dropout acts.
+
+        Returns:
+          Rows `[N, H]`.
+        """
         ids = inputs["token_ids"]
         if self.config.trigram_input:
             # The token after the last real one is [PAD] in a padded row and nothing (zeros) at the row's end, as in the
-            # original code; whatever ids stand at padding have no influence.
+            # original code. The ids that stand at padding have no influence.
             ids = tf.where(inputs["padding_mask"] == 0, self.config.pad_token_id, ids)
             before, after = tf.pad(ids[:, :-1], [[0, 0], [1, 0]]), tf.pad(ids[:, 1:], [[0, 0], [0, 1]])
             last = tf.shape(ids)[1] - 1
@@ -66,23 +99,24 @@ class MobileBertEmbeddings(keras.layers.Layer):
                     self._neighbours(view.rows(before), position > 0),
                 ],
                 axis=-1,
-            )  # [N, 3 * embedding_size]
+            )  # [N, 3 E]
         else:
-            rows = self.look_up(self.tokens, view.rows(ids), self.config)
+            rows = self.look_up(self.tokens, view.rows(ids), self.config)  # [N, E]
         if self.projects:
-            rows = self.projection(rows)
+            rows = self.projection(rows)  # [N, H]
         rows += tf.gather(self.positions, view.positions()) + self.segment_rows(self.segments, view.rows(inputs["segment_ids"]))
         return self.dropout(self.norm(rows), training=training)
 
-    def _neighbours(self, ids, is_there):
+    def _neighbours(self, ids: tf.Tensor, has_neighbour: tf.Tensor) -> tf.Tensor:
+        """Returns the embeddings `[N, E]` of the ids `[N]`, with zeros for a token that has no neighbour on that side."""
         rows = self.look_up(self.tokens, ids, self.config)
-        return rows * tf.cast(is_there, rows.dtype)[:, None]
+        return rows * tf.cast(has_neighbour, rows.dtype)[:, None]
 
 
 class BottleneckAttention(keras.layers.Layer):
-    """Attention whose queries and keys are made from one input and whose values from another, added to a third."""
+    """Attention whose queries and keys are made from one input and whose values are made from another."""
 
-    def __init__(self, config, **kwargs):
+    def __init__(self, config: MobileBertConfig, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.config = config
         make = {"initializer_range": config.initializer_range, "dtype": self.dtype_policy}
@@ -92,7 +126,7 @@ class BottleneckAttention(keras.layers.Layer):
         self.output_projection = Projection(width, name="output", **make)
         self.dropout = Dropout(config.attention_probs_dropout_prob, dtype=self.dtype_policy, name="dropout")
 
-    def build(self):
+    def build(self) -> None:
         config = self.config
         width = config.bottleneck_size
         self.query_key.build((None, width))
@@ -100,16 +134,42 @@ class BottleneckAttention(keras.layers.Layer):
         self.output_projection.build((None, width))
         self.built = True
 
-    def call(self, query_key, value, view=None, training=None, chosen=None):
-        rows = tf.concat([self.query_key(query_key), self.value(value)], axis=-1)
+    def call(
+        self,
+        query_key: tf.Tensor,
+        value: tf.Tensor,
+        view: View,
+        training: bool | None = None,
+        chosen: FirstTokens | None = None,
+    ) -> tuple[tf.Tensor, Attention]:
+        """Lets each token attend to its text.
+
+        Args:
+          query_key: the rows that queries and keys are made from, `[N, inside]`, where `inside` is the width inside a block.
+          value: the rows that values are made from, `[N, inside]` or `[N, H]`.
+          view: how rows stand in their texts.
+          training: whether dropout acts.
+          chosen: the tokens to compute, from `view.choose`; None computes all of them.
+
+        Returns:
+          Rows `[N, inside]`, or `[B * P, inside]` of the chosen tokens, and the `Attention`.
+        """
+        rows = tf.concat([self.query_key(query_key), self.value(value)], axis=-1)  # [N, 3 inside]
         context, attention = attend(rows, view, self.config.num_attention_heads, self.dropout, training, chosen)
         return self.output_projection(context), attention
 
 
 class FeedForwardNorm(keras.layers.Layer):
-    """A feed-forward, added to its input and normalized: `[N, bottleneck]` to the same."""
+    """A feed-forward, added to its input and normalized: `[N, inside]` to `[N, inside]`.
 
-    def __init__(self, config, epsilon, dropout=0.0, **kwargs):
+    Args:
+      config: the encoder's configuration.
+      epsilon: the epsilon of a layer norm.
+      dropout: the probability of dropout on the feed-forward's result.
+      **kwargs: passed to `keras.layers.Layer`, for example `name` and `dtype`.
+    """
+
+    def __init__(self, config: MobileBertConfig, epsilon: float, dropout: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.config = config
         make = {"initializer_range": config.initializer_range, "dtype": self.dtype_policy}
@@ -119,49 +179,70 @@ class FeedForwardNorm(keras.layers.Layer):
         self.dropout = Dropout(dropout, dtype=self.dtype_policy, name="dropout")
         self.norm = make_norm(config, self.dtype_policy, "norm", epsilon=epsilon)
 
-    def build(self):
+    def build(self) -> None:
         width = self.config.bottleneck_size
         self.inner.build((None, width))
         self.outer.build((None, self.config.intermediate_size))
         self.norm.build((None, width))
         self.built = True
 
-    def call(self, rows, training=None):
+    def call(self, rows: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """Returns rows `[N, inside]` of rows `[N, inside]`; dropout acts if `training` is true."""
         fed = self.outer(self.activation(self.inner(rows)))
         return self.norm(rows + self.dropout(fed, training=training))
 
 
 class Bottleneck(keras.layers.Layer):
-    """A projection and its norm, between the width of a block's ends and that of its inside."""
+    """A projection and its norm, from the width of a block's ends to that of its inside, or back: `[N, in]` to `[N, width]`.
 
-    def __init__(self, config, width, dropout=0.0, **kwargs):
+    Args:
+      config: the encoder's configuration.
+      width: the width of the result.
+      dropout: the probability of dropout on the projection.
+      **kwargs: passed to `keras.layers.Layer`, for example `name` and `dtype`.
+    """
+
+    def __init__(self, config: MobileBertConfig, width: int, dropout: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.projection = Projection(width, config.initializer_range, dtype=self.dtype_policy, name="projection")
         self.dropout = Dropout(dropout, dtype=self.dtype_policy, name="dropout")
         self.norm = make_norm(config, self.dtype_policy, "norm")
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         self.projection.build(input_shape)
         self.norm.build((None, self.projection.width))
         self.built = True
 
-    def call(self, rows, added_to=None, training=None):
+    def call(self, rows: tf.Tensor, added_to: tf.Tensor | None = None, training: bool | None = None) -> tf.Tensor:
+        """Projects rows and normalizes them.
+
+        Args:
+          rows: `[N, in]`.
+          added_to: rows `[N, width]` that the projection is added to before it is normalized, or None.
+          training: whether dropout acts.
+
+        Returns:
+          Rows `[N, width]`.
+        """
         rows = self.dropout(self.projection(rows), training=training)
         return self.norm(rows if added_to is None else rows + added_to)
 
 
 class MobileBertBlock(keras.layers.Layer):
-    """Into the bottleneck, attention, a stack of feed-forwards, and out again, added to the block's input (figure 1c)."""
+    """Into the bottleneck, attention, a stack of feed-forwards, and out again: rows `[N, H]` to rows (figure 1c of the paper).
 
-    def __init__(self, config, **kwargs):
+    `inside` is the width inside the block, `bottleneck_size` of the configuration.
+    """
+
+    def __init__(self, config: MobileBertConfig, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.config = config
         policy, width = self.dtype_policy, config.bottleneck_size
-        # Dropout has a place inside only where there is no bottleneck, and at the way out where there is one.
+        # With a bottleneck, dropout acts at the way out. Without one, it acts inside the block.
         inside = 0.0 if config.use_bottleneck else config.hidden_dropout_prob
         if config.use_bottleneck:
             self.way_in = Bottleneck(config, width, dtype=policy, name="way_in")
-            if config.key_query_shared_bottleneck:  # in checkpoints even where use_bottleneck_attention leaves it unused
+            if config.key_query_shared_bottleneck:  # checkpoints have it even if use_bottleneck_attention leaves it unused
                 self.query_key_in = Bottleneck(config, width, dtype=policy, name="query_key_in")
             self.way_out = Bottleneck(config, config.hidden_size, config.hidden_dropout_prob, dtype=policy, name="way_out")
         self.attention = BottleneckAttention(config, dtype=policy, name="attention")
@@ -173,7 +254,7 @@ class MobileBertBlock(keras.layers.Layer):
         ]
         self.last_feed_forward = FeedForwardNorm(config, DEFAULT_EPSILON, inside, dtype=policy, name="last_feed_forward")
 
-    def build(self):
+    def build(self) -> None:
         width, inside = self.config.hidden_size, self.config.bottleneck_size
         if self.config.use_bottleneck:
             self.way_in.build((None, width))
@@ -186,32 +267,49 @@ class MobileBertBlock(keras.layers.Layer):
             feed_forward.build()
         self.built = True
 
-    def call(self, rows, view=None, training=None, chosen=None):
+    def call(
+        self, rows: tf.Tensor, view: View, training: bool | None = None, chosen: FirstTokens | None = None
+    ) -> tuple[tf.Tensor, Attention]:
+        """Runs the block.
+
+        Args:
+          rows: the input, `[N, H]`.
+          view: how rows stand in their texts.
+          training: whether dropout acts.
+          chosen: the tokens to compute, from `view.choose`; None computes all of them. A head that reads those tokens only
+            needs no others of the last block.
+
+        Returns:
+          Rows `[N, H]`, or `[B * P, H]` of the chosen tokens, and the `Attention`.
+        """
         narrow = query_key = value = rows
         if self.config.use_bottleneck:
-            narrow = self.way_in(rows)
+            narrow = self.way_in(rows)  # [N, inside]
             if self.config.use_bottleneck_attention:
                 query_key = value = narrow
             elif self.config.key_query_shared_bottleneck:
-                query_key = self.query_key_in(rows)
+                query_key = self.query_key_in(rows)  # [N, inside]
         attended, attention = self.attention(query_key, value, view=view, training=training, chosen=chosen)
         if chosen is not None:
             rows, narrow = chosen.rows(rows), chosen.rows(narrow)
         narrow = self.attention_norm(narrow + self.attention_dropout(attended, training=training))
         for feed_forward in self.feed_forwards:
-            narrow = feed_forward(narrow)
+            narrow = feed_forward(narrow)  # [N, inside]
         narrow = self.last_feed_forward(narrow, training=training)
         if not self.config.use_bottleneck:
             return narrow, attention
-        return self.way_out(narrow, added_to=rows, training=training), attention
+        return self.way_out(narrow, added_to=rows, training=training), attention  # [N, H]
 
 
-# Where the original code does not pass the configuration's epsilon on to a layer norm, it has torch's own.
-DEFAULT_EPSILON = 1e-5
+def make_norm(config: MobileBertConfig, policy: Any, name: str, epsilon: float | None = None) -> keras.layers.Layer:
+    """Returns a new layer of the configuration's normalization.
 
-
-def make_norm(config, policy, name, epsilon=None):
-    """The configuration's normalization."""
+    Args:
+      config: the encoder's configuration.
+      policy: the layer's dtype or dtype policy.
+      name: the layer's name.
+      epsilon: the epsilon of a layer norm; None takes the configuration's.
+    """
     if config.normalization_type == "no_norm":
         return NoNorm(dtype=policy, name=name)
     return keras.layers.LayerNormalization(epsilon=epsilon or config.layer_norm_eps, dtype=policy, name=name)
@@ -219,7 +317,7 @@ def make_norm(config, policy, name, epsilon=None):
 
 @keras.saving.register_keras_serializable("kbert")
 class MobileBertEncoder(BertEncoder):
-    """Turns packed token ids into vectors, with the contract of `BertEncoder`.
+    """Turns packed token ids into a vector for each token and one for each text, as `BertEncoder` does.
 
     >>> config = MobileBertConfig(vocab_size=20, hidden_size=16, intra_bottleneck_size=8, embedding_size=8, num_hidden_layers=2)
     >>> MobileBertEncoder(config)({"token_ids": tf.constant([[2, 7, 3]])})["sequence_output"].shape
@@ -227,17 +325,28 @@ class MobileBertEncoder(BertEncoder):
 
     Args:
       config: a `MobileBertConfig`, or a dictionary of its values.
-      real_tokens: as for `BertEncoder`.
+      real_tokens: whether the dense layers compute the real tokens only (see `real_tokens.py`). Turn it off for XLA: then all
+        shapes follow from those of the input.
+      **kwargs: passed to `keras.Model`, for example `dtype="mixed_bfloat16"`.
 
-    In the trigram embedding the neighbour after a text's last token is [PAD] where the row is padded and zeros where it is not:
-    so do the published checkpoints and transformers, so that a text's vectors depend a little on whether its row is padded
-    at all; not on by how much, nor on the ids that stand there.
+    `call` describes the inputs and the outputs.
+
+    In the trigram embedding, the neighbour after a text's last token is [PAD] if the row is padded, and zeros if it is not. The
+    published checkpoints and transformers do so too. A text's vectors therefore depend a little on whether its row is padded,
+    but not on how much padding there is, nor on the ids that stand there.
+
+    Raises:
+      TypeError: if `config` is neither a `MobileBertConfig` nor a dictionary.
     """
 
-    config_class, embeddings_class, block_class = MobileBertConfig, MobileBertEmbeddings, MobileBertBlock
+    config_class = MobileBertConfig
+    embeddings_class = MobileBertEmbeddings
+    block_class = MobileBertBlock
 
-    def make_pooler(self):
+    def make_pooler(self) -> Projection | None:
+        """Returns a new layer for `pooled_output`, or None if `pooled_output` is the first token's vector."""
         return super().make_pooler() if self.config.classifier_activation else None
 
-    def pool(self, first):
+    def pool(self, first: tf.Tensor) -> tf.Tensor:
+        """Returns `pooled_output` `[B, H]` of the first tokens' rows `[B, H]`."""
         return first if self.pooler is None else super().pool(first)

@@ -1,8 +1,13 @@
-"""Learns a vocabulary from raw text."""
+"""Learns a vocabulary from raw text: counts its words, and searches the pieces that spell them."""
+
+from __future__ import annotations
 
 import collections
 import itertools
+import os
 import pathlib
+from collections.abc import Iterable, Iterator
+from types import ModuleType
 
 import tensorflow as tf
 
@@ -10,31 +15,42 @@ from kbert.files.vocabulary import SPECIAL_TOKENS
 from kbert.text.normalizer import make_normalizer, normalizer_model, tensorflow_text
 from kbert.text.texts import text_list
 
-MOST_WORDS = 5_000_000  # different words held while counting; the rarest go when there are twice as many
-CHUNK = 4096  # texts cut into words at a time
+MOST_WORDS = 5_000_000  # the number of different words held; when counting reaches twice as many, the rarest are dropped
+CHUNK = 4096  # the number of texts cut into words at a time
 
 
-def learn_vocabulary(texts, vocabulary_size, lowercase=True, strip_accents=None, tokenize_chinese_chars=True, progress=True):
-    """Learns WordPiece tokens from raw text, special tokens first.
+def learn_vocabulary(
+    texts: Iterable[str],
+    vocabulary_size: int,
+    lowercase: bool = True,
+    strip_accents: bool | None = None,
+    tokenize_chinese_chars: bool = True,
+    progress: bool = True,
+) -> list[str]:
+    """Learns WordPiece tokens from raw text and returns them, special tokens first.
 
     >>> learn_vocabulary(["low lower lowest"] * 9, vocabulary_size=30, progress=False)[:6]
     ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', 'e']
 
-    Words are counted as `WordPieceTokenizer` splits them, then tensorflow-text's learner (the one behind keras-nlp's
-    `compute_word_piece_vocabulary`) searches the threshold of frequency that gives the number of tokens asked for. The same
-    texts give the same vocabulary. Every character kept stands alone and as `##`, so that it can always be spelled.
+    Words are counted as `WordPieceTokenizer` splits them. Then tensorflow-text's learner, which keras-nlp's
+    `compute_word_piece_vocabulary` uses too, searches the threshold of frequency that gives the wanted number of tokens. The
+    same texts give the same vocabulary. Every character of the vocabulary stands in it alone and after `##`, so that any word
+    of such characters can be spelled.
 
     Args:
-      texts: an iterable of strings, read once, `CHUNK` at a time: what stays in memory is the words and their counts.
-      vocabulary_size: the most tokens; a small corpus gives fewer.
-      lowercase, strip_accents, tokenize_chinese_chars: as of the tokenizer.
-      progress: show how far it is, on the terminal.
+      texts: an iterable of strings, read once, `CHUNK` at a time. Only the words and their counts stay in memory.
+      vocabulary_size: the largest number of tokens, special tokens included; a small corpus gives fewer.
+      lowercase: whether text is lower-cased.
+      strip_accents: whether accents are dropped; None follows `lowercase`.
+      tokenize_chinese_chars: whether each CJK ideograph is a word.
+      progress: whether the number of words counted so far is shown on the terminal.
 
     Returns:
       A list of at most `vocabulary_size` tokens.
 
     Raises:
-      ValueError: no word in the texts, or a size too small for the special tokens and some characters.
+      ValueError: if the texts hold no word, or `vocabulary_size` is too small for the special tokens and some characters.
+      TypeError: if `texts` is one string.
     """
     special = list(SPECIAL_TOKENS.values())
     if not isinstance(vocabulary_size, int) or vocabulary_size < len(special) + 8:
@@ -50,33 +66,38 @@ def learn_vocabulary(texts, vocabulary_size, lowercase=True, strip_accents=None,
     tokens = learner.learn(
         sorted(counts.items()), vocabulary_size, special, lower_thresh=2, max_unique_chars=characters, max_token_length=50
     )
-    # The search may end above the size: the rarest go, but no single character, for words are spelled with those.
-    kept = len(tokens)
+    # The search may end above the size. Then the rarest tokens are dropped, but no single character: words are spelled with
+    # those.
+    excess = max(0, len(tokens) - vocabulary_size)
     droppable = [token for token in tokens if token not in special and len(token.removeprefix("##")) > 1]
-    dropped = set(droppable[len(droppable) - max(0, kept - vocabulary_size) :])
+    dropped = set(droppable[len(droppable) - excess :])
     return [token for token in tokens if token not in dropped]
 
 
-def _learner():
+def _learner() -> ModuleType:
+    """Imports tensorflow-text's learner; the error of `tensorflow_text` says what to install if there is none."""
     tensorflow_text()
     from tensorflow_text.tools.wordpiece_vocab import wordpiece_tokenizer_learner_lib
 
     return wordpiece_tokenizer_learner_lib
 
 
-def _count_words(texts, model, progress):
-    """Counts the words of a stream of texts."""
+def _count_words(texts: Iterable[str], model: bytes, progress: bool) -> dict[str, int]:
+    """Counts the words of a stream of texts.
+
+    Args:
+      texts: the texts, read once.
+      model: the table of the normalizer, which `normalizer_model` made.
+      progress: whether the number of words counted so far is shown on the terminal.
+    """
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     normalizer, splitter = make_normalizer(model), tensorflow_text().WhitespaceTokenizer()
-    counts = collections.Counter()
+    counts: collections.Counter[bytes] = collections.Counter()
     stream = iter(texts)
-    bar = Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(),
-        console=Console(stderr=True), disable=not progress, transient=True,
-    )  # fmt: skip
-    with bar:
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True), disable=not progress, transient=True) as bar:
         task = bar.add_task("counting words")
         read = 0
         while chunk := list(itertools.islice(stream, CHUNK)):
@@ -89,8 +110,12 @@ def _count_words(texts, model, progress):
     return {word.decode("utf-8"): count for word, count in counts.items()}
 
 
-def lines_of(paths):
-    """The lines of text files, one after the other, as a stream; an error names the file and the line."""
+def lines_of(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
+    """Yields the lines of text files, one file after the other, with their line ends.
+
+    Raises:
+      ValueError: if a line is not UTF-8. The message names the file and the line.
+    """
     for path in map(pathlib.Path, paths):
         with open(path, "rb") as file:
             for number, line in enumerate(file, 1):

@@ -1,36 +1,40 @@
 """The reference's text clean-up as one table for tensorflow-text's `FastBertNormalizer` op.
 
-The reference (the `tokenizers` package's BERT pipeline) treats each code point by itself: delete it, make it a space, put
-spaces around it, or replace it by its decomposition without accents, in lower case. So all of it fits into one map from a code
-point to a string, and the op that applies such a map exists in TensorFlow, in TF Serving and in LiteRT alike.
+The reference (the `tokenizers` package's BERT pipeline) treats each code point by itself. It deletes the code point, makes it a
+space, puts spaces around it, or replaces it by its decomposition without accents, in lower case. So the whole clean-up fits
+into one map from a code point to a string, and TensorFlow, TF Serving and LiteRT all have the op that applies such a map.
 
-The properties of the code points come from `bert_characters.json.gz` (written by `derive_tables.py`), so that they do not change
-with the Unicode version of the user's Python.
+The properties of the code points come from `bert_characters.json.gz`, which `derive_tables.py` writes. They do not change with
+the Unicode version of the user's Python.
 """
+
+from __future__ import annotations
 
 import functools
 import gzip
 import json
 import pathlib
 import re
+from types import ModuleType
+from typing import Any
 
 import flatbuffers
 import numpy as np
 import tensorflow as tf
 
 _CHARACTERS = pathlib.Path(__file__).with_name("bert_characters.json.gz")
-_ABSENT = -1  # the op leaves a code point alone that the trie does not hold
-_MAPPED = 0x40000000
+_ABSENT = -1  # the value of a code point that the trie does not hold; the op leaves it alone
+_MAPPED = 0x40000000  # the bit of a value that points to a replacement
 
 
 @functools.lru_cache(maxsize=1)
-def reference_characters():
-    """The reference's properties of characters: a dictionary of ranges and maps, see `derive_tables.derive`."""
+def reference_characters() -> dict[str, Any]:
+    """Returns the reference's properties of characters: a dictionary of ranges and maps, which `derive_tables.derive` made."""
     return json.loads(gzip.decompress(_CHARACTERS.read_bytes()))
 
 
-def tensorflow_text():
-    """Imports tensorflow-text, or says what to install."""
+def tensorflow_text() -> ModuleType:
+    """Imports tensorflow-text. If that fails, the ImportError says which release to install."""
     try:
         import tensorflow_text
     except ImportError as error:
@@ -43,37 +47,45 @@ def tensorflow_text():
     return tensorflow_text
 
 
-def make_normalizer(model):
-    """The op for a table, whose bytes become one constant wherever it is exported."""
+def make_normalizer(model: bytes) -> Any:
+    """Returns a `FastBertNormalizer` for the bytes of a table, which are one constant in every graph that is exported."""
     with tf.init_scope():
         return tensorflow_text().FastBertNormalizer(model_buffer=tf.constant(np.frombuffer(model, np.uint8)))
 
 
-def _members(table, name):
-    inside = np.zeros(0x110000, bool)
+def _members(table: dict[str, Any], name: str) -> np.ndarray:
+    """Returns whether each code point is in a set of the table, bool `[0x110000]`."""
+    inside: np.ndarray = np.zeros(0x110000, bool)
     for first, last in table[name]:
         inside[first : last + 1] = True
     return inside
 
 
 @functools.lru_cache(maxsize=8)
-def normalizer_model(lowercase=True, strip_accents=None, tokenize_chinese_chars=True, isolated="", alphabet=None):
-    """The normalizer table for `tft.FastBertNormalizer(model_buffer=...)`, as bytes.
+def normalizer_model(
+    lowercase: bool = True,
+    strip_accents: bool | None = None,
+    tokenize_chinese_chars: bool = True,
+    isolated: str = "",
+    alphabet: frozenset[str] | None = None,
+) -> bytes:
+    """Returns the normalizer table for `tft.FastBertNormalizer(model_buffer=...)`, as bytes.
 
     >>> len(normalizer_model(lowercase=True)), len(normalizer_model(lowercase=True, alphabet=frozenset("abc")))
     (1316240, 66660)
 
     Args:
-      lowercase: lower-case the text.
-      strip_accents: decompose (NFD) and drop nonspacing marks; `None` does so when `lowercase` is true, as the
-        reference does.
-      tokenize_chinese_chars: put spaces around CJK ideographs.
-      isolated: characters to make words of their own in place of what the reference does with them.
-      alphabet: a frozenset of the characters of a vocabulary's tokens. A word with any other character is [UNK], whichever it is: one
-        stands for all of those, which takes a tenth of the bytes where most ideographs are among them.
+      lowercase: whether text is lower-cased.
+      strip_accents: whether text is decomposed (NFD) and nonspacing marks are dropped. None does so if `lowercase` is true, as
+        the reference does.
+      tokenize_chinese_chars: whether spaces are put around CJK ideographs.
+      isolated: characters that become words of their own, whatever the reference does with them.
+      alphabet: the characters of a vocabulary's tokens, or None to map every character. A word with any character outside the
+        alphabet is [UNK], so that one such character can stand for all of them. The table is then a tenth as large if most
+        ideographs are outside.
 
     Returns:
-      A flatbuffer `FastBertNormalizerModel`, made in about 0.1 s and kept.
+      A flatbuffer `FastBertNormalizerModel`. Making one takes about 0.1 s, and the last 8 are cached.
     """
     table = reference_characters()
     strip_accents = lowercase if strip_accents is None else strip_accents
@@ -85,22 +97,22 @@ def normalizer_model(lowercase=True, strip_accents=None, tokenize_chinese_chars=
 
     unknown = None if alphabet is None else next(c for c in map(chr, range(0xA000, 0xD800)) if c not in alphabet)
 
-    def is_unknown(characters):
+    def is_unknown(characters: str) -> bool:
         return alphabet is not None and any(c not in alphabet for c in characters)
 
-    def replacement(code_point):
+    def replacement(code_point: int) -> str:
         character = chr(code_point)
         # The reference's order: Chinese characters before the decomposition, punctuation after it and after lower case.
         characters = "".join(lower.get(c, c) for c in decompose.get(character, character))
-        if is_unknown(characters) and not any(punctuation[ord(c)] or gap[ord(c)] for c in characters):
+        if unknown and is_unknown(characters) and not any(punctuation[ord(c)] or gap[ord(c)] for c in characters):
             characters = unknown
         spaced = "".join(f" {c} " if punctuation[ord(c)] else " " if gap[ord(c)] else c for c in characters)
         return re.sub(" +", " ", f" {spaced} " if cjk[code_point] else spaced)
 
     pool = _StringPool()
-    values = np.full(0x110000, _ABSENT, np.int64)
+    values: np.ndarray = np.full(0x110000, _ABSENT, np.int64)
     changed = {ord(c) for c in decompose} | {ord(c) for c in lower}
-    for code_point in np.flatnonzero(cjk | punctuation | gap):
+    for code_point in np.flatnonzero(cjk | punctuation | gap).tolist():
         if code_point in changed:
             continue
         if gap[code_point]:
@@ -117,26 +129,27 @@ def normalizer_model(lowercase=True, strip_accents=None, tokenize_chinese_chars=
 
 
 @functools.lru_cache(maxsize=1)
-def character_model():
-    """A table that turns every character of more than one byte into one byte: what is left counts characters.
+def character_model() -> bytes:
+    """Returns a normalizer table that turns every character into one byte, so that a normalized text has a byte a character.
 
-    The offsets that the op returns with it map characters to bytes. It takes 4 kB, and unlike `tf.strings.length` and
-    `tf.strings.unicode_decode` it runs in LiteRT.
+    The offsets that the op returns with this table map characters to bytes. The table takes 4 kB. Unlike `tf.strings.length`
+    and `tf.strings.unicode_decode`, the op runs in LiteRT.
     """
     pool = _StringPool()
-    values = np.full(0x110000, _ABSENT, np.int64)
+    values: np.ndarray = np.full(0x110000, _ABSENT, np.int64)
     values[0x80:] = pool.add("x")
     return _flatbuffer(values, pool.bytes(), zero=pool.add("x"))
 
 
 class _StringPool:
-    """The replacement strings, one after the other; a value points into it."""
+    """All replacement strings, one after the other. A value of the table is the place and the length of one."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._bytes = bytearray(b" ")
         self._values = {" ": _MAPPED | 1}
 
-    def add(self, text):
+    def add(self, text: str) -> int:
+        """Returns the value of a replacement, which is added to the pool if it is new."""
         if text not in self._values:
             encoded = text.encode("utf-8")
             if len(encoded) > 63:
@@ -145,18 +158,29 @@ class _StringPool:
             self._bytes += encoded + b" "
         return self._values[text]
 
-    def spaced(self, character):
-        """The character between two spaces. Neighbours in the pool share a space, which saves a fifth."""
+    def spaced(self, character: str) -> int:
+        """Adds a character between two spaces and returns its value. Neighbours in the pool share a space, which saves a
+        fifth."""
         encoded = character.encode("utf-8") + b" "
         self._bytes += encoded
         return _MAPPED | (len(self._bytes) - len(encoded) - 1) << 6 | len(encoded) + 1
 
-    def bytes(self):
+    def bytes(self) -> bytes:
+        """Returns the whole pool."""
         return bytes(self._bytes)
 
 
-def _flatbuffer(values, pool, zero=None):
-    """Serializes the table in the op's layout: tensorflow-text's `fast_bert_normalizer_model.fbs` (FACTS T4)."""
+def _flatbuffer(values: np.ndarray, pool: bytes, zero: int | None = None) -> bytes:
+    """Serializes a table in the op's layout, which tensorflow-text's `fast_bert_normalizer_model.fbs` defines.
+
+    Args:
+      values: the value of each code point, int64 `[0x110000]`.
+      pool: the replacement strings that the values point into.
+      zero: the value of U+0000 if it is not `values[0]`.
+
+    Returns:
+      The bytes of a `FastBertNormalizerModel`.
+    """
     builder = flatbuffers.Builder(1 << 21)
     pool_at = builder.CreateNumpyVector(np.frombuffer(pool, np.uint8))
     trie_at = builder.CreateNumpyVector(_double_array(values))
@@ -170,19 +194,27 @@ def _flatbuffer(values, pool, zero=None):
     return bytes(builder.Output())
 
 
-def _double_array(values):
+def _double_array(values: np.ndarray) -> np.ndarray:
     """Lays out a darts-clone double array over the UTF-8 bytes of every code point whose value is not `_ABSENT`.
 
+    The op walks the units as S. Yata's darts-clone library does.
+
     A unit is `label | has_leaf << 8 | offset << 10`; the child of unit `i` for byte `b` is unit `i ^ offset ^ b`, which must
-    carry label `b`; the leaf of a unit is at `i ^ offset` and is `0x80000000 | value`. Every byte after the first is one of
-    64 continuation bytes, so the children of a node take 64 units, and nodes with equal children share them: the private
-    planes, all deleted, take one block in place of two thousand.
+    carry label `b`. The leaf of a unit is at `i ^ offset` and is `0x80000000 | value`. Every byte after the first is one of
+    64 continuation bytes, so the children of a node take 64 units. Nodes with equal children share them: the private planes,
+    all of which are deleted, take one block in place of two thousand.
+
+    Args:
+      values: the value of each code point, int64 `[0x110000]`.
+
+    Returns:
+      The units, uint32, a multiple of 256.
     """
     leaf_values, leaf_of = np.unique(values, return_inverse=True)
     leaf_of = np.where(values == _ABSENT, -1, leaf_of.reshape(-1))
-    blocks = {}  # content -> number; a block's content is 64 leaves, or 64 numbers of blocks
+    blocks: dict[tuple[str, bytes], int] = {}  # content -> number; a block's content is 64 leaves, or 64 numbers of blocks
 
-    def block(kind, content):
+    def block(kind: str, content: np.ndarray) -> int:
         if (content < 0).all():
             return -1
         return blocks.setdefault((kind, content.tobytes()), len(blocks))
@@ -196,12 +228,12 @@ def _double_array(values):
 
     first_block, first_leaf = 512, 512 + 64 * len(blocks)
     size = first_leaf + len(leaf_values)
-    units = np.zeros(-(-size // 256) * 256, np.int64)  # look-ups are not bounds-checked
+    units: np.ndarray = np.zeros(-(-size // 256) * 256, np.int64)  # look-ups are not bounds-checked
 
-    def fill(position, label, content, leaves):
-        """Writes units for the entries of `content` that are there."""
-        there = content >= 0
-        position, label, content = position[there], label[there], content[there]
+    def fill(position: np.ndarray, label: np.ndarray, content: np.ndarray, leaves: bool) -> None:
+        """Writes a unit for each entry of `content` that is not -1: a leaf, or the number of a block."""
+        present = content >= 0
+        position, label, content = position[present], label[present], content[present]
         target = first_leaf + content if leaves else (first_block + 64 * content) ^ 0x80
         units[position] = label | (0x100 if leaves else 0) | (position ^ target) << 10
 
@@ -214,7 +246,7 @@ def _double_array(values):
         labels = np.arange(lead + 2 if lead == 0xC0 else lead, lead + len(children))
         fill(root ^ labels, labels, children[labels - lead], leaves=False)
     for (kind, content), number in blocks.items():
-        content = np.frombuffer(content, leaf_of.dtype)
-        fill(first_block + 64 * number + continuation, 0x80 | continuation, content, leaves=kind == "leaves")
+        entries = np.frombuffer(content, leaf_of.dtype)
+        fill(first_block + 64 * number + continuation, 0x80 | continuation, entries, leaves=kind == "leaves")
     units[first_leaf:size] = 0x80000000 | np.where(leaf_values == _ABSENT, 0, leaf_values)
     return units.astype(np.uint32)

@@ -1,35 +1,42 @@
 """Pieces to the encoder's input: `[CLS] a [SEP]`, `[CLS] a [SEP] b [SEP]`, cut to length; windows over long documents.
 
-Everything is arithmetic on positions followed by one gather, in core ops: tensorflow-text's trimmers differ from the
-reference, and TF Serving and LiteRT lack them (FACTS T8, T9, X6, X10).
+All of it is arithmetic on positions followed by one gather, in TensorFlow's core ops. No trimmer of tensorflow-text cuts pairs
+as the reference's `longest_first` does, and its `sliding_window` cuts other windows. Stock releases of TF Serving up to 2.19
+have tensorflow-text 2.12, which lacks newer trimmers, and LiteRT has no kernels for `sliding_window` and for the ops of the
+trimmers.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
-from kbert.text.texts import is_tensor, text_list
+from kbert.text.texts import Texts, is_tensor, text_list
+from kbert.text.tokenizer import WordPieceTokenizer
 
 TRUNCATIONS = ("longest_first", "only_first", "only_second")
 
 
-def truncated_lengths(first, second, budget, truncation="longest_first"):
-    """How many pieces of each text stay.
+def truncated_lengths(
+    first: tf.Tensor, second: tf.Tensor | None, budget: int, truncation: str = "longest_first"
+) -> tuple[tf.Tensor, tf.Tensor | None]:
+    """Returns the number of pieces of each text that fit into a row.
 
     >>> a, b = truncated_lengths(tf.constant([10, 3]), tf.constant([9, 20]), budget=8)
     >>> a.numpy(), b.numpy()
     (array([4, 3], dtype=int32), array([4, 5], dtype=int32))
 
     Args:
-      first, second: numbers of pieces, int32 `[B]`; `second` is None for single texts.
-      budget: how many may stay in all.
-      truncation: `"longest_first"` takes piece by piece from the longer text (on a tie, from the first), in closed form;
-        `"only_first"` and `"only_second"` cut one text and leave the other whole.
+      first, second: the numbers of pieces, int32 `[B]`; `second` is None for single texts.
+      budget: the largest number of pieces of both texts together.
+      truncation: `"longest_first"` takes piece by piece from the longer text, and from the first one on a tie. It is computed
+        in closed form. `"only_first"` and `"only_second"` cut one text and leave the other whole.
 
     Returns:
-      The pair of shortened numbers. The reference refuses to cut one text where the other alone is too long; a graph
-      cannot raise there, so that the other is then cut to the budget too.
+      The pair of shortened numbers, int32 `[B]`; the second is None for single texts. The reference raises an error if the text
+      that is left whole is longer than the budget. A graph cannot raise one, so that text is then cut to the budget too.
     """
     if second is None:
         return tf.minimum(first, budget), None
@@ -51,29 +58,33 @@ class Windows(NamedTuple):
     """Overlapping windows of documents: `W` windows of `B` documents."""
 
     document: tf.Tensor  # int32 [W], the document of each window
-    start: tf.Tensor  # int32 [W], its first piece in the document
-    length: tf.Tensor  # int32 [W], its number of pieces
+    start: tf.Tensor  # int32 [W], the window's first piece in the document
+    length: tf.Tensor  # int32 [W], the window's number of pieces
 
-    def of(self, ragged):
-        """The windows of the documents' pieces, or of anything that has a value for each piece: ragged `[B, (pieces)]` to `[W, (pieces)]`."""
+    def of(self, ragged: tf.RaggedTensor) -> tf.RaggedTensor:
+        """Returns the windows `[W, (pieces)]` of the values that documents have for their pieces, ragged `[B, (pieces)]`."""
         starts = tf.gather(ragged.row_splits[:-1], self.document) + tf.cast(self.start, tf.int64)
         ends = starts + tf.cast(self.length, tf.int64)
         return tf.gather(ragged.values, tf.ragged.range(starts, ends))
 
 
-def windows(lengths, room, stride):
+def windows(lengths: tf.Tensor, room: int | tf.Tensor, stride: int) -> Windows:
     """Cuts documents into windows of at most `room` pieces, each sharing `stride` pieces with the one before.
 
     >>> [part.numpy().tolist() for part in windows(tf.constant([7, 2]), room=4, stride=1)]
     [[0, 0, 1], [0, 3, 0], [4, 4, 2]]
 
     Args:
-      lengths: numbers of pieces, int32 `[B]`.
-      room: pieces of the document in a window, a number or, where it depends on the other text, int32 `[B]`.
-      stride: pieces that neighbours share, as `stride` of the reference; less than `room`.
+      lengths: the number of pieces of each document, int32 `[B]`.
+      room: the number of a document's pieces in one window: a number or, if it depends on another text beside the document,
+        int32 `[B]`.
+      stride: the number of pieces that neighbouring windows share, as the reference's `stride`; less than `room`.
 
     Returns:
-      `Windows`; a document without pieces has one empty window.
+      The `Windows`. A document without pieces has one empty window.
+
+    Raises:
+      ValueError: if `room` is a number and `stride` is negative or not less than it.
     """
     if isinstance(room, int) and not 0 <= stride < room:
         raise ValueError(
@@ -85,7 +96,7 @@ def windows(lengths, room, stride):
     count = 1 + (tf.maximum(lengths - room, 0) + step - 1) // step  # [B]
     ends = tf.cumsum(count)
     first = ends - count
-    # Every document has a window: the document of a window is the number of first windows up to it, less one.
+    # Every document has a window, so the document of a window is the number of first windows up to it, less one.
     is_first = tf.scatter_nd(first[:, None], tf.ones_like(first), tf.reduce_sum(count)[None])
     document = tf.cumsum(is_first) - 1  # [W]
     start = (tf.range(tf.reduce_sum(count)) - tf.gather(first, document)) * tf.gather(step, document)
@@ -93,18 +104,33 @@ def windows(lengths, room, stride):
     return Windows(document, start, length)
 
 
-def _take(pieces, rows, offsets):
-    """`pieces[rows, offsets]` of a ragged tensor; places beyond the row give some piece or 0, to be masked by the caller."""
-    values = tf.concat([pieces.values, [0]], 0)  # never empty
-    starts = tf.cast(tf.gather(pieces.row_splits, rows), tf.int32)[:, None]
-    return tf.gather(values, tf.clip_by_value(starts + offsets, 0, tf.size(values) - 1))
+class Slices(NamedTuple):
+    """Slices of the rows of a ragged tensor of ids: `R` slices of `B` rows."""
+
+    ids: tf.RaggedTensor  # int32 [B, (pieces)]
+    row: tf.Tensor  # int32 [R], the row of each slice
+    start: tf.Tensor  # int32 [R], the slice's first piece in the row
+    length: tf.Tensor  # int32 [R], the slice's number of pieces
+
+    def take(self, offsets: tf.Tensor) -> tf.Tensor:
+        """Returns the ids at `offsets` from the start of each slice.
+
+        Args:
+          offsets: int32 `[R, L]` or `[1, L]`.
+
+        Returns:
+          int32 `[R, L]`. Places outside a slice hold any id or 0, and the caller masks them.
+        """
+        values = tf.concat([self.ids.values, [0]], 0)  # never empty
+        row_starts = tf.cast(tf.gather(self.ids.row_splits, self.row), tf.int32)[:, None]
+        places = row_starts + (offsets + self.start[:, None])
+        return tf.gather(values, tf.clip_by_value(places, 0, tf.size(values) - 1))
 
 
 @keras.saving.register_keras_serializable("kbert")
 class TextPreprocessor(keras.layers.Layer):
-    """Strings, or pairs of strings, to the encoder's input.
+    """A layer that turns strings, or pairs of strings, into the encoder's input.
 
-    >>> from kbert import WordPieceTokenizer
     >>> tokenizer = WordPieceTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "day"])
     >>> packed = TextPreprocessor(tokenizer)(["good day", "day"])
     >>> packed["token_ids"].numpy().tolist()
@@ -112,16 +138,31 @@ class TextPreprocessor(keras.layers.Layer):
 
     Args:
       tokenizer: a `WordPieceTokenizer`.
-      max_length: the most positions of a row, special tokens included.
-      truncation: which text of a pair loses pieces, see `truncated_lengths`.
-      fixed_length: make every row `max_length` long, in place of as long as the longest of the batch.
-      ragged: give ragged tensors `[B, (positions)]` without padding; for pipelines of your own, tasks take padded ones.
+      max_length: the largest number of positions in a row, special tokens included.
+      truncation: the text of a pair that loses pieces if both do not fit: `"longest_first"`, `"only_first"` or `"only_second"`,
+        as `truncated_lengths` describes them.
+      fixed_length: whether every row is `max_length` long. Otherwise rows are as long as the longest one of the batch.
+      ragged: whether a call returns ragged tensors `[B, (positions)]` without padding. They are for pipelines of your own;
+        tasks take padded ones.
+      **kwargs: passed to `keras.layers.Layer`, for example `name`.
 
-    A call takes a list or string tensor `[B]`, or a tuple of two for pairs, and returns int32 `[B, L]` each: `token_ids`,
-    `segment_ids` (1 on the second text and its [SEP]) and `padding_mask` (1 on real tokens).
+    A call takes a list or string tensor `[B]`, or a tuple of two for pairs. It returns a dictionary of three int32 tensors `[B,
+    L]`: `token_ids`, `segment_ids` (1 on the second text and its [SEP]) and `padding_mask` (1 on real tokens).
+
+    Raises:
+      ValueError: if `truncation` is none of the three, `max_length` is less than 4, or `ragged` and `fixed_length` are both
+        true.
     """
 
-    def __init__(self, tokenizer, max_length=512, truncation="longest_first", fixed_length=False, ragged=False, **kwargs):
+    def __init__(
+        self,
+        tokenizer: WordPieceTokenizer,
+        max_length: int = 512,
+        truncation: str = "longest_first",
+        fixed_length: bool = False,
+        ragged: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self._convert_input_args = False
         self._allow_non_tensor_positional_args = True
@@ -138,54 +179,89 @@ class TextPreprocessor(keras.layers.Layer):
         self.truncation = truncation
         self.fixed_length = fixed_length
 
-    def __call__(self, texts):
-        # A tuple is a pair of columns; Keras need not walk through lists.
+    def __call__(self, texts: Texts | tuple[Texts, Texts]) -> dict[str, tf.Tensor | tf.RaggedTensor]:
+        # A tuple is a pair of columns. Lists become tensors here, because Keras would walk through them.
         columns = texts if isinstance(texts, tuple) else (texts,)
         if len(columns) > 2:
             raise ValueError(f"a text or a pair of texts is expected, got a tuple of {len(columns)} columns")
         columns = tuple(c if is_tensor(c) else tf.constant(text_list(c), tf.string) for c in columns)
         return super().__call__(columns)
 
-    def call(self, columns):
+    def call(self, columns: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor | tf.RaggedTensor]:
+        """Tokenizes and packs columns of texts.
+
+        Args:
+          columns: a tuple of one string tensor `[B]`, or of two for pairs.
+
+        Returns:
+          The packed dictionary: `token_ids`, `segment_ids` and `padding_mask`, int32 `[B, L]`.
+        """
         return self.pack(*(self.tokenizer.call(column) for column in columns))
 
-    def with_length(self, max_length=None, fixed_length=None):
-        """The same with rows of another length, or of one that is fixed."""
+    def with_length(self, max_length: int | None = None, fixed_length: bool | None = None) -> TextPreprocessor:
+        """Returns a preprocessor with the same tokenizer whose rows have another length.
+
+        Args:
+          max_length: the largest number of positions in a row; None keeps this one's.
+          fixed_length: whether every row is `max_length` long; None keeps this one's.
+        """
         config = {**self.get_config(), "tokenizer": self.tokenizer, "max_length": max_length or self.max_length}
         if fixed_length is not None:
             config["fixed_length"] = fixed_length
         return type(self)(**config)
 
     @property
-    def longest_query(self):
-        """The most pieces of a query, so that half of the positions are left for the text beside it."""
+    def longest_query(self) -> int:
+        """The largest number of pieces of a query: half of the positions are left for the text beside it."""
         return (self.max_length - 3) // 2
 
-    def pack(self, first, second=None, fixed_length=None):
-        """Ragged ids `[B, (pieces)]`, or a pair of them, to the packed dictionary."""
+    def pack(
+        self, first: tf.RaggedTensor, second: tf.RaggedTensor | None = None, fixed_length: bool | None = None
+    ) -> dict[str, tf.Tensor | tf.RaggedTensor]:
+        """Packs the ids of texts, or of pairs of texts, and cuts them to `max_length`.
+
+        Args:
+          first: the ids of each text, ragged int32 `[B, (pieces)]`.
+          second: the ids of each pair's second text, or None for single texts.
+          fixed_length: whether every row is `max_length` long; None follows the constructor's `fixed_length`.
+
+        Returns:
+          The packed dictionary: `token_ids`, `segment_ids` and `padding_mask`, int32 `[B, L]`.
+        """
         lengths = tf.cast(first.row_lengths(), tf.int32)
         other = None if second is None else tf.cast(second.row_lengths(), tf.int32)
         room = self.max_length - (2 if second is None else 3)
         lengths, other = truncated_lengths(lengths, other, room, self.truncation)
-        rows = tf.range(tf.size(lengths))
-        return self._place(first, rows, tf.zeros_like(lengths), lengths, second, rows, other, fixed_length)
+        rows, start = tf.range(tf.size(lengths)), tf.zeros_like(lengths)
+        second_slices = None if second is None else Slices(second, rows, start, other)
+        return self._place(Slices(first, rows, start, lengths), second_slices, fixed_length)
 
-    def pack_windows(self, documents, stride, queries=None, fixed_length=None):
-        """Ragged ids to overlapping windows, each with its whole query (if any) before it.
+    def pack_windows(
+        self,
+        documents: tf.RaggedTensor,
+        stride: int,
+        queries: tf.RaggedTensor | None = None,
+        fixed_length: bool | None = None,
+    ) -> tuple[dict[str, tf.Tensor | tf.RaggedTensor], Windows]:
+        """Packs the ids of documents into overlapping windows, each with the document's whole query (if any) before it.
 
         Args:
-          documents: ragged ids `[B, (pieces)]`.
-          stride: pieces that neighbouring windows share.
-          queries: ragged ids `[B, (pieces)]`, or None: `[CLS] query [SEP] window [SEP]`. A query is cut to half of
-            the positions, so that there is room for the document.
+          documents: the ids of each document, ragged int32 `[B, (pieces)]`.
+          stride: the number of pieces that neighbouring windows share.
+          queries: the ids of each document's query, ragged int32 `[B, (pieces)]`, or None. A row is `[CLS] query [SEP] window
+            [SEP]`. A query is cut to half of the positions, so that there is room for the document.
+          fixed_length: whether every row is `max_length` long; None follows the constructor's `fixed_length`.
 
         Returns:
           The packed dictionary with `W` rows, and `Windows`, the map back to the documents.
+
+        Raises:
+          ValueError: if `stride` is negative, or not less than the pieces of a document that fit beside the longest query.
         """
         lengths = tf.cast(documents.row_lengths(), tf.int32)
         if queries is None:
             cut = windows(lengths, self.max_length - 2, stride)
-            return self._place(documents, cut.document, cut.start, cut.length, fixed_length=fixed_length), cut
+            return self._place(Slices(documents, *cut), None, fixed_length), cut
         room = self.max_length - 3 - self.longest_query
         if not 0 <= stride < room:
             raise ValueError(
@@ -195,47 +271,49 @@ class TextPreprocessor(keras.layers.Layer):
         query_lengths = tf.minimum(tf.cast(queries.row_lengths(), tf.int32), self.longest_query)
         cut = windows(lengths, self.max_length - 3 - query_lengths, stride)
         of_window = tf.gather(query_lengths, cut.document)
-        packed = self._place(
-            queries, cut.document, tf.zeros_like(of_window), of_window,
-            documents, cut.document, cut.length, fixed_length, second_start=cut.start,
-        )  # fmt: skip
-        return packed, cut
+        query_slices = Slices(queries, cut.document, tf.zeros_like(of_window), of_window)
+        return self._place(query_slices, Slices(documents, *cut), fixed_length), cut
 
-    def _place(
-        self, first, first_rows, first_start, first_length,
-        second=None, second_rows=None, second_length=None, fixed_length=None, second_start=0,
-    ):  # fmt: skip
-        """Puts slices of rows between the special tokens: the one place where [CLS] and [SEP] go in."""
+    def _place(self, first: Slices, second: Slices | None, fixed_length: bool | None) -> dict[str, tf.Tensor | tf.RaggedTensor]:
+        """Puts slices between the special tokens. This is the one place where [CLS] and [SEP] go in.
+
+        Args:
+          first: what follows [CLS].
+          second: what follows the first [SEP], or None.
+          fixed_length: whether every row is `max_length` long; None follows the constructor's `fixed_length`.
+
+        Returns:
+          The packed dictionary, with a row for each slice.
+        """
         tokenizer = self.tokenizer
         fixed_length = self.fixed_length if fixed_length is None else fixed_length
-        total = first_length + 2 if second is None else first_length + second_length + 3  # [B]
+        total = first.length + 2 if second is None else first.length + second.length + 3  # [R]
         if fixed_length:
             width = self.max_length
         else:
             width = tf.reduce_max(tf.concat([total, [2 if second is None else 3]], 0))
         position = tf.range(width)[None]  # [1, L]
         inner = position - 1
-        end = first_length[:, None]
-        ids = tf.where(inner < end, _take(first, first_rows, inner + first_start[:, None]), tokenizer.sep_token_id)
+        end = first.length[:, None]
+        ids = tf.where(inner < end, first.take(inner), tokenizer.sep_token_id)  # [R, L]
         ids = tf.where(position == 0, tokenizer.cls_token_id, ids)
         segments = tf.zeros_like(ids)
         if second is not None:
             inner = position - end - 2
-            length = second_length[:, None]
-            second_ids = _take(second, second_rows, inner + tf.reshape(second_start, [-1, 1]))
-            ids = tf.where((inner >= 0) & (inner < length), second_ids, ids)
+            length = second.length[:, None]
+            ids = tf.where((inner >= 0) & (inner < length), second.take(inner), ids)
             segments = tf.cast((inner >= 0) & (inner <= length), tf.int32)
         mask = position < total[:, None]
         ids = tf.where(mask, ids, tokenizer.pad_token_id)
         if self.ragged:
             rows = {"token_ids": ids, "segment_ids": segments, "padding_mask": tf.cast(mask, tf.int32)}
             return {name: tf.RaggedTensor.from_tensor(row, lengths=total) for name, row in rows.items()}
-        if fixed_length:  # a shape known beforehand lets LiteRT plan the encoder
+        if fixed_length:  # LiteRT can plan the encoder if the shape is known beforehand
             shape = [-1, width]
             ids, segments, mask = tf.reshape(ids, shape), tf.reshape(segments, shape), tf.reshape(mask, shape)
         return {"token_ids": ids, "segment_ids": segments, "padding_mask": tf.cast(mask, tf.int32)}
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "tokenizer": keras.saving.serialize_keras_object(self.tokenizer),
@@ -246,5 +324,5 @@ class TextPreprocessor(keras.layers.Layer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> TextPreprocessor:
         return cls(**{**config, "tokenizer": keras.saving.deserialize_keras_object(config["tokenizer"])})

@@ -1,29 +1,36 @@
-"""What counts as a column of texts, checked before any work starts."""
+"""Checks that a column of texts holds texts, before any work starts."""
+
+from __future__ import annotations
 
 import numbers
+from collections.abc import Iterable
+from typing import TypeAlias, TypeGuard
 
 import tensorflow as tf
 
+# One text, or a column of them: a list, tuple, NumPy array or pandas column of strings, or a tensor.
+Texts: TypeAlias = "str | bytes | Iterable[str] | Iterable[bytes] | tf.Tensor | tf.RaggedTensor"
 
-def is_tensor(value):
-    """Whether the value is a TensorFlow tensor, whose strings cannot be looked at one by one."""
+
+def is_tensor(value: object) -> TypeGuard[tf.Tensor]:
+    """Returns whether the value is a TensorFlow tensor, whose strings cannot be read one by one inside a graph."""
     return isinstance(value, tf.RaggedTensor) or tf.is_tensor(value)
 
 
-def text_list(texts, name="texts"):
-    """Returns the texts as a list of UTF-8 bytes, or says which one is not a text.
+def text_list(texts: Texts, name: str = "texts") -> list[bytes]:
+    """Returns the texts as a list of UTF-8 bytes, and names the first value that is not a text.
 
     >>> text_list(["Good morning.", b"bonjour"])
     [b'Good morning.', b'bonjour']
 
     Args:
-      texts: a list, tuple, NumPy array, pandas column or eager tensor of `str` or UTF-8 `bytes`; one bare string
+      texts: a list, tuple, NumPy array, pandas column or eager tensor of `str` or UTF-8 `bytes`. One bare string
         counts as a list of one. An empty string is a text like any other.
-      name: what to call the argument in an error.
+      name: the name of the argument in an error message.
 
     Raises:
-      TypeError: something in it is not a string (its place, type and value are named).
-      ValueError: bytes that are not UTF-8, or a string with half a surrogate pair.
+      TypeError: if a value is not a string. The message names its place, type and value.
+      ValueError: if bytes are not UTF-8, or a string holds half a surrogate pair.
     """
     if isinstance(texts, (str, bytes)):
         texts = [texts]

@@ -33,8 +33,11 @@ def test_names_and_shapes_are_googles(folder):
     assert shapes["bert/pooler/dense/bias"] == [width] and shapes["output_weights"] == [2, width]
     assert len(shapes) == 5 + 2 * 16 + 2 + 2
     assert {path.name for path in folder.iterdir()} == {
-        "bert_config.json", "vocab.txt", "bert_model.ckpt.index", "bert_model.ckpt.data-00000-of-00001",
-    }  # fmt: skip
+        "bert_config.json",
+        "vocab.txt",
+        "bert_model.ckpt.index",
+        "bert_model.ckpt.data-00000-of-00001",
+    }
 
 
 def test_round_trip_is_bit_equal(classifier, folder):

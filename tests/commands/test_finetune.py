@@ -32,8 +32,13 @@ def test_from_a_csv_to_a_report_a_measure_and_answers(tiny_folder, sms, tmp_path
     shown = capsys.readouterr().out
     assert "23 to train on, 3 to watch, 6 to measure by" in shown and "macro f1" in shown
     assert {path.name for path in out.iterdir()} == {
-        "task.keras", "preset", "metrics.json", "history.csv", "mistakes.csv", "report.html",
-    }  # fmt: skip
+        "task.keras",
+        "preset",
+        "metrics.json",
+        "history.csv",
+        "mistakes.csv",
+        "report.html",
+    }
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["labels"] == ["ham", "spam"] and 0 <= metrics["scores"]["accuracy"] <= 1
     report = (out / "report.html").read_text()
@@ -108,8 +113,8 @@ def data_for(task, folder):
 @pytest.mark.parametrize(
     ("task", "more", "score"),
     [
-        ("multi-label", [], "macro_f1"), ("regression", ["--pair", "sentence2", "--label", "score"], "spearman"), ("ner", [], "f1"),
-        ("qa", [], "exact_match"), ("fill-mask", [], "perplexity"), ("embedding", [], "found_first"),
+        ("multi-label", [], "macro_f1"), ("regression", ["--pair", "sentence2", "--label", "score"], "spearman"),
+        ("ner", [], "f1"), ("qa", [], "exact_match"), ("fill-mask", [], "perplexity"), ("embedding", [], "found_first"),
     ],
 )  # fmt: skip
 def test_each_task_reads_its_file_and_reports_its_score(tiny_folder, tmp_path, task, more, score, capsys):

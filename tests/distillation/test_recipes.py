@@ -21,9 +21,15 @@ def classifier(encoder):
 
 def mobilebert(layers):
     config = kbert.MobileBertConfig(
-        vocab_size=len(VOCABULARY), hidden_size=16, intra_bottleneck_size=8, embedding_size=8, intermediate_size=16,
-        num_hidden_layers=layers, num_attention_heads=2, max_position_embeddings=24,
-    )  # fmt: skip
+        vocab_size=len(VOCABULARY),
+        hidden_size=16,
+        intra_bottleneck_size=8,
+        embedding_size=8,
+        intermediate_size=16,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        max_position_embeddings=24,
+    )
     return classifier(kbert.MobileBertEncoder(config))
 
 
@@ -93,9 +99,14 @@ def test_a_stage_may_have_texts_of_its_own(texts_and_labels, tmp_path):
     teacher = make(num_hidden_layers=2)
     run = recipes["tinybert"].run
     run(
-        teacher, *texts_and_labels, num_hidden_layers=1, epochs={"layers": 2}, stage_data={"general": ["good cat"]}, verbose=0,
+        teacher,
+        *texts_and_labels,
+        num_hidden_layers=1,
+        epochs={"layers": 2},
+        stage_data={"general": ["good cat"]},
+        verbose=0,
         cache=tmp_path / "kept",
-    )  # fmt: skip
+    )
     assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["answers", "general", "layers"]
     with pytest.raises(ValueError, match="has no stage 'first'; its stages are"):
         run(teacher, *texts_and_labels, num_hidden_layers=1, stage_data={"first": []}, verbose=0)

@@ -12,7 +12,7 @@ import kbert
 from kbert.encoders.layers import Dropout
 from tests.conftest import TINY
 
-# transformers on torch, float32, the checkpoint of FACTS P1: the first six values of the last layer at [CLS].
+# transformers on torch, float32, all-MiniLM-L6-v2: the first six values of the last layer at [CLS].
 REFERENCE = {
     "The Bank of England raised interest rates on Thursday.": [0.06005, -0.34975, -0.34169, -0.22408, 0.03533, -0.29764],
     "Élan vital: naïve café — déjà vu! 你好，世界 🙂": [0.07411, 0.00241, 0.19523, -0.16071, 0.42268, -0.08111],

@@ -2,7 +2,8 @@
 
     python -I open_elsewhere.py < questions.json
 
-Questions are a list of `[folder, signature, {input: list}]`; strings that start with "base64:" are bytes. Answers are lists of `{output: list}`.
+Questions are a list of `[folder, signature, {input: list}]`; strings that start with "base64:" are bytes. Answers are lists of
+`{output: list}`.
 """
 
 import base64

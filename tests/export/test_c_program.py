@@ -1,4 +1,7 @@
-"""A folder, loaded by a C program through TensorFlow's C API, as TF Serving loads it: with tensorflow-text's libraries and nothing else."""
+"""A folder, loaded by a C program through TensorFlow's C API, as TF Serving loads it.
+
+The program has tensorflow-text's libraries and nothing else.
+"""
 
 import pathlib
 import shutil
@@ -29,8 +32,10 @@ def program(tmp_path_factory):
         pytest.skip("this TensorFlow has no libraries for C")
     subprocess.run(
         [compiler, "-O1", "-Wall", "-o", path, source, f"-I{tf.sysconfig.get_include()}", *libraries, f"-Wl,-rpath,{folder}"],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     ops = pathlib.Path(tensorflow_text.__file__).parent / "python" / "ops"
     return path, [ops / f"{name}.so" for name in LIBRARIES]
 
@@ -41,8 +46,11 @@ def run(program, folder, libraries):
     output, _, index = signature.outputs["probabilities"].name.partition(":")
     return subprocess.run(
         [program, folder, signature.inputs["text"].name.partition(":")[0], output, index, *libraries],
-        input="\n".join(TEXTS) + "\n", capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        input="\n".join(TEXTS) + "\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_a_c_program_gets_the_tasks_answers(program, classifier, tmp_path):

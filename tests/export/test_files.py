@@ -51,7 +51,8 @@ for row in zip(*columns.values()):
     outputs = run(**{name: np.array([text.encode("utf-8")]) for name, text in zip(columns, row)})
     text = {name: value.dtype.kind in "SO" for name, value in outputs.items()}
     found.append({
-        name: [part.decode("utf-8") for part in value.ravel()] if text[name] else value.tolist() for name, value in outputs.items()
+        name: [part.decode("utf-8") for part in value.ravel()] if text[name] else value.tolist()
+        for name, value in outputs.items()
     })
 print(json.dumps(found))
 """
@@ -244,9 +245,16 @@ def test_int8_static_products_have_ranges_from_texts(kind, encoder, tokenizer, t
 
     if kind == "mobilebert":
         config = kbert.MobileBertConfig(
-            vocab_size=len(tokenizer.vocabulary), hidden_size=16, intra_bottleneck_size=8, embedding_size=8, intermediate_size=16,
-            num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=24, initializer_range=0.4,
-        )  # fmt: skip
+            vocab_size=len(tokenizer.vocabulary),
+            hidden_size=16,
+            intra_bottleneck_size=8,
+            embedding_size=8,
+            intermediate_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=24,
+            initializer_range=0.4,
+        )
         task = make("single", kbert.MobileBertEncoder(config), tokenizer)
     else:
         task = make(kind, encoder, tokenizer)
@@ -293,10 +301,14 @@ def test_onnx_int8_is_smaller(tokenizer, tmp_path):
 @pytest.mark.parametrize(
     ("format", "arguments", "message"),
     [
-        ("litert", {"inputs": "words"}, 'inputs should be "text" or "tokens"'), ("litert", {"quantize": "int4"}, "quantize should be one of"),
-        ("litert", {"quantize": "int8-static"}, "some hundred as texts="), ("litert", {"quantize": "int8-static", "texts": []}, "some hundred"),
+        ("litert", {"inputs": "words"}, 'inputs should be "text" or "tokens"'),
+        ("litert", {"quantize": "int4"}, "quantize should be one of"),
+        ("litert", {"quantize": "int8-static"}, "some hundred as texts="),
+        ("litert", {"quantize": "int8-static", "texts": []}, "some hundred"),
         ("litert", {"quantize": "int8", "texts": ["good"]}, "texts are what quantize"),
-        ("onnx", {"inputs": "words"}, 'inputs should be "tokens"'), ("onnx", {"texts": ["good"]}, 'texts are for inputs="text"'), ("onnx", {"quantize": "float16"}, "quantize should be"),
+        ("onnx", {"inputs": "words"}, 'inputs should be "tokens"'),
+        ("onnx", {"texts": ["good"]}, 'texts are for inputs="text"'),
+        ("onnx", {"quantize": "float16"}, "quantize should be"),
     ],
 )  # fmt: skip
 def test_bad_arguments_are_refused(classifier, tmp_path, format, arguments, message):

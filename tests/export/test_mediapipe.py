@@ -91,8 +91,9 @@ def test_what_mediapipe_has_no_place_for_is_refused(encoder, tokenizer, classifi
     tagger = kbert.TokenClassifier(encoder, classifier.preprocessor, labels=["O", "B-X"])
     for task, inputs, message in (
         (kbert.TextClassifier(encoder, cased, labels=["a", "b"]), "tokens", "cased"),
-        (tagger, "tokens", "not for a TokenClassifier"), (classifier, "text", 'goes with inputs="tokens"'),
-    ):  # fmt: skip
+        (tagger, "tokens", "not for a TokenClassifier"),
+        (classifier, "text", 'goes with inputs="tokens"'),
+    ):
         with pytest.raises(ValueError, match=message):
             task.export(file, format="litert", inputs=inputs, metadata="mediapipe")
     with pytest.raises(ValueError, match="metadata should be"):

@@ -1,4 +1,7 @@
-"""The serving kit and the development server: TF Serving's REST paths and gRPC services, its errors, and new versions under load."""
+"""The serving kit and the development server.
+
+The server has TF Serving's REST paths and gRPC services, its errors, and takes new versions under load.
+"""
 
 import base64
 import concurrent.futures
@@ -121,7 +124,8 @@ def test_status_and_metadata(server):
         ("/v1/models/none:predict", {"instances": ["a"]}, 404, "Servable not found for request: Latest(none)"),
         ("/v1/models/single/versions/7:predict", {"instances": ["a"]}, 404, "Specific(single, 7)"),
         ("/v1/models/single:explain", {"instances": ["a"]}, 404, "Malformed request"), ("/v2/x", {}, 404, "Malformed request"),
-        ("/v1/models/single:predict", b"{nonsense", 400, "JSON Parse error"), ("/v1/models/single:predict", b"\xff\xfe", 400, "JSON Parse error"),
+        ("/v1/models/single:predict", b"{nonsense", 400, "JSON Parse error"),
+        ("/v1/models/single:predict", b"\xff\xfe", 400, "JSON Parse error"),
         ("/v1/models/single:predict", {}, 400, 'either "instances" or "inputs"'),
         ("/v1/models/single:predict", {"signature_name": "x", "instances": ["a"]}, 400, '"x" not found in signature def'),
         ("/v1/models/single:predict", {"instances": [3]}, 400, "could not be read as string"),
@@ -201,9 +205,11 @@ def test_grpc_errors_have_their_status(channel):
     wrong_type = request_of(["a"])
     wrong_type.inputs["text"].CopyFrom(tf.make_tensor_proto([1, 2]))
     for request, code in (
-        (request_of(["a"], "none"), grpc.StatusCode.NOT_FOUND), (bad_version, grpc.StatusCode.NOT_FOUND),
-        (request_of(["a"], signature="x"), grpc.StatusCode.INVALID_ARGUMENT), (wrong_type, grpc.StatusCode.INVALID_ARGUMENT),
-    ):  # fmt: skip
+        (request_of(["a"], "none"), grpc.StatusCode.NOT_FOUND),
+        (bad_version, grpc.StatusCode.NOT_FOUND),
+        (request_of(["a"], signature="x"), grpc.StatusCode.INVALID_ARGUMENT),
+        (wrong_type, grpc.StatusCode.INVALID_ARGUMENT),
+    ):
         with pytest.raises(grpc.RpcError) as error:
             stub.Predict(request)
         assert error.value.code() == code
@@ -264,8 +270,12 @@ def test_new_versions_take_over_while_clients_ask(tasks, tmp_path):
 
 def test_the_kit_has_what_tf_serving_reads(folder, tasks):
     assert {path.name for path in folder.iterdir()} == {
-        "models", "models.config", "batching_parameters.txt", "docker-compose.yml", "client.py",
-    }  # fmt: skip
+        "models",
+        "models.config",
+        "batching_parameters.txt",
+        "docker-compose.yml",
+        "client.py",
+    }
     assert 'base_path: "/models/single"' in (folder / "models.config").read_text()
     warm_up = folder / "models" / "single" / "1" / "assets.extra" / "tf_serving_warmup_requests"
     logs = [

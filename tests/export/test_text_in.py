@@ -12,7 +12,8 @@ import kbert
 
 CLIENT = Path(kbert.__file__).with_name("answer_without_kbert.py")
 PROBES = [
-    "good cat", "", "a" * 101, "b" * 100, "Élan VITAL: naïve café!", "你好，世界 🙂", "the " * 100, "[MASK] [SEP]", "x\0y\u200dz",
+    "good cat", "", "a" * 101, "b" * 100, "Élan VITAL: naïve café!", "你好，世界 🙂", "the " * 100, "[MASK] [SEP]",
+    "x\0y\u200dz",
 ]  # fmt: skip
 
 
@@ -28,8 +29,12 @@ def test_both_formats_answer_as_the_task_does_without_kbert(trained, tmp_path):
     trained.export(tmp_path / "model.tflite", format="litert", inputs="text")
     done = subprocess.run(
         [sys.executable, "-I", CLIENT, tmp_path / "models" / "1", tmp_path / "model.tflite"],
-        input=json.dumps(PROBES), capture_output=True, text=True, check=True, cwd=tmp_path,
-    )  # fmt: skip
+        input=json.dumps(PROBES),
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
     answers = json.loads(done.stdout.splitlines()[-1])
     assert answers.pop("kbert_imported") is False
     expected = trained.classify(PROBES)

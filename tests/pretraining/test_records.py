@@ -30,8 +30,14 @@ def test_files_have_googles_layout(folder, tokenizer):
         features = tf.train.Example.FromString(serialized).features.feature
         values = {name: np.array(f.int64_list.value or f.float_list.value) for name, f in features.items()}
         assert set(values) == {
-            "input_ids", "input_mask", "segment_ids", "masked_lm_positions", "masked_lm_ids", "masked_lm_weights", "next_sentence_labels",
-        }  # fmt: skip
+            "input_ids",
+            "input_mask",
+            "segment_ids",
+            "masked_lm_positions",
+            "masked_lm_ids",
+            "masked_lm_weights",
+            "next_sentence_labels",
+        }
         assert len(values["input_ids"]) == len(values["input_mask"]) == len(values["segment_ids"]) == 24
         real = values["masked_lm_weights"] == 1
         assert (np.diff(values["masked_lm_positions"][real]) > 0).all() and (values["masked_lm_positions"][~real] == 0).all()

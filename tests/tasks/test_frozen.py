@@ -12,7 +12,8 @@ from kbert.tasks.frozen import LONG, ROWS, plan
 from tests.conftest import TINY, VOCABULARY
 
 TEXTS = [
-    "good cat", "", "the film so bad!", "un able", "Élan 你好 🙂", "a" * 101, "the cat sat , the dog ran . the day good ! un able",
+    "good cat", "", "the film so bad!", "un able", "Élan 你好 🙂", "a" * 101,
+    "the cat sat , the dog ran . the day good ! un able",
 ] * 5  # fmt: skip
 
 

@@ -98,8 +98,10 @@ def test_best_spans_are_the_best_of_all(task):
     for row in range(4):
         spans = [
             (starts[row, a] + ends[row, b], a, b)
-            for a in range(9) for b in range(a, min(9, a + 3)) if allowed[row, a] and allowed[row, b]
-        ]  # fmt: skip
+            for a in range(9)
+            for b in range(a, min(9, a + 3))
+            if allowed[row, a] and allowed[row, b]
+        ]
         expected = sorted(spans, reverse=True)[:5]
         np.testing.assert_allclose(scores[row, : len(expected)], [span[0] for span in expected], rtol=1e-6)
         assert list(zip(firsts[row], lasts[row]))[: len(expected)] == [span[1:] for span in expected]

@@ -40,8 +40,8 @@ def test_vocabulary_both_ways(tokenizer):
 
 
 TYPED = [
-    "Paris is the [MASK] of [UNK] fr[SEP]ance.", "[mask] a[MASK]b [ MASK ]", "[CLS][CLS] 你[PAD]!", "[MASK", "é[MASK]é \U000f0001x",
-    "", "[[MASK]]",
+    "Paris is the [MASK] of [UNK] fr[SEP]ance.", "[mask] a[MASK]b [ MASK ]", "[CLS][CLS] 你[PAD]!", "[MASK",
+    "é[MASK]é \U000f0001x", "", "[[MASK]]",
 ]  # fmt: skip
 
 
