@@ -11,6 +11,7 @@ from kbert.encoders.bert import BertEncoder
 from kbert.encoders.layers import Projection
 from kbert.encoders.mobilebert import MobileBertEncoder
 from kbert.pretraining.sentence_pairs import Corpus, draw_pairs, pair_columns, tokenize_documents
+from kbert.tasks.from_preset import load_task
 from kbert.tasks.masked_lm import TokenHead, only_at_masks, vectors_at_masks
 from kbert.tasks.task import Task, as_list
 from kbert.training.batches import Phase, batches
@@ -72,7 +73,6 @@ class Pretrainer(Task):
     @classmethod
     def from_preset(cls, preset, max_length=None, **kwargs):
         """A pretrainer on the weights of a preset; arguments as of `TextClassifier.from_preset`."""
-        from kbert.checkpoints.opened import load_task
 
         def describe(task, missing):
             heads = {"token_head": "the masked-LM head", "next_sentence": "the next-sentence head"}

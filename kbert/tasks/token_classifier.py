@@ -7,6 +7,7 @@ import tensorflow as tf
 from kbert.encoders.layers import Projection
 from kbert.scoring.entities import check_tags, entities, entity_scores
 from kbert.tasks.entity_graph import best_window
+from kbert.tasks.from_preset import head_dropout, load_task, stated_labels
 from kbert.tasks.labels import check_labels, label_index, label_keys
 from kbert.tasks.prediction import Progress, in_order, softmax
 from kbert.tasks.task import Task
@@ -67,8 +68,6 @@ class TokenClassifier(Task):
     @classmethod
     def from_preset(cls, preset, labels=None, max_length=None, dropout=None, **kwargs):
         """A token classifier on the encoder of a preset; arguments as of `TextClassifier.from_preset`."""
-        from kbert.checkpoints.opened import head_dropout, load_task, stated_labels
-
         return load_task(
             cls, preset, lambda task, missing: f"the token classification head ({len(task.labels)} labels)",
             max_length=max_length, labels=stated_labels(preset, labels), dropout=head_dropout(dropout, ("classifier_dropout",)), **kwargs,

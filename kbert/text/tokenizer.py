@@ -149,15 +149,19 @@ class WordPieceTokenizer(keras.layers.Layer):
 
     @classmethod
     def from_preset(cls, preset, **kwargs):
-        """The tokenizer of a preset (see `kbert.presets()`): its vocabulary, case and special tokens.
+        """Returns the tokenizer of a preset, with its vocabulary, case and special tokens.
 
         Args:
-          preset: a built-in name, or a folder that holds a vocab.txt.
-          **kwargs: override what the preset says, e.g. `recognize_special_tokens=True`.
-        """
-        from kbert.checkpoints.opened import load_tokenizer
+          preset: a built-in name (`kbert.presets()`), `hf://owner/name@revision`, a folder, or a live model of KerasHub.
+          **kwargs: arguments of the tokenizer that win over the preset's, for example `recognize_special_tokens=True`.
 
-        return load_tokenizer(preset, **kwargs)
+        Raises:
+          FileNotFoundError: there is no such preset, or it has no vocabulary.
+        """
+        from kbert.checkpoints.opened import open_preset
+
+        with open_preset(preset) as opened:
+            return cls(opened.vocabulary, **{**opened.tokenizer_options, **kwargs})
 
     @classmethod
     def learn(cls, texts, vocabulary_size, lowercase=True, strip_accents=None, tokenize_chinese_chars=True, progress=True):
