@@ -19,7 +19,7 @@ import keras as _keras
 
 _check_backend(_keras.backend.backend())
 
-from kbert.checkpoints.opened import presets
+from kbert.checkpoints.catalogue import presets
 from kbert.config import BertConfig, MobileBertConfig
 from kbert.distillation import Distiller
 from kbert.encoders.bert import BertEncoder

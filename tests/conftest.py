@@ -12,7 +12,8 @@ import pytest
 from safetensors.numpy import save_file
 
 import kbert
-from kbert.checkpoints.huggingface import FAMILIES, weights_of
+from kbert.checkpoints.huggingface_names import FAMILIES
+from kbert.checkpoints.weights import weights_of
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = "the a cat dog sat ran good bad day night film un ##able ##s ##ing , . ! ? ' é é 你 ##好 i am so very".split()

@@ -1,30 +1,43 @@
-"""Google's TF1 folders: bert_config.json, vocab.txt, bert_model.ckpt.*. Read and written by one table."""
+"""Reads and writes Google's TF1 folders: bert_config.json, vocab.txt and bert_model.ckpt.*."""
 
+from __future__ import annotations
+
+import os
 import pathlib
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from kbert.checkpoints.huggingface import Family, Rule, read_json, weights_of, write_json
-from kbert.encoders.bert import BertEncoder
+from kbert.checkpoints import huggingface
+from kbert.checkpoints.names import Description, Family, Rule
+from kbert.checkpoints.owners import Encoder, HeadOwner, Preprocessor
+from kbert.checkpoints.weights import weights_of
+from kbert.config import BertConfig
 from kbert.files.atomic import written_aside
+from kbert.files.json import read_json, write_json
 from kbert.files.vocabulary import save_vocabulary
 
 CONFIG = "bert_config.json"
+VOCABULARY = pathlib.PurePath("vocab.txt")
 _OPTIMIZER = re.compile(r"(/adam_[mv]|/lamb_[mv]|(^|/)global_step)$|^(beta[12]_power)$")
 
 
-def _dense(ours, *theirs):
-    return [Rule(f"{ours}.{part}", tuple(f"{name}/{part}" for name in theirs)) for part in ("kernel", "bias")]
+def _dense(path: str, *names: str) -> list[Rule]:
+    """Returns the rules of a dense layer, or of several that are one of ours."""
+    return [Rule(f"{path}.{kind}", tuple(f"{name}/{kind}" for name in names)) for kind in ("kernel", "bias")]
 
 
-def _norm(ours, theirs):
-    return [Rule(f"{ours}.{part}", (f"{theirs}/{part}",)) for part in ("gamma", "beta")]
+def _norm(path: str, name: str) -> list[Rule]:
+    """Returns the rules of a layer norm."""
+    return [Rule(f"{path}.{kind}", (f"{name}/{kind}",)) for kind in ("gamma", "beta")]
 
 
-def _output(ours, theirs):
-    return [Rule(f"{ours}.kernel", (f"{theirs}_weights",), transposed=True), Rule(f"{ours}.bias", (f"{theirs}_bias",))]
+def _output(path: str, name: str) -> list[Rule]:
+    """Returns the rules of a head's last layer, whose kernel is stored as `[out, in]`."""
+    return [Rule(f"{path}.kernel", (f"{name}_weights",), transposed=True), Rule(f"{path}.bias", (f"{name}_bias",))]
 
 
 _LAYER = "encoder/layer_{n}"
@@ -36,7 +49,7 @@ _MASKED_LM = [
 FAMILY = Family(
     name="Bert",
     prefix="bert/",
-    encoder=BertEncoder,
+    config_class=BertConfig,
     keys={},
     implied={},
     stated={},
@@ -47,7 +60,7 @@ FAMILY = Family(
         *_norm("embeddings.norm", "embeddings/LayerNorm"),
     ],
     block=lambda config: [
-        *_dense("blocks.{n}.attention.qkv", *(f"{_LAYER}/attention/self/{part}" for part in ("query", "key", "value"))),
+        *_dense("blocks.{n}.attention.qkv", *(f"{_LAYER}/attention/self/{kind}" for kind in ("query", "key", "value"))),
         *_dense("blocks.{n}.attention.output_projection", f"{_LAYER}/attention/output/dense"),
         *_norm("blocks.{n}.attention_norm", f"{_LAYER}/attention/output/LayerNorm"),
         *_dense("blocks.{n}.feed_forward.inner", f"{_LAYER}/intermediate/dense"),
@@ -56,7 +69,7 @@ FAMILY = Family(
     ],
     pooler=_dense("pooler", "pooler/dense"),
     heads={
-        # as run_classifier.py and run_squad.py name them
+        # The names that run_classifier.py and run_squad.py of google-research/bert give.
         "SequenceClassification": _output("classifier", "output"),
         "QuestionAnswering": _output("spans", "cls/squad/output"),
         "MaskedLM": _MASKED_LM,
@@ -66,64 +79,129 @@ FAMILY = Family(
 )
 
 
-class Checkpoint:
-    """The tensors of a TF1 checkpoint, by names without `bert/`; the optimizer's slots are passed over."""
+class GoogleCheckpoint:
+    """The tensors of a TF1 checkpoint, by their names without the family's prefix. The optimizer's slots are not among them.
 
-    def __init__(self, folder):
-        found = sorted(pathlib.Path(folder).glob("*.ckpt*.index"))
-        if not found:
+    Args:
+      folder: holds one `*.ckpt*.index` and its data.
+      family: the names of the folder's architecture.
+
+    Raises:
+      FileNotFoundError: there is no checkpoint.
+      ValueError: there are several, or one cannot be read.
+    """
+
+    def __init__(self, folder: pathlib.Path, family: Family) -> None:
+        indices = sorted(folder.glob("*.ckpt*.index"))
+        if not indices:
             raise FileNotFoundError(f"{folder} has a {CONFIG}, but no checkpoint such as bert_model.ckpt.index beside it")
-        if len(found) > 1:
-            names = ", ".join(path.name for path in found)
+        if len(indices) > 1:
+            names = ", ".join(path.name for path in indices)
             raise ValueError(f"{folder} holds several checkpoints ({names}); keep the one to open in a folder of its own")
-        self.path = found[0].with_suffix("")
+        self.path = indices[0].with_suffix("")
         try:
             self._reader = tf.train.load_checkpoint(str(self.path))
         except (tf.errors.OpError, RuntimeError) as error:
             raise ValueError(f"{self.path} cannot be read ({error}); are all of its .data files there?") from error
-        stored = self._reader.get_variable_to_shape_map()
-        self._shapes = {
-            name.removeprefix(FAMILY.prefix): tuple(shape) for name, shape in stored.items() if not _OPTIMIZER.search(name)
-        }
-        self._stored = {name.removeprefix(FAMILY.prefix): name for name in stored}
+        shapes = self._reader.get_variable_to_shape_map()
+        self._stored_names = {name.removeprefix(family.prefix): name for name in shapes if not _OPTIMIZER.search(name)}
+        self._shapes = {name: tuple(shapes[stored]) for name, stored in self._stored_names.items()}
 
-    def __contains__(self, name):
+    def __contains__(self, name: str) -> bool:
         return name in self._shapes
 
-    def names(self):
+    def names(self) -> set[str]:
+        """Returns the names of all tensors."""
         return set(self._shapes)
 
-    def shape(self, name):
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Returns the shape of a tensor."""
         return self._shapes[name]
 
-    def tensor(self, *names):
-        """A tensor, or several side by side."""
+    def tensor(self, *names: str) -> np.ndarray:
+        """Returns a tensor, or several joined along the last axis.
+
+        Args:
+          *names: of tensors that agree in their other axes.
+
+        Raises:
+          ValueError: the file is cut, or was closed.
+        """
+        if self._reader is None:
+            raise ValueError(f"{self.path} was closed: open it again to read {names[0]}")
         try:
-            values = [self._reader.get_tensor(self._stored[name]) for name in names]
+            values = [self._reader.get_tensor(self._stored_names[name]) for name in names]
         except (tf.errors.OpError, RuntimeError, IndexError) as error:
             raise ValueError(f"{self.path} is cut or damaged ({error}); fetch it again") from error
         return values[0] if len(values) == 1 else np.concatenate(values, -1)
 
+    def close(self) -> None:
+        """Closes the files: TensorFlow's reader does so when nothing refers to it."""
+        self._reader = None
 
-def read_config(folder):
-    """As `huggingface.read_config`: the family, the encoder's configuration, and nothing more, for labels are not stored."""
-    path = pathlib.Path(folder) / CONFIG
+
+def open_checkpoint(folder: pathlib.Path, family: Family) -> GoogleCheckpoint:
+    """Opens the weights of a folder.
+
+    Args:
+      folder: a folder of Google's.
+      family: the names of its architecture, as `read_config` gives them.
+    """
+    return GoogleCheckpoint(folder, family)
+
+
+def read_config(folder: pathlib.Path) -> Description:
+    """Reads a folder's bert_config.json. It describes the encoder alone, so that the description's `values` are empty.
+
+    Args:
+      folder: a folder of Google's.
+
+    Raises:
+      ValueError: the file describes another architecture than BERT.
+    """
+    path = folder / CONFIG
     values = read_json(path)
     for key, kind in (("intra_bottleneck_size", "MobileBERT"), ("num_hidden_groups", "ALBERT")):
         if key in values:
             raise ValueError(f"{path} describes {kind}; of Google's layout kbert reads BERT only")
-    return FAMILY, BertEncoder.config_class.from_dict(values, source=str(path)), {}
+    return Description(FAMILY, BertConfig.from_dict(values, source=str(path)), {})
 
 
-def is_cased(tokens):
-    """Whether a vocabulary has upper case outside of its special tokens: Google's folders do not say."""
+def is_cased(tokens: Sequence[str]) -> bool:
+    """Returns whether a vocabulary has upper case outside of its special tokens, since Google's folders do not say so.
+
+    Args:
+      tokens: the vocabulary.
+    """
     return any(token != token.lower() for token in tokens if not (token.startswith("[") and token.endswith("]")))
 
 
-def save_folder(folder, encoder, preprocessor=None, task=None):
-    """Writes a folder that Google's code, and whatever reads its checkpoints, opens; arguments as of `huggingface.save_folder`."""
+def read_tokenizer_options(folder: pathlib.Path, vocabulary: Sequence[str]) -> dict[str, Any]:
+    """Returns the arguments of a tokenizer. The case is that of the vocabulary, unless a tokenizer_config.json states it.
+
+    Args:
+      folder: a folder of Google's.
+      vocabulary: its tokens.
+    """
+    return {"lowercase": not is_cased(vocabulary), **huggingface.read_tokenizer_options(folder, vocabulary)}
+
+
+def save_folder(
+    folder: str | os.PathLike[str], encoder: Encoder, preprocessor: Preprocessor | None = None, task: HeadOwner | None = None
+) -> None:
+    """Writes a folder that Google's code opens, and so does whatever reads Google's checkpoints.
+
+    Args:
+      folder: made if it is not there.
+      encoder: the owner of the encoder's weights.
+      preprocessor: its tokenizer's vocabulary is written too. None writes no vocabulary.
+      task: the owner of the head's weights. None writes the encoder alone.
+
+    Raises:
+      ValueError: the encoder is no BERT with segments, or Google's code has no such head.
+    """
     config = encoder.config
-    if type(encoder) is not BertEncoder or config.type_vocab_size == 0:
+    if not isinstance(config, BertConfig) or config.type_vocab_size == 0:
         raise ValueError("Google's layout has no place for DistilBERT and MobileBERT; save them in Hugging Face's")
     head_rules = [] if task is None else FAMILY.head(task.head)
     folder = pathlib.Path(folder)
@@ -144,6 +222,5 @@ def save_folder(folder, encoder, preprocessor=None, task=None):
         for data in prefix.parent.glob(f"{prefix.name}.data-*"):
             data.replace(folder / data.name)
     if preprocessor is not None:
-        save_vocabulary(preprocessor.tokenizer.vocabulary, folder / "vocab.txt")
-    keys = {key: value for key, value in config.to_dict().items() if key != "add_pooling_layer"}
-    write_json(folder / CONFIG, keys)
+        save_vocabulary(preprocessor.tokenizer.vocabulary, folder / VOCABULARY)
+    write_json(folder / CONFIG, {key: value for key, value in config.to_dict().items() if key != "add_pooling_layer"})

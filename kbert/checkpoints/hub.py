@@ -1,11 +1,13 @@
-"""`hf://owner/name@revision`: checkpoints from a Hugging Face hub, through huggingface_hub with its cache and progress bars."""
+"""Downloads checkpoints of the form `hf://owner/name@revision` through huggingface_hub, with its cache and progress bars."""
+
+from __future__ import annotations
 
 import pathlib
 import re
 
 SCHEME = "hf://"
 _PLACE = re.compile(r"hf://(?P<repository>[\w.-]+(/[\w.-]+)?)(@(?P<revision>[\w./-]+))?")
-# Only what kbert reads: no pickles, no other frameworks' weights.
+# Only files that kbert reads are fetched: no pickles, and no other frameworks' weights.
 FILES = [
     "config.json",
     "vocab.txt",
@@ -14,7 +16,7 @@ FILES = [
     "model.safetensors",
     "model.safetensors.index.json",
     "model-*.safetensors",
-    # sentence-transformers' modules
+    # of sentence-transformers
     "modules.json",
     "sentence_bert_config.json",
     "*_Pooling/config.json",
@@ -23,7 +25,7 @@ FILES = [
 ]
 
 
-def download(place):
+def download(place: str) -> pathlib.Path:
     """Brings a repository's files into huggingface_hub's cache, or finds them there, and returns their folder.
 
     >>> download("hf://google-bert/bert-base-uncased@main")  # doctest: +SKIP
@@ -32,11 +34,13 @@ def download(place):
     huggingface_hub's environment variables hold: `HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN`, `HF_HUB_OFFLINE`.
 
     Args:
-      place: `hf://owner/name`, with `@` and a branch, tag or commit if not the newest.
+      place: `hf://owner/name`, followed by `@` and a branch, tag or commit if it is not the newest that is wanted.
 
     Raises:
-      ValueError: not of that form; FileNotFoundError: no such repository or revision; PermissionError: it is gated or private;
-      ConnectionError: the hub cannot be reached or fails, and the cache does not hold it.
+      ValueError: `place` is not of that form.
+      FileNotFoundError: there is no such repository or revision.
+      PermissionError: the repository is gated.
+      ConnectionError: the hub cannot be reached or fails, and the cache does not hold the repository.
     """
     from huggingface_hub import errors, snapshot_download
 

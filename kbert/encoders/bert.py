@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -178,24 +179,33 @@ class BertEncoder(keras.Model):
         return (RealTokensView if self.real_tokens else PaddedView)(inputs["padding_mask"])
 
     @classmethod
-    def from_preset(cls, preset, add_pooling_layer=None, **kwargs):
-        """The encoder of a preset with its weights, e.g. of a Hugging Face folder; heads in the checkpoint are left out.
+    def from_preset(cls, preset: Any, add_pooling_layer: bool | None = None, **kwargs: Any) -> BertEncoder:
+        """Returns the encoder of a preset with its weights. A head in the checkpoint is left out.
 
         Args:
-          preset: a built-in name (`kbert.presets()`), a folder, or a live KerasHub model.
-          add_pooling_layer: `False` leaves the pooler out; by default it is there if the architecture has one.
-          **kwargs: passed to the constructor, e.g. `dtype="mixed_bfloat16"`.
+          preset: a built-in name (`kbert.presets()`), `hf://owner/name@revision`, a folder, or a live model of KerasHub.
+          add_pooling_layer: False leaves the pooler out. By default it is there if the architecture has one.
+          **kwargs: passed to the constructor, for example `dtype="mixed_bfloat16"`.
+
+        Raises:
+          FileNotFoundError: there is no such preset, or one of its files is missing.
+          ValueError: the preset holds another kind of encoder, or a weight is missing, left over or of a wrong shape.
         """
-        from kbert.checkpoints.opened import load_encoder
+        from kbert.encoders.from_preset import load_encoder
 
         return load_encoder(cls, preset, add_pooling_layer=add_pooling_layer, **kwargs)
 
-    def save_to_preset(self, folder, preprocessor=None, layout="huggingface"):
+    def save_to_preset(self, folder: str | os.PathLike[str], preprocessor: Any = None, layout: str = "huggingface") -> None:
         """Writes a folder with the encoder alone, which `from_preset` and transformers' AutoModel open.
 
         Args:
-          folder, layout: as of a task's `save_to_preset`.
-          preprocessor: a `TextPreprocessor` whose vocabulary is written too.
+          folder: made if it is not there.
+          preprocessor: a `TextPreprocessor` whose vocabulary is written too. None writes no vocabulary.
+          layout: `"huggingface"` (config.json, vocab.txt, tokenizer_config.json, model.safetensors), `"google"`
+            (bert_config.json, vocab.txt, bert_model.ckpt.*) or `"keras_hub"` (config.json, model.weights.h5).
+
+        Raises:
+          ValueError: the layout has no place for this architecture, or there is no such layout.
         """
         from kbert.checkpoints.opened import writer_of
 

@@ -1,6 +1,10 @@
-"""Reads, checks and writes a vocabulary: a text file with one token a line, whose number is the token's id."""
+"""Reads, checks and writes a vocabulary: a text file with one token a line. The line's number, from 0, is the token's id."""
 
+from __future__ import annotations
+
+import os
 import pathlib
+from collections.abc import Iterable, Sequence
 
 from kbert.files.atomic import written_aside
 
@@ -13,7 +17,7 @@ SPECIAL_TOKENS = {
 }
 
 
-def read_vocabulary(path):
+def read_vocabulary(path: str | os.PathLike[str]) -> list[str]:
     """Reads a `vocab.txt`.
 
     >>> tokens = read_vocabulary("vocab.txt")  # doctest: +SKIP
@@ -21,13 +25,14 @@ def read_vocabulary(path):
     '[CLS]'
 
     Args:
-      path: a UTF-8 text file, one token a line; both kinds of line ends are taken.
+      path: a UTF-8 text file with one token a line. A line may end in a line feed or a carriage return and a line feed.
 
     Returns:
-      A list of `V` strings. Only the line end is cut off: some published vocabularies hold odd spaces.
+      A list of `V` strings. Only the line end is cut off, since some published vocabularies hold odd spaces.
 
     Raises:
-      FileNotFoundError, ValueError: the file is missing, is not UTF-8, or `check_vocabulary` refuses it.
+      FileNotFoundError: there is no such file.
+      ValueError: the file is not UTF-8, or `check_vocabulary` refuses it.
     """
     path = pathlib.Path(path)
     if not path.is_file():
@@ -45,17 +50,26 @@ def read_vocabulary(path):
     return tokens
 
 
-def check_vocabulary(tokens, source="the vocabulary", special_tokens=()):
-    """Raises a ValueError that names the line of the first thing wrong with a list of tokens.
+def check_vocabulary(tokens: Sequence[str], source: str = "the vocabulary", special_tokens: Iterable[str] = ()) -> None:
+    """Raises an error that names the line of the first token that a vocabulary cannot have.
 
     >>> check_vocabulary(["[UNK]", "a", "a"])
     Traceback (most recent call last):
     ...
     ValueError: the vocabulary, line 3: 'a' stands on line 2 already; each token may have one id only
+
+    Args:
+      tokens: the vocabulary, in the order of the ids.
+      source: what an error calls the vocabulary, such as the path of its file.
+      special_tokens: tokens that the vocabulary has to hold.
+
+    Raises:
+      TypeError: a token is no string.
+      ValueError: there are no tokens, one is empty or stands there twice, or a special token is missing.
     """
     if not tokens:
         raise ValueError(f"{source} is empty: one token a line is expected")
-    first_line = {}
+    first_line: dict[str, int] = {}
     for number, token in enumerate(tokens, 1):
         if not isinstance(token, str):
             raise TypeError(f"{source}, line {number}: tokens are strings, got {token!r}")
@@ -75,7 +89,12 @@ def check_vocabulary(tokens, source="the vocabulary", special_tokens=()):
             )
 
 
-def save_vocabulary(tokens, path):
-    """Writes one token a line; a crash leaves the old file."""
+def save_vocabulary(tokens: Iterable[str], path: str | os.PathLike[str]) -> None:
+    """Writes a vocabulary with one token a line. A crash leaves the old file.
+
+    Args:
+      tokens: in the order of their ids.
+      path: the file to write or replace.
+    """
     with written_aside(path) as aside:
         aside.write_bytes(("\n".join(tokens) + "\n").encode("utf-8"))

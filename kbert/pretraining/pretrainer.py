@@ -13,6 +13,7 @@ from kbert.encoders.mobilebert import MobileBertEncoder
 from kbert.pretraining.sentence_pairs import Corpus, draw_pairs, pair_columns, tokenize_documents
 from kbert.tasks.columns import rows_kept
 from kbert.tasks.fitting import as_list
+from kbert.tasks.from_preset import load_task
 from kbert.tasks.masked_lm import TokenHead, only_at_masks, vectors_at_masks
 from kbert.tasks.task import Task
 from kbert.training.batches import Phase, batches
@@ -73,7 +74,6 @@ class Pretrainer(Task):
     @classmethod
     def from_preset(cls, preset, max_length=None, **kwargs):
         """A pretrainer on the weights of a preset; arguments as of `TextClassifier.from_preset`."""
-        from kbert.checkpoints.opened import load_task
 
         def describe(task, missing):
             heads = {"token_head": "the masked-LM head", "next_sentence": "the next-sentence head"}

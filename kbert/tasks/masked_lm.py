@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from kbert.encoders.layers import ACTIVATIONS, Projection, initial_values
 from kbert.tasks.columns import TEXT, Chunk
+from kbert.tasks.from_preset import load_task
 from kbert.tasks.prediction import softmax
 from kbert.tasks.task import Task
 from kbert.text.texts import text_list
@@ -112,8 +113,6 @@ class MaskedLM(Task):
     @classmethod
     def from_preset(cls, preset, max_length=None, **kwargs):
         """A masked LM on the encoder of a preset; arguments as of `TextClassifier.from_preset`."""
-        from kbert.checkpoints.opened import load_task
-
         stated = {key: operator.methodcaller("get", key) for key in ("head_act", "head_layer_norm_eps")}
         return load_task(cls, preset, lambda task, missing: "the masked-LM head", max_length=max_length, **{**stated, **kwargs})
 

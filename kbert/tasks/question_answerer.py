@@ -12,6 +12,7 @@ import tensorflow as tf
 from kbert.encoders.layers import Projection
 from kbert.scoring.squad import squad_scores
 from kbert.tasks.columns import Chunk, Columns, plain_columns
+from kbert.tasks.from_preset import head_dropout, load_task
 from kbert.tasks.prediction import Progress, softmax
 from kbert.tasks.spans import CANDIDATES, IMPOSSIBLE, at_pieces, best_of_texts, best_spans
 from kbert.tasks.task import Task
@@ -67,8 +68,6 @@ class QuestionAnswerer(Task):
     @classmethod
     def from_preset(cls, preset, max_length=None, dropout=None, **kwargs):
         """A question answerer on the encoder of a preset; arguments as of `TextClassifier.from_preset`."""
-        from kbert.checkpoints.opened import head_dropout, load_task
-
         return load_task(
             cls, preset, lambda task, missing: "the answer head", max_length=max_length,
             dropout=head_dropout(dropout, ("qa_dropout",), otherwise=0.0), **kwargs,

@@ -13,6 +13,7 @@ from kbert.encoders.layers import Projection
 from kbert.scoring.correlation import pearson, spearman
 from kbert.tasks.batching import Batching
 from kbert.tasks.columns import Chunk
+from kbert.tasks.from_preset import head_dropout, label_names, load_task, stated_labels
 from kbert.tasks.labels import check_labels, class_of, class_weights, label_index, label_keys
 from kbert.tasks.prediction import Prediction, Progress, softmax
 from kbert.tasks.task import Task
@@ -198,8 +199,6 @@ class TextClassifier(Task):
           head: `"NextSentencePrediction"` opens the head of that name, with labels `is_next` and `not_next`.
           **kwargs: `dtype` for a Keras dtype policy, `preprocessor`, `None` for packed input, and `window_stride`.
         """
-        from kbert.checkpoints.opened import head_dropout, label_names, load_task, stated_labels
-
         if problem_type is not None:
             problem_type = check_problem_type(problem_type)
         if labels is None and head == "NextSentencePrediction":

@@ -10,9 +10,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kbert.checkpoints import sentence_transformers
+from kbert.checkpoints.opened import open_preset, writer_of
 from kbert.encoders.layers import ACTIVATIONS, Projection
 from kbert.tasks.batching import Batching
 from kbert.tasks.columns import TEXT, Chunk, Columns
+from kbert.tasks.from_preset import load_task
 from kbert.tasks.task import Task
 from kbert.training import keras_internals
 from kbert.training.examples import Examples
@@ -79,16 +82,13 @@ class TextEmbedder(Task):
         1; without one it is the mean, normalized. Arguments that are given win; the others are those of
         `TextClassifier.from_preset`.
         """
-        from kbert.checkpoints import sentence_transformers
-        from kbert.checkpoints.opened import load_task, opened
-
-        with opened(preset) as folder:
-            modules = sentence_transformers.read_modules(folder)
+        with open_preset(preset) as opened:
+            modules = sentence_transformers.read_modules(opened.folder)
             given = {"pooling": pooling, "normalize": normalize}
             options = {**modules.options, **{name: value for name, value in given.items() if value is not None}}
             if max_length is None and modules.max_length:
                 max_length = modules.max_length if kwargs.get("preprocessor", "auto") == "auto" else None
-            task = load_task(cls, preset, lambda task, missing: "", max_length=max_length, **options, **kwargs)
+            task = load_task(cls, opened, lambda task, missing: "", max_length=max_length, **options, **kwargs)
             sentence_transformers.load_dense(task, modules)
         return task
 
@@ -221,9 +221,6 @@ class TextEmbedder(Task):
 
     def save_to_preset(self, folder, layout="huggingface"):
         """As of a task; in Hugging Face's layout with sentence-transformers' modules, so that `SentenceTransformer(folder)` opens it."""
-        from kbert.checkpoints import sentence_transformers
-        from kbert.checkpoints.opened import writer_of
-
         if layout != "huggingface":
             raise ValueError(f"an embedder's folder is Hugging Face's with modules.json, got layout {layout!r}")
         writer_of(layout)(folder, self.encoder, self.preprocessor)

@@ -12,6 +12,7 @@ from kbert.encoders.layers import Projection
 from kbert.scoring.entities import check_tags, entity_scores
 from kbert.tasks.columns import Chunk, Columns
 from kbert.tasks.entity_graph import Entities, best_window, entities_of_pieces, entities_of_words, entity_types
+from kbert.tasks.from_preset import head_dropout, load_task, stated_labels
 from kbert.tasks.inputs import open_input
 from kbert.tasks.labels import check_labels, label_index, label_keys
 from kbert.tasks.prediction import Prediction, Progress, softmax
@@ -72,8 +73,6 @@ class TokenClassifier(Task):
     @classmethod
     def from_preset(cls, preset, labels=None, max_length=None, dropout=None, **kwargs):
         """A token classifier on the encoder of a preset; arguments as of `TextClassifier.from_preset`."""
-        from kbert.checkpoints.opened import head_dropout, load_task, stated_labels
-
         return load_task(
             cls, preset, lambda task, missing: f"the token classification head ({len(task.labels)} labels)",
             max_length=max_length, labels=stated_labels(preset, labels), dropout=head_dropout(dropout, ("classifier_dropout",)), **kwargs,

@@ -162,10 +162,14 @@ class WordPieceTokenizer(keras.layers.Layer):
             of the formats that kbert reads, or a live KerasHub model.
           **kwargs: arguments of the constructor that take the place of the checkpoint's own, for example
             `recognize_special_tokens=True`.
-        """
-        from kbert.checkpoints.opened import load_tokenizer
 
-        return load_tokenizer(preset, **kwargs)
+        Raises:
+          FileNotFoundError: there is no such preset, or it has no vocabulary.
+        """
+        from kbert.checkpoints.opened import open_preset
+
+        with open_preset(preset) as opened:
+            return cls(opened.vocabulary, **{**opened.tokenizer_options, **kwargs})
 
     @classmethod
     def learn(

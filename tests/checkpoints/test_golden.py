@@ -13,7 +13,8 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import kbert
-from kbert.checkpoints.huggingface import family_of, weights_of
+from kbert.checkpoints.huggingface import family_of
+from kbert.checkpoints.weights import weights_of
 
 GOLDEN = Path(__file__).parents[1] / "fixtures" / "golden"
 ALL = sorted(path.stem for path in GOLDEN.glob("*.safetensors"))
@@ -146,7 +147,7 @@ def test_logits_loss_and_gradients(golden):
         def numpy(self):
             return tf.convert_to_tensor(gradients[id(self.owner.value)]).numpy()
 
-    shadow, family = Shadow(task), family_of(task.encoder)
+    shadow, family = Shadow(task), family_of(task.encoder.config)
     ours = weights_of(shadow.encoder, family.rules(task.encoder.config), family.prefix)
     ours.update(weights_of(shadow, family.head(task.head)))
     theirs = golden.part("gradients")

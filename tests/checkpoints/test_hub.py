@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from kbert.checkpoints import hub
-from kbert.checkpoints.opened import presets
+from kbert.checkpoints.catalogue import presets
 
 COMMIT = {"main": "a" * 40, "v1": "b" * 40}
 

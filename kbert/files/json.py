@@ -1,0 +1,43 @@
+"""Reads and writes JSON files that hold one object, such as config.json."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from kbert.files.atomic import written_aside
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """Reads a JSON file that holds one object.
+
+    Args:
+      path: a UTF-8 text file.
+
+    Returns:
+      The object as a dictionary.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: the file is not JSON, or its value is not an object; the file is named.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} should hold a JSON object, got {type(values).__name__}")
+    return values
+
+
+def write_json(path: pathlib.Path, values: Mapping[str, Any] | list[Any]) -> None:
+    """Writes an indented JSON file in UTF-8. A crash leaves the old file.
+
+    Args:
+      path: the file to write or replace.
+      values: an object or a list of JSON's types.
+    """
+    with written_aside(path) as aside:
+        aside.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
