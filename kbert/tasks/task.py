@@ -3,12 +3,14 @@
 import contextlib
 import pathlib
 import warnings
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from kbert.files.atomic import check_target, written_aside
+from kbert.scoring.figures import Figures
 from kbert.tasks.prediction import Progress, in_order, joined, text_chunks
 from kbert.text.texts import text_list
 from kbert.training.batches import Phase, sorted_batches, spans
@@ -465,6 +467,19 @@ class Task(DistributedModel, keras.Model):
 
             functions[key] = tf.function(forward, input_signature=spec, autograph=False)
         return functions[key]
+
+    # Figures
+
+    job: str | None = None  # the command line's name of what the task does; None for a task that no command trains or asks
+
+    def figures(self, x: Any, y: Any) -> Figures:
+        """Returns what the field counts for texts and their targets, with a table by label and the mistakes where there are any.
+
+        Args:
+          x: texts, as for `fit`.
+          y: targets, as for `fit`.
+        """
+        return Figures(dict(self.scores(x, y)))
 
     # Smaller tasks
 
