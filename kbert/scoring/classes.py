@@ -27,7 +27,7 @@ class Confusion:
     counts: np.ndarray
 
     @classmethod
-    def of(cls, true: Sequence[int], answers: Sequence[int], labels: Sequence[str]) -> Confusion:
+    def of(cls, true: Sequence[int] | np.ndarray, answers: Sequence[int] | np.ndarray, labels: Sequence[str]) -> Confusion:
         """Counts the answers to each true label.
 
         Args:

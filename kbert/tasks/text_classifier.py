@@ -8,9 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.encoders.layers import Projection
-from kbert.scoring.classes import Confusion, f1_by_label
 from kbert.scoring.correlation import pearson, spearman
-from kbert.scoring.figures import Figures, Mistake
+from kbert.scoring.figures import Figures, figures_of_classes, figures_of_labels, figures_of_numbers
 from kbert.tasks.labels import check_labels, label_index, label_keys
 from kbert.tasks.prediction import Progress, in_order, joined, softmax, text_chunks
 from kbert.tasks.task import Task
@@ -302,7 +301,7 @@ class TextClassifier(Task):
             if self.problem_type != REGRESSION:
                 answer = {"label": self.labels[best], **answer}
             if self.problem_type == MULTI:
-                answer["labels"] = self._likely_labels(row, threshold)
+                answer["labels"] = [self.labels[n] for n in np.argsort(-row, kind="stable") if row[n] >= threshold]
             answers.append(answer)
         return answers
 
@@ -323,50 +322,13 @@ class TextClassifier(Task):
           x: texts, or a tuple of two columns.
           y: targets, as for `fit`.
         """
-        by_problem = {SINGLE: self._figures_of_classes, MULTI: self._figures_of_labels, REGRESSION: self._figures_of_numbers}
         targets = self.encode_targets(y)  # before the long work
-        texts = list(zip(*x)) if isinstance(x, tuple) else list(x)
-        return by_problem[self.problem_type](texts, list(y), targets, self.predict(x))
-
-    def _figures_of_classes(self, texts: list, y: list, targets: np.ndarray, logits: np.ndarray) -> Figures:
-        """Returns the figures of one label a text; `targets` are int32 `[B]`, `logits` `[B, labels]`."""
-        probabilities = self._probabilities(logits)
-        answers = probabilities.argmax(-1)
-        confusion = Confusion.of(targets, answers, self.labels)
-        columns = [column.tolist() for column in (*confusion.by_class(), confusion.counts.sum(1))]
-        mistakes = [
-            Mistake(texts[n], y[n], self.labels[answers[n]], float(probabilities[n, answers[n]]))
-            for n in np.flatnonzero(answers != targets)
-        ]
-        scores = {"accuracy": confusion.accuracy, "macro_f1": confusion.macro_f1}
-        head = ("label", "precision", "recall", "F1", "texts")
-        return Figures(scores, head, list(zip(self.labels, *columns)), mistakes, confusion=confusion)
-
-    def _figures_of_labels(self, texts: list, y: list, targets: np.ndarray, logits: np.ndarray) -> Figures:
-        """Returns the figures of several labels a text; `targets` are 0 or 1, `[B, labels]` as the logits."""
-        probabilities = self._probabilities(logits).astype(np.float64)
-        f1 = [float(value) for value in f1_by_label(targets, logits > 0)]
-        wrong = np.flatnonzero(((probabilities >= 0.5) != targets).any(-1))
-        farthest = np.abs(probabilities - targets).max(-1)
-        mistakes = [
-            Mistake(texts[n], list(y[n]), self._likely_labels(probabilities[n], 0.5), float(farthest[n])) for n in wrong
-        ]
-        rows = list(zip(self.labels, f1, targets.sum(0).astype(int).tolist()))
-        scores = {"macro_f1": float(np.mean(f1)), "all_labels_right": 1 - len(wrong) / len(texts)}
-        return Figures(scores, ("label", "F1", "texts"), rows, mistakes)
-
-    def _figures_of_numbers(self, texts: list, y: list, targets: np.ndarray, logits: np.ndarray) -> Figures:
-        """Returns the figures of a regression; `targets` and `logits` are numbers `[B, labels]`."""
-        true, answers = np.array(y, np.float64).reshape(len(y), -1)[:, 0], logits[:, 0].astype(np.float64)
-        distance = np.abs(answers - true)
-        mistakes = [Mistake(*values) for values in zip(texts, true.tolist(), answers.tolist(), distance.tolist())]
-        scores = {"pearson": pearson(answers, true), "spearman": spearman(answers, true)}
-        scores["mean_absolute_error"] = float(distance.mean())
-        return Figures(scores, mistakes=mistakes, points=(true, answers))
-
-    def _likely_labels(self, probabilities: np.ndarray, threshold: float) -> list[str]:
-        """Returns the labels whose probability reaches the threshold, the likeliest first; `probabilities` are `[labels]`."""
-        return [self.labels[n] for n in np.argsort(-probabilities, kind="stable") if probabilities[n] >= threshold]
+        texts, given = list(zip(*x)) if isinstance(x, tuple) else list(x), list(y)
+        values = self._probabilities(self.predict(x))
+        if self.problem_type == REGRESSION:
+            return figures_of_numbers(texts, np.array(given, np.float64).reshape(len(given), -1)[:, 0], values[:, 0])
+        of_problem = {SINGLE: figures_of_classes, MULTI: figures_of_labels}[self.problem_type]
+        return of_problem(texts, given, targets, values, self.labels)
 
     # Export
 
