@@ -1,7 +1,8 @@
 """`kbert demo`: the whole path once, on real news, in a few minutes.
 
-A pretrained MiniLM is fine-tuned on BBC News, measured on held-out articles, and exported as a SavedModel and as a LiteRT file. Both
-are asked for answers in a fresh process without kbert. A second run with the same settings goes on from the finished files.
+A pretrained MiniLM is fine-tuned on BBC News, measured on held-out articles, and exported as a SavedModel and as a LiteRT file.
+Both are asked for answers in a fresh process without kbert. A second run with the same settings goes on from the files that the
+first one finished.
 """
 
 from __future__ import annotations
