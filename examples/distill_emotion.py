@@ -21,7 +21,7 @@ import keras
 import pandas as pd
 
 import kbert
-from kbert.commands.finetune import worth_of
+from kbert.commands.distill import worth_of
 from kbert.distillation import recipes
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -48,7 +48,7 @@ for layers in (3, 2, 1):
     keras.utils.set_random_seed(0)
     student = recipes.task.run(teacher, *train, num_hidden_layers=layers, epochs=options.epochs, learning_rate=2e-4, verbose=2)
     tasks[f"student, {layers} layers"] = student
-worth = {name: worth_of("classification", task, test, test[0][0]) for name, task in tasks.items()}
+worth = {name: worth_of(task, test) for name, task in tasks.items()}
 print(pd.DataFrame(worth).T.to_string())
 
 small = tasks["student, 3 layers"].trim_vocabulary(texts, size=8000)

@@ -1,3 +1,5 @@
+"""`python -m kbert`, which is the `kbert` command."""
+
 import sys
 
 from kbert.commands.cli import main

@@ -106,7 +106,8 @@ def test_wheel_holds_the_package_the_exports_and_the_tables(tmp_path):
     subprocess.run(command, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("kbert-*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {"kbert/export/saved_model.py", "kbert/text/bert_characters.json.gz", "kbert/answer_without_kbert.py"} <= names
+    script = "kbert/commands/answer_without_kbert.py"
+    assert {"kbert/export/saved_model.py", "kbert/text/bert_characters.json.gz", script} <= names
     assert not any(name.startswith(("tests/", "examples/", "export/")) for name in names)
     assert wheel.stat().st_size < 1_000_000
 

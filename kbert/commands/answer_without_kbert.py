@@ -2,12 +2,16 @@
 
     python answer_without_kbert.py MODEL_FOLDER MODEL.tflite < texts.json
 
-`texts.json` is a list of strings; one line of JSON comes back. This file is run, never imported: nothing in it knows kbert.
+`texts.json` is a list of strings; one line of JSON is printed. This file is run, never imported: nothing in it knows kbert.
 """
+
+from __future__ import annotations
 
 import json
 import sys
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -15,7 +19,8 @@ import tensorflow_text  # registers the tokenization ops
 from ai_edge_litert.interpreter import InterpreterWithCustomOps
 
 
-def ask_saved_model(folder, texts):
+def ask_saved_model(folder: str, texts: Sequence[str]) -> dict[str, Any]:
+    """Returns a SavedModel's labels and probabilities of the texts, and the seconds that it took."""
     signature = tf.saved_model.load(folder).signatures["serving_default"]
     started = time.perf_counter()
     outputs = signature(text=tf.constant(texts))
@@ -24,7 +29,8 @@ def ask_saved_model(folder, texts):
     return {"labels": labels, "probabilities": outputs["probabilities"].numpy().tolist(), "seconds": seconds}
 
 
-def ask_litert(path, texts):
+def ask_litert(path: str, texts: Sequence[str]) -> dict[str, Any]:
+    """Returns a LiteRT file's labels and probabilities of the texts, and the seconds that it took."""
     registerers = tensorflow_text.tflite_registrar.SELECT_TFTEXT_OPS
     interpreter = InterpreterWithCustomOps(model_path=path, custom_op_registerers=registerers, num_threads=2)
     signature = interpreter.get_signature_runner("serving_default")

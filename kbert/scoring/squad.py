@@ -1,13 +1,18 @@
-"""Questions with answers: SQuAD files, and exact match and F1 as the official script counts them (Rajpurkar et al. 2016, 2018)."""
+"""SQuAD files, and exact match and F1 of answers as the official script counts them (Rajpurkar et al. 2016, 2018)."""
+
+from __future__ import annotations
 
 import collections
 import json
+import os
 import re
 import string
 import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
-def read_squad(path, on_mismatch="drop"):
+def read_squad(path: str | os.PathLike[str], on_mismatch: str = "drop") -> dict[str, list]:
     """Reads a file in the format of SQuAD 1.1 or 2.0.
 
     >>> examples = read_squad("train-v2.0.json")  # doctest: +SKIP
@@ -15,15 +20,15 @@ def read_squad(path, on_mismatch="drop"):
 
     Args:
       path: a JSON file.
-      on_mismatch: what to do about an answer whose text is not in its context at its place: `"drop"` leaves it out, and its question if it
-        has no other, and says so; `"stop"` raises.
+      on_mismatch: what to do about an answer whose text does not stand in its context at the place that the file states.
+        `"drop"` leaves the answer out, and its question if there is no other answer, and warns. `"stop"` raises an error.
 
     Returns:
-      A dictionary of lists of the same length: `id`, `question`, `context`, and `answers`, a list of `{"text", "start"}` for each
-      question, empty where it has none.
+      A dictionary of lists of the same length: `id`, `question`, `context`, and `answers`, a list of `{"text", "start"}` for
+      each question, empty if it has no answer.
 
     Raises:
-      ValueError: the file is not of that format, or an answer is not in its place; file and question are named.
+      ValueError: the file is not of that format, or an answer is not in its place; the message names the file and the question.
     """
     if on_mismatch not in ("drop", "stop"):
         raise ValueError(f'on_mismatch should be "drop" or "stop", got {on_mismatch!r}')
@@ -32,35 +37,44 @@ def read_squad(path, on_mismatch="drop"):
             articles = json.load(file)["data"]
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is not a SQuAD file, a JSON object with data ({error!r})") from error
-    examples, wrong = {"id": [], "question": [], "context": [], "answers": []}, []
+    examples: dict[str, list] = {"id": [], "question": [], "context": [], "answers": []}
+    wrong: list[Any] = []
     try:
         for article in articles:
             for paragraph in article["paragraphs"]:
-                context = paragraph["context"]
-                for question in paragraph["qas"]:
-                    given = [] if question.get("is_impossible") else question["answers"]
-                    answers = [{"text": a["text"], "start": a["answer_start"]} for a in given]
-                    right = [a for a in answers if context[a["start"] : a["start"] + len(a["text"])] == a["text"] != ""]
-                    if len(right) < len(answers):
-                        wrong.append(question["id"])
-                    if answers and not right:
-                        continue
-                    for name, value in (("id", question["id"]), ("question", question["question"])):
-                        examples[name].append(value)
-                    examples["context"].append(context)
-                    examples["answers"].append(right)
+                _add_questions(paragraph, examples, wrong)
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a SQuAD file: a paragraph or question lacks {error}") from error
     if wrong:
-        message = f"{path}: {len(wrong)} questions have an answer that is not in the context at its place: {', '.join(map(str, wrong[:5]))}"
+        message = (
+            f"{path}: {len(wrong)} questions have an answer that is not in the context at its place: "
+            f"{', '.join(map(str, wrong[:5]))}"
+        )
         if on_mismatch == "stop":
             raise ValueError(f'{message}; on_mismatch="drop" leaves such answers out')
         warnings.warn(f"{message}; these answers are left out", stacklevel=2)
     return examples
 
 
-def normalize_answer(text):
-    """What answers are compared by: lower case, no punctuation, no articles, single spaces.
+def _add_questions(paragraph: Mapping[str, Any], examples: dict[str, list], wrong: list) -> None:
+    """Adds the questions of a paragraph to `examples`, and the ids of those with a misplaced answer to `wrong`."""
+    context = paragraph["context"]
+    for question in paragraph["qas"]:
+        stated = [] if question.get("is_impossible") else question["answers"]
+        answers = [{"text": answer["text"], "start": answer["answer_start"]} for answer in stated]
+        right = [a for a in answers if context[a["start"] : a["start"] + len(a["text"])] == a["text"] != ""]
+        if len(right) < len(answers):
+            wrong.append(question["id"])
+        if answers and not right:
+            continue
+        for name, value in (("id", question["id"]), ("question", question["question"])):
+            examples[name].append(value)
+        examples["context"].append(context)
+        examples["answers"].append(right)
+
+
+def normalize_answer(text: str) -> str:
+    """Returns the form in which answers are compared: lower case, no punctuation, no articles, single spaces.
 
     >>> normalize_answer("The  Bank, of England")
     'bank of england'
@@ -69,15 +83,18 @@ def normalize_answer(text):
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 
 
-def squad_scores(predictions, answers):
-    """Exact match and F1 in percent, the best over each question's right answers.
+def squad_scores(predictions: Sequence[str], answers: Sequence[Sequence[Any]]) -> dict[str, float]:
+    """Computes exact match and F1 in percent, the best over each question's right answers.
 
     >>> squad_scores(["the Bank"], [[{"text": "bank of England"}]])
     {'exact_match': 0.0, 'f1': 50.0}
 
     Args:
       predictions: a text for each question, empty for no answer.
-      answers: for each question its right answers, dictionaries with `text` or texts; none for a question that has no answer.
+      answers: for each question its right answers, texts or dictionaries with `text`; an empty list if it has no answer.
+
+    Raises:
+      ValueError: there are more or fewer predictions than questions.
     """
     if len(predictions) != len(answers):
         raise ValueError(f"{len(answers)} questions have {len(predictions)} predicted answers")
@@ -90,10 +107,10 @@ def squad_scores(predictions, answers):
     return {"exact_match": 100 * exact / count, "f1": 100 * f1 / count}
 
 
-def _overlap(predicted, text):
-    """The F1 of two answers as bags of words."""
-    ours, theirs = normalize_answer(predicted).split(), normalize_answer(text).split()
-    if not ours or not theirs:
-        return float(ours == theirs)
-    common = sum((collections.Counter(ours) & collections.Counter(theirs)).values())
-    return 2 * common / (len(ours) + len(theirs)) if common else 0.0
+def _overlap(predicted: str, right: str) -> float:
+    """Returns the F1 of two answers as bags of words."""
+    predicted_words, right_words = normalize_answer(predicted).split(), normalize_answer(right).split()
+    if not predicted_words or not right_words:
+        return float(predicted_words == right_words)
+    shared = sum((collections.Counter(predicted_words) & collections.Counter(right_words)).values())
+    return 2 * shared / (len(predicted_words) + len(right_words)) if shared else 0.0

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import operator
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from kbert.encoders.layers import ACTIVATIONS, Projection, initial_values
+from kbert.scoring.figures import Figures
 from kbert.tasks.columns import TEXT, Chunk
 from kbert.tasks.from_preset import load_task
 from kbert.tasks.prediction import softmax
@@ -161,6 +164,23 @@ class MaskedLM(Task):
         if seed is None:
             seed = int(np.random.randint(2**31))  # follows keras.utils.set_random_seed
         return with_draws(data, seed, shuffle, epochs).map(hide, num_parallel_calls=2).prefetch(tf.data.AUTOTUNE)
+
+    # Figures
+
+    job = "fill-mask"
+
+    def figures(self, x: Any, y: None = None) -> Figures:
+        """Returns the loss on texts with some tokens hidden, and its exponential, the perplexity.
+
+        Keras's random seed is set to 0 first, so that the same tokens are hidden each time.
+
+        Args:
+          x: texts.
+          y: None; a masked LM learns from the texts alone.
+        """
+        keras.utils.set_random_seed(0)
+        loss = self.evaluate(x, return_dict=True, verbose=0)["loss"]
+        return Figures({"loss": loss, "perplexity": math.exp(loss)})
 
     # Answers
 

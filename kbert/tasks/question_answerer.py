@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.encoders.layers import Projection
+from kbert.scoring.figures import Figures, Mistake
 from kbert.scoring.squad import squad_scores
 from kbert.tasks.columns import Chunk, Columns, plain_columns
 from kbert.tasks.from_preset import head_dropout, load_task
@@ -232,6 +233,26 @@ class QuestionAnswerer(Task):
     def _null(logits):
         """The logit of no answer, start and end at [CLS]; `[W]`."""
         return logits["start_logits"][:, 0] + logits["end_logits"][:, 0]
+
+    # Figures
+
+    job = "qa"
+
+    def figures(self, x: Any, y: Any) -> Figures:
+        """Returns exact match and F1 in percent, as the official script of SQuAD counts them, and the answers that are not exact.
+
+        Args:
+          x: a tuple of two columns, questions and texts.
+          y: answers, as for `fit`.
+        """
+        right = [right_answers(answer) for answer in y]
+        found = self.answer(*x, no_answer_threshold=None if all(right) else 0.0)
+        mistakes = [
+            Mistake(question, answers[0]["text"] if answers else "", answer["text"], answer["score"])
+            for question, answers, answer in zip(x[0], right, found)
+            if not squad_scores([answer["text"]], [answers])["exact_match"]
+        ]
+        return Figures(squad_scores([answer["text"] for answer in found], right), mistakes=mistakes)
 
     # Export
 

@@ -95,6 +95,19 @@ class Task(Fitting, Prediction, Files):
         """The tokenizer, or None for a task without a preprocessor."""
         return None if self.preprocessor is None else self.preprocessor.tokenizer
 
+    # Figures
+
+    job: str | None = None  # the command line's name of what the task does; None for a task that no command trains or asks
+
+    def figures(self, x: Any, y: Any) -> Figures:
+        """Returns what the field counts for texts and their targets, with a table by label and the mistakes where there are any.
+
+        Args:
+          x: texts, as `fit` takes them.
+          y: targets, as `fit` takes them.
+        """
+        return Figures(dict(self.scores(x, y)))
+
     # Smaller tasks
 
     def make_student(

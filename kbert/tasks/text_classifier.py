@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from kbert.encoders.layers import Projection
 from kbert.scoring.correlation import pearson, spearman
+from kbert.scoring.figures import Figures, figures_of_classes, figures_of_labels, figures_of_numbers
 from kbert.tasks.batching import Batching
 from kbert.tasks.columns import Chunk
 from kbert.tasks.from_preset import head_dropout, label_names, load_task, stated_labels
@@ -317,6 +318,33 @@ class TextClassifier(Task):
                 answer["labels"] = [self.labels[n] for n in np.argsort(-row, kind="stable") if row[n] >= threshold]
             answers.append(answer)
         return answers
+
+    # Figures
+
+    @property
+    def job(self) -> str:
+        """The command line's name of what the classifier does."""
+        return {SINGLE: "classification", MULTI: "multi-label", REGRESSION: "regression"}[self.problem_type]
+
+    def figures(self, x: Any, y: Any) -> Figures:
+        """Returns accuracy or its like, a table by label, and the texts whose answer is not the target.
+
+        The scores are `accuracy` and `macro_f1` for one label a text, `macro_f1` and `all_labels_right` for several, and `pearson`,
+        `spearman` and `mean_absolute_error` for a regression, of its first number. A regression's "mistakes" are all of its texts.
+
+        Args:
+          x: texts, or a tuple of two columns.
+          y: targets, as for `fit`.
+        """
+        targets = self.encode_targets(y)  # before the long work
+        texts, given = list(zip(*x)) if isinstance(x, tuple) else list(x), list(y)
+        values = self._probabilities(self.predict(x))
+        if self.problem_type == REGRESSION:
+            return figures_of_numbers(texts, np.array(given, np.float64).reshape(len(given), -1)[:, 0], values[:, 0])
+        of_problem = {SINGLE: figures_of_classes, MULTI: figures_of_labels}[self.problem_type]
+        return of_problem(texts, given, targets, values, self.labels)
+
+    # Export
 
     def serving_outputs(self, logits):
         """What an exported graph answers for logits `[B, labels]`."""

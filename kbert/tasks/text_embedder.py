@@ -13,6 +13,9 @@ import tensorflow as tf
 from kbert.checkpoints import sentence_transformers
 from kbert.checkpoints.opened import open_preset, writer_of
 from kbert.encoders.layers import ACTIVATIONS, Projection
+from kbert.scoring.correlation import pearson, spearman
+from kbert.scoring.figures import Figures, Mistake
+from kbert.scoring.ranking import found_first, mean_reciprocal_rank, ranks
 from kbert.tasks.batching import Batching
 from kbert.tasks.columns import TEXT, Chunk, Columns
 from kbert.tasks.from_preset import load_task
@@ -208,6 +211,37 @@ class TextEmbedder(Task):
         else:
             vectors = self.embed(texts)
         return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+
+    # Figures
+
+    job = "embedding"
+
+    def figures(self, x: Any, y: Any = None) -> Figures:
+        """Returns how well the embedder tells which texts belong together.
+
+        With scores these are the correlations of the pairs' cosines with them, `pearson` and `spearman`. Without scores each first
+        text searches for its own second text among all second texts: `found_first` is the share of first texts that find it in the
+        first place, `mean_reciprocal_rank` the mean of 1 / place, which is 0 beyond the tenth place.
+
+        Args:
+          x: a tuple of two columns of texts.
+          y: a score for each pair, or None.
+        """
+        if y is not None:
+            cosines = [float(a @ b) for a, b in zip(self.embed(x[0], normalize=True), self.embed(x[1], normalize=True))]
+            return Figures({"pearson": pearson(cosines, y), "spearman": spearman(cosines, y)})
+        anchors, others = map(list, x)
+        results = self.search(anchors, self.embed(others), top_k=10)
+        of_right = ranks([[found["place"] for found in result] for result in results], range(len(results)))
+        mistakes = [
+            Mistake(anchors[n], others[n], others[result[0]["place"]], result[0]["score"])
+            for n, result in enumerate(results)
+            if of_right[n] > 1
+        ]
+        scores = {"found_first": found_first(of_right), "mean_reciprocal_rank": mean_reciprocal_rank(of_right)}
+        return Figures(scores, mistakes=mistakes)
+
+    # Export
 
     def serve(self, text):
         """Texts `[B]` to `embedding`, `[B, D]`, in a graph."""

@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.encoders.layers import Projection
-from kbert.scoring.entities import check_tags, entity_scores
+from kbert.scoring.entities import check_lengths, check_tags, entities, entity_scores, scores_of_entities
+from kbert.scoring.figures import Figures, Mistake
 from kbert.tasks.columns import Chunk, Columns
 from kbert.tasks.entity_graph import Entities, best_window, entities_of_pieces, entities_of_words, entity_types
 from kbert.tasks.from_preset import head_dropout, load_task, stated_labels
@@ -294,6 +295,41 @@ class TokenClassifier(Task):
         probabilities = np.tile(none, (int(words.splits[-1]), 1))
         probabilities[words.word.numpy()[is_first]] = softmax(pieces[is_first])
         return words, probabilities
+
+    # Figures
+
+    job = "ner"
+
+    def figures(self, x: Any, y: Any) -> Figures:
+        """Returns precision, recall and F1 of entities, the same for each type of entity, and the wrong entities.
+
+        Args:
+          x: lists of words.
+          y: for each list of words its BIO or BIOES tags.
+
+        Raises:
+          ValueError: the labels or `y` are not such tags.
+        """
+        found, expected, answered, mistakes = self.classify(x), [], [], []
+        for words, tags, answers in zip(x, y, found):
+            check_lengths(tags, words)
+            text = " ".join(words)
+            starts = np.cumsum([0, *(len(word) + 1 for word in words)]).tolist()  # of words, in characters
+            true = {(kind, starts[first], starts[beyond] - 1) for kind, first, beyond in entities(tags)}
+            given = [(entity["label"], entity["start"], entity["end"]) for entity in answers]
+            in_order = [f"{kind}: {text[start:end]}" for kind, start, end in sorted(true, key=lambda entity: entity[1])]
+            mistakes += [
+                Mistake(text, in_order, f"{entity['label']}: {entity['text']}", entity["score"])
+                for entity, place in zip(answers, given)
+                if place not in true
+            ]
+            expected.append(true)
+            answered.append(set(given))
+        scores = scores_of_entities(expected, answered)
+        names = ("precision", "recall", "f1")
+        rows = [(kind, *(of_kind[name] for name in (*names, "support"))) for kind, of_kind in scores["by_type"].items()]
+        head = ("entity", "precision", "recall", "F1", "entities")
+        return Figures({name: scores[name] for name in names}, head, rows, mistakes)
 
     def default_loss(self):
         return LabelledCrossentropy()

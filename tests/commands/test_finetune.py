@@ -177,7 +177,7 @@ def test_the_notebook_runs_from_csv_to_served_model(tmp_path, monkeypatch):
     import nbclient
     import nbformat
 
-    path = Path(__file__).resolve().parents[1] / "examples" / "emotion_in_tweets.ipynb"
+    path = Path(__file__).resolve().parents[2] / "examples" / "emotion_in_tweets.ipynb"
     texts = [f"{text} number {n}" for n in range(8) for text in GOOD + BAD]
     pd.DataFrame({"text": texts, "label_name": (["joy"] * len(GOOD) + ["sadness"] * len(BAD)) * 8}).to_csv(tmp_path / "t.csv")
     monkeypatch.setenv("KBERT_TWEETS", str(tmp_path / "t.csv"))

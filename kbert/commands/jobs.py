@@ -1,0 +1,259 @@
+"""What a job, a `--task` of the command line, is: how its file is read, its task built and asked; and what jobs share."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kbert.commands import tables
+
+if TYPE_CHECKING:  # the commands' help does not wait for TensorFlow
+    from kbert.tasks.task import Task
+
+MODEL, PRESET = "task.keras", "preset"  # in the folder that finetune writes
+Examples = tuple[Any, Any]  # texts, or a tuple of two columns, and their targets, None for a job without any
+
+
+def _read_asked(path: str, options: argparse.Namespace) -> Any:
+    return tables.read_texts(path, options.text, options.pair)
+
+
+def _classify(task: Task, x: Any) -> Sequence[Any]:
+    return task.classify(x)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What a task is trained, measured and asked for on the command line.
+
+    Args:
+      name: the value of `--task`, and the `job` of a trained task.
+      read: reads a labelled file. It takes a path and the command's options, and returns texts and targets.
+      build: builds the task to train. It takes a preset, the targets whose labels the task is to know, and the options.
+      check_targets: raises a ValueError if a task cannot have these targets, before any long work.
+      read_asked: reads a file of texts without targets. It takes a path and the options.
+      answer: answers such texts with one value for each. It takes a task and the texts.
+      time: computes such texts once, for a measurement of time. It takes a task, which may be frozen, and the texts.
+      watched: the `validation_data` of `fit`, from texts and targets.
+      lesson: what a student learns from, texts and labels or None, from texts and targets.
+      options: the names of options of finetune that only some jobs have, as far as this one has them.
+      litert_inputs: what an int8 LiteRT file of the task takes where texts are single: `"text"` or `"tokens"`.
+    """
+
+    name: str
+    read: Callable[[str, argparse.Namespace], Examples]
+    build: Callable[[str, Any, argparse.Namespace], Task]
+    check_targets: Callable[[Task, Any], None] = lambda task, y: None
+    read_asked: Callable[[str, argparse.Namespace], Any] = _read_asked
+    answer: Callable[[Task, Any], Sequence[Any]] = _classify
+    time: Callable[[Task, Any], Any] = lambda task, x: task.predict(x)
+    watched: Callable[[Any, Any], Any] = lambda x, y: (x, y)
+    lesson: Callable[[Any, Any], Examples] = lambda x, y: (x, y)
+    options: tuple[str, ...] = ()
+    litert_inputs: str = "tokens"
+
+
+# Building
+
+
+def _build_classes(preset: str, y: Sequence[str], options: argparse.Namespace) -> Task:
+    from kbert.tasks.text_classifier import SINGLE, TextClassifier
+
+    names = sorted(set(y))
+    if len(names) < 2:
+        raise ValueError(f"{options.data} has one label only, {names[0]!r}: there is nothing to tell apart")
+    return TextClassifier.from_preset(preset, labels=names, problem_type=SINGLE, **_lengths(options))
+
+
+def _build_labels(preset: str, y: Sequence[Sequence[str]], options: argparse.Namespace) -> Task:
+    from kbert.tasks.text_classifier import MULTI, TextClassifier
+
+    names = sorted({label for labels in y for label in labels})
+    return TextClassifier.from_preset(preset, labels=names, problem_type=MULTI, **_lengths(options))
+
+
+def _build_numbers(preset: str, y: Sequence[float], options: argparse.Namespace) -> Task:
+    from kbert.tasks.text_classifier import REGRESSION, TextClassifier
+
+    return TextClassifier.from_preset(preset, problem_type=REGRESSION, **_lengths(options))
+
+
+def _lengths(options: argparse.Namespace) -> dict[str, int | None]:
+    return {"max_length": options.max_length, "window_stride": options.window_stride}
+
+
+def _build_entities(preset: str, y: Sequence[Sequence[str]], options: argparse.Namespace) -> Task:
+    from kbert.tasks.token_classifier import TokenClassifier
+
+    names = ["O", *sorted({tag for tags in y for tag in tags} - {"O"})]
+    return TokenClassifier.from_preset(preset, labels=names, max_length=options.max_length)
+
+
+def _build_answers(preset: str, y: Any, options: argparse.Namespace) -> Task:
+    from kbert.tasks.question_answerer import QuestionAnswerer
+
+    return QuestionAnswerer.from_preset(preset, max_length=options.max_length)
+
+
+def _build_masks(preset: str, y: None, options: argparse.Namespace) -> Task:
+    from kbert.tasks.masked_lm import MaskedLM
+
+    return MaskedLM.from_preset(preset, max_length=options.max_length)
+
+
+def _build_vectors(preset: str, y: Any, options: argparse.Namespace) -> Task:
+    from kbert.tasks.text_embedder import TextEmbedder
+
+    return TextEmbedder.from_preset(preset, max_length=options.max_length)
+
+
+# Reading and checking
+
+
+def _labelled(**kwargs: bool) -> Callable[[str, argparse.Namespace], Examples]:
+    """Returns a reader of texts and labels; `**kwargs` are other arguments of `tables.read_labelled`."""
+    return lambda path, options: tables.read_labelled(path, options.text, options.pair, options.label, **kwargs)
+
+
+def _check_labels(task: Task, y: Any) -> None:
+    task.encode_targets(y)
+
+
+def _check_tags(task: Task, y: Iterable[Iterable[str]]) -> None:
+    unknown = sorted({tag for tags in y for tag in tags} - set(task.labels))
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is a tag of the held-out words that no word to train on has")
+
+
+JOBS = {
+    job.name: job
+    for job in (
+        Job(
+            "classification",
+            _labelled(),
+            _build_classes,
+            _check_labels,
+            options=("label_smoothing", "balance"),
+            litert_inputs="text",
+        ),
+        Job(
+            "multi-label",
+            _labelled(several=True),
+            _build_labels,
+            _check_labels,
+            options=("label_smoothing",),
+            litert_inputs="text",
+        ),
+        Job("regression", _labelled(numbers=True), _build_numbers, litert_inputs="text"),
+        Job("ner", lambda path, options: tables.read_words(path), _build_entities, _check_tags),
+        Job(
+            "qa",
+            lambda path, options: tables.read_questions(path),
+            _build_answers,
+            read_asked=lambda path, options: tables.read_asked_questions(path),
+            answer=lambda task, x: task.answer(*x),
+            time=lambda task, x: task.answer(*x),
+        ),
+        Job(
+            "fill-mask",
+            lambda path, options: (tables.read_texts(path, options.text), None),
+            _build_masks,
+            answer=lambda task, x: task.fill(x),
+            watched=lambda x, y: x,
+        ),
+        Job(
+            "embedding",
+            lambda path, options: tables.read_pairs(path, options.text, options.pair, options.label),
+            _build_vectors,
+            answer=lambda task, x: task.embed(x),
+            lesson=lambda x, y: (x[0] + x[1], None),
+            litert_inputs="text",
+        ),
+    )
+}
+
+
+def job_of(task: Task) -> Job:
+    """Returns the job that a trained task does.
+
+    Raises:
+      ValueError: it is a task that no command measures or asks, such as a `Pretrainer`.
+    """
+    if task.job not in JOBS:
+        raise ValueError(f"a {type(task).__name__} does none of the command line's jobs, {', '.join(JOBS)}")
+    return JOBS[task.job]
+
+
+def open_task(path: str | pathlib.Path) -> Task:
+    """Opens a task from a `.keras` file, or from the folder that finetune wrote."""
+    from kbert.tasks.task import load
+
+    path = pathlib.Path(path)
+    return load(path / MODEL if path.is_dir() else path)
+
+
+# Examples
+
+
+def read(job: Job, path: str, options: argparse.Namespace) -> Examples:
+    """Reads the examples of a job from a file.
+
+    Raises:
+      ValueError: there are none.
+    """
+    x, y = job.read(path, options)
+    if not count(x):
+        raise ValueError(f"{path} holds no examples")
+    return x, y
+
+
+def read_parts(job: Job, options: argparse.Namespace) -> tuple[Examples, Examples]:
+    """Reads what to train on and what to measure by, from two files or as shares of one."""
+    examples = read(job, options.data, options)
+    if options.test:
+        return examples, read(job, options.test, options)
+    return shares(*examples, options.held_out, options.seed)
+
+
+def count(x: Any) -> int:
+    """Returns the number of texts, or of pairs."""
+    return len(x[0] if isinstance(x, tuple) else x)
+
+
+def rows(x: Any, y: Any, places: Iterable[int]) -> Examples:
+    """Returns the examples at some places."""
+    places = list(places)
+
+    def chosen(column: Sequence[Any]) -> list[Any]:
+        return [column[place] for place in places]
+
+    return tuple(map(chosen, x)) if isinstance(x, tuple) else chosen(x), None if y is None else chosen(y)
+
+
+def shares(x: Any, y: Any, held_out: float, seed: int) -> tuple[Examples, Examples]:
+    """Holds a random share of the examples out.
+
+    Args:
+      x: texts, or a tuple of columns.
+      y: targets, or None.
+      held_out: the share, between 0 and 1.
+      seed: of the draw.
+
+    Returns:
+      The other examples, and those that are held out.
+
+    Raises:
+      ValueError: one of the two would be empty.
+    """
+    order = np.random.default_rng(seed).permutation(count(x)).tolist()
+    first = round(held_out * len(order))
+    if not 0 < first < len(order):
+        raise ValueError(
+            f"--held-out {held_out} of {len(order)} examples leaves {len(order) - first} to train on, {first} to measure by"
+        )
+    return rows(x, y, order[first:]), rows(x, y, order[:first])

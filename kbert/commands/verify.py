@@ -1,0 +1,37 @@
+"""`kbert verify`: an exported model beside the task that it was made from."""
+
+from __future__ import annotations
+
+import argparse
+
+from kbert.commands import options as shared
+from kbert.commands import tables
+from kbert.commands.jobs import open_task
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.add_argument("path", help="a SavedModel's folder, a LiteRT or an ONNX file")
+    shared.model(parser, "--against", required=True, dest="model")
+    parser.add_argument(
+        "--texts", dest="data", help="a file of texts to compare on (default: a built-in set that is hard to read)"
+    )
+    parser.add_argument("--text", help="the column of texts")
+    parser.add_argument("--pair", help="the column of second texts; of a question answerer the texts")
+    parser.add_argument(
+        "--tolerance", type=float, default=1e-4, help="how far numbers may be apart (default: 1e-4; of float16 5e-3)"
+    )
+    parser.add_argument(
+        "--any-difference", action="store_true", help="of int8: say how far numbers are apart, and refuse nothing"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Compares the answers of an exported model with its task's, and prints what the model is."""
+    from kbert.export import verify as compare
+
+    task = open_task(options.model)
+    texts = tables.read_texts(options.data, options.text, options.pair) if options.data else None
+    tolerance = None if options.any_difference else options.tolerance
+    pairs = bool(options.pair) and len(task.text_inputs) == 1  # a task of two texts, as questions have, is asked for no pairs
+    compare(options.path, task, texts, pairs=pairs, tolerance=tolerance)

@@ -1,0 +1,29 @@
+"""`kbert vocab`: a vocabulary from text files."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+
+from kbert.commands import options as shared
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.add_argument("files", nargs="+", help="UTF-8 text files, of any size")
+    parser.add_argument("--size", type=int, default=30522, help="the most tokens (default: 30522)")
+    parser.add_argument("--out", default="vocab.txt", help="the file to write (default: vocab.txt)")
+    shared.cased(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Learns a vocabulary and writes it as a vocab.txt."""
+    from kbert.files.vocabulary import save_vocabulary
+    from kbert.text.learn_vocabulary import learn_vocabulary, lines_of
+
+    for path in options.files:  # before the long work
+        if not pathlib.Path(path).is_file():
+            raise FileNotFoundError(f"there is no file {path}")
+    tokens = learn_vocabulary(lines_of(options.files), options.size, lowercase=not options.cased)
+    save_vocabulary(tokens, options.out)
+    print(f"{options.out}: {len(tokens):,} tokens")
