@@ -1,5 +1,9 @@
 """Names of classes, and targets given by name or index."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 
 
@@ -42,3 +46,9 @@ def label_keys(labels):
         "id2label": {str(number): label for number, label in enumerate(labels)},
         "label2id": {label: number for number, label in enumerate(labels)},
     }
+
+
+def check_same_labels(teacher: Any, student: Any) -> None:
+    """Raises ValueError if two tasks with `labels` have different ones."""
+    if teacher.labels != student.labels:
+        raise ValueError(f"teacher and student have different labels: {teacher.labels} and {student.labels}")

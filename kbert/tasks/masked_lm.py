@@ -1,5 +1,7 @@
 """Words in the place of [MASK]."""
 
+from __future__ import annotations
+
 import operator
 
 import keras
@@ -12,9 +14,10 @@ from kbert.tasks.task import Task
 from kbert.text.texts import text_list
 from kbert.text.tokenizer import WordPieceTokenizer
 from kbert.training.examples import Examples, rows_kept
-from kbert.training.losses import LabelledCrossentropy
+from kbert.training.losses import NO_LABEL, LabelledCrossentropy
 from kbert.training.masking import mask_tokens, with_draws
 from kbert.training.metrics import LabelledAccuracy
+from kbert.training.soft_targets import soft_targets
 
 ROWS_AT_ONCE = 64  # of `fill`: each has logits of the whole vocabulary
 
@@ -335,6 +338,18 @@ class MaskedLM(Task):
 
     def default_metrics(self):
         return [LabelledAccuracy()]
+
+    # Distillation
+
+    hard_targets = "drawn"  # the hidden tokens
+
+    def soft_loss(
+        self, teacher_outputs: tf.Tensor, student_outputs: tf.Tensor, temperature: float, mask: tf.Tensor, targets: tf.Tensor
+    ) -> tf.Tensor:
+        return soft_targets(teacher_outputs, student_outputs, temperature, tf.not_equal(targets, NO_LABEL))
+
+    def hard_loss(self, outputs: tf.Tensor, targets: tf.Tensor, labelled: tf.Tensor) -> tf.Tensor:
+        return self.default_loss()(targets, outputs)  # a mean over the hidden tokens
 
     def preset_config(self):
         """Keys of config.json; those of a head unlike its encoder are read here, but not by transformers."""

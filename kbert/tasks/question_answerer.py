@@ -1,5 +1,7 @@
 """The span of a text that answers a question."""
 
+from __future__ import annotations
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -12,6 +14,7 @@ from kbert.tasks.task import Task
 from kbert.text.packing import windows
 from kbert.text.texts import text_list
 from kbert.training.examples import Examples, check_weights
+from kbert.training.soft_targets import mean_of_labelled, soft_targets
 
 
 class Spans(Examples):
@@ -250,6 +253,27 @@ class QuestionAnswerer(Task):
 
     def default_metrics(self):
         return {}
+
+    # Distillation
+
+    none_is_a_target = True  # the text has no answer
+
+    def soft_loss(
+        self, teacher_outputs: dict, student_outputs: dict, temperature: float, mask: tf.Tensor, targets: tf.Tensor
+    ) -> tf.Tensor:
+        hidden = (1 - mask) * -30000.0  # padding is no place for an answer
+        losses = [
+            soft_targets(teacher_outputs[name] + hidden, student_outputs[name] + hidden, temperature)
+            for name in student_outputs
+        ]
+        return tf.add_n(losses) / len(losses)
+
+    def hard_loss(self, outputs: dict, targets: tf.Tensor, labelled: tf.Tensor) -> tf.Tensor:
+        losses = [
+            mean_of_labelled(loss, targets[:, place], outputs[name], labelled)
+            for place, (name, loss) in enumerate(self.default_loss().items())
+        ]
+        return tf.add_n(losses) / len(losses)
 
     def preset_config(self):
         return {"qa_dropout": self.dropout_rate} if self.encoder.config.type_vocab_size == 0 else {}

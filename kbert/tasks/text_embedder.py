@@ -1,5 +1,7 @@
 """A vector for each text; what is similar has similar vectors."""
 
+from __future__ import annotations
+
 import json
 import pathlib
 
@@ -214,6 +216,22 @@ class TextEmbedder(Task):
 
     def serve_tokens(self, packed):
         return {"embedding": self(packed, training=False)}
+
+    # Distillation
+
+    hard_targets = "none"  # a student is held to the teacher's vectors alone
+
+    def soft_loss(
+        self, teacher_outputs: tf.Tensor, student_outputs: tf.Tensor, temperature: float, mask: tf.Tensor, targets: tf.Tensor
+    ) -> tf.Tensor:
+        return tf.reduce_mean(tf.reduce_sum(tf.square(teacher_outputs - student_outputs), -1))
+
+    def check_student(self, student: Task) -> None:
+        super().check_student(student)
+        if self.width != student.width:
+            raise ValueError(
+                f"the teacher's vectors have {self.width} coordinates, the student's {student.width}: give it a dense layer"
+            )
 
     def preset_config(self):
         return {}

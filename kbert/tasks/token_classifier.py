@@ -1,5 +1,9 @@
 """A label for each word; entities of several words."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -7,7 +11,7 @@ import tensorflow as tf
 from kbert.encoders.layers import Projection
 from kbert.scoring.entities import check_tags, entities, entity_scores
 from kbert.tasks.entity_graph import best_window
-from kbert.tasks.labels import check_labels, label_index, label_keys
+from kbert.tasks.labels import check_labels, check_same_labels, label_index, label_keys
 from kbert.tasks.prediction import Progress, in_order, softmax
 from kbert.tasks.task import Task
 from kbert.tasks.words import are_words, read_words
@@ -15,6 +19,7 @@ from kbert.text.packing import windows
 from kbert.text.texts import text_list
 from kbert.training.examples import Examples, check_weights
 from kbert.training.losses import NO_LABEL, LabelledCrossentropy
+from kbert.training.soft_targets import soft_targets
 
 
 @keras.saving.register_keras_serializable("kbert")
@@ -319,6 +324,26 @@ class TokenClassifier(Task):
 
     def default_metrics(self):
         return []
+
+    # Distillation
+
+    def soft_loss(
+        self, teacher_outputs: tf.Tensor, student_outputs: tf.Tensor, temperature: float, mask: tf.Tensor, targets: tf.Tensor
+    ) -> tf.Tensor:
+        return soft_targets(teacher_outputs, student_outputs, temperature, mask)
+
+    def hard_loss(self, outputs: tf.Tensor, targets: tf.Tensor, labelled: tf.Tensor) -> tf.Tensor:
+        targets = tf.where(labelled[:, None] > 0, targets, NO_LABEL)  # [B, L]
+        return self.default_loss()(targets, outputs)  # a mean over the pieces that have a label
+
+    def blank_target(self, text: Any) -> list:
+        if isinstance(text, (str, bytes)):
+            return []  # no entities
+        return [self.labels[0]] * len(text)
+
+    def check_student(self, student: Task) -> None:
+        super().check_student(student)
+        check_same_labels(self, student)
 
     def preset_config(self):
         stated = label_keys(self.labels)
