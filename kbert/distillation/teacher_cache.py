@@ -127,11 +127,13 @@ class TeacherCache:
         return FlatLayout(shape, (1,), self.lengths if self.masks is None else self.masks)
 
     def _compute_in_memory(self, compute: Callable) -> None:
+        """Computes the tensors of all rows into arrays."""
         groups, first = self._first_group(compute)
         self.flat = {name: np.empty(layout.count, np.float32) for name, layout in self.layouts.items()}
         self._fill(compute, groups, first)
 
     def _compute_into(self, folder: pathlib.Path, compute: Callable, made_of: str | None) -> None:
+        """Computes the tensors of all rows into the files of a new folder."""
         groups, first = self._first_group(compute)
         folder.parent.mkdir(parents=True, exist_ok=True)
         check_room(folder.parent, 4 * sum(layout.count for layout in self.layouts.values()))
@@ -148,6 +150,7 @@ class TeacherCache:
             (aside / DESCRIPTION).write_text(json.dumps({"made_of": made_of, "shapes": shapes}))
 
     def _open(self, folder: pathlib.Path, made_of: str | None) -> None:
+        """Maps the files of a folder, or raises ValueError if the folder is not a cache or has another fingerprint."""
         if not (folder / DESCRIPTION).is_file():
             raise ValueError(f"{folder} is there already and holds no answers of a teacher: give another folder")
         description = json.loads((folder / DESCRIPTION).read_text())

@@ -164,9 +164,16 @@ class Pretrainer(Task):
                 tokens = tf.Variable(0, dtype=tf.int64, trainable=False)
                 x, callbacks = counted(x, tokens), [Throughput(tokens), *as_list(callbacks)]
             return super().fit(
-                x, y, batch_size=batch_size, validation_split=validation_split, validation_data=validation_data,
-                shuffle=shuffle, epochs=1 if epochs is None else epochs, callbacks=callbacks, **kwargs,
-            )  # fmt: skip
+                x,
+                y,
+                batch_size=batch_size,
+                validation_split=validation_split,
+                validation_data=validation_data,
+                shuffle=shuffle,
+                epochs=1 if epochs is None else epochs,
+                callbacks=callbacks,
+                **kwargs,
+            )
         if y is not None:
             raise ValueError("pretraining learns from the documents alone: fit(documents)")
         self._is_raw(x)  # raises TypeError if there is no preprocessor
@@ -176,12 +183,7 @@ class Pretrainer(Task):
         self._epochs.clear()
         options: dict[str, Any] = {"objective": objective, "whole_words": whole_words, "mask_rate": mask_rate}
         corpus = tokenize_documents(x, self.tokenizer)
-        if validation_split and validation_data is None:
-            count = corpus.num_documents
-            first = rows_kept(count, validation_split)
-            corpus, validation_data = corpus.part(0, first), corpus.part(first, count)
-        elif validation_data is not None and not isinstance(validation_data, tf.data.Dataset):
-            validation_data = tokenize_documents(validation_data, self.tokenizer)
+        corpus, validation_data = self._held_out(corpus, validation_split, validation_data)
         if isinstance(validation_data, Corpus):
             length, _, rows = checked_phases[-1]
             validation_data = self._batches(validation_data, rows, False, length, **options)
@@ -193,6 +195,21 @@ class Pretrainer(Task):
         kwargs.setdefault("total_steps", sum(part.steps for part in parts))
         callbacks = [Throughput(tokens), *as_list(callbacks)]
         return self._fit_phases(parts, callbacks=callbacks, validation_data=validation_data, **kwargs)
+
+    def _held_out(self, corpus: Corpus, validation_split: float, validation_data: Any) -> tuple[Corpus, Any]:
+        """Returns the documents to train on, and those to validate with as a `Corpus`.
+
+        Args:
+          corpus: the tokenized documents of a `fit`.
+          validation_split: the share of them that is held out at their end, if there is no `validation_data`.
+          validation_data: documents; or None or a dataset, which is returned as it is.
+        """
+        if validation_data is None and validation_split:
+            first = rows_kept(corpus.num_documents, validation_split)
+            return corpus.part(0, first), corpus.part(first, corpus.num_documents)
+        if validation_data is None or isinstance(validation_data, tf.data.Dataset):
+            return corpus, validation_data
+        return corpus, tokenize_documents(validation_data, self.tokenizer)
 
     def evaluate(  # type: ignore[override]
         self,
