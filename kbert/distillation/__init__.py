@@ -1,4 +1,4 @@
-"""A big teacher, a small student."""
+"""Distillation: a large teacher trains a small student."""
 
 from kbert.distillation import recipes
 from kbert.distillation.distiller import Distiller

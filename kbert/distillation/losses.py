@@ -1,79 +1,78 @@
-"""What a student is held to: the teacher's answers, vectors and attention. Each is a mean, so that weights do not depend on sizes."""
+"""Losses that hold a student's vectors and attention to its teacher's.
+
+The losses of the answers are in `kbert.training.soft_targets`, for tasks use them.
+"""
+
+from __future__ import annotations
 
 import tensorflow as tf
 
-TINY = 1e-9
+from kbert.training.soft_targets import divergence, mean_over, soft_labels, soft_targets, squared_difference
+
+__all__ = [
+    "attention_difference",
+    "attention_divergence",
+    "cosine_distance",
+    "soft_labels",
+    "soft_targets",
+    "squared_difference",
+    "value_relation",
+]
+
+SMALLEST_PROBABILITY = 1e-9  # keeps the logarithm of a probability of 0 finite
 
 
-def mean_over(values, weights):
-    """The mean of `values` weighted by what broadcasts to it; 0 where all weights are 0."""
-    weights = tf.broadcast_to(tf.cast(weights, values.dtype), tf.shape(values))
-    return tf.reduce_sum(values * weights) / tf.maximum(tf.reduce_sum(weights), TINY)
-
-
-def divergence(teacher_logits, student_logits):
-    """`KL(teacher || student)` of distributions given as logits, over the last axis."""
-    teacher, student = tf.nn.log_softmax(teacher_logits), tf.nn.log_softmax(student_logits)
-    return tf.reduce_sum(tf.exp(teacher) * (teacher - student), -1)
-
-
-def soft_targets(teacher, student, temperature=1.0, weights=1.0):
-    """The divergence of softened distributions times `temperature ** 2` (Hinton et al. 2015, section 2).
-
-    >>> logits = tf.constant([[2.0, 0.0]])
-    >>> float(soft_targets(logits, logits))
-    0.0
+def cosine_distance(teacher: tf.Tensor, student: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
+    """Returns the mean of `1 - cosine` of vectors at real tokens (Sanh et al. 2019, section 3).
 
     Args:
-      teacher, student: logits `[..., C]`.
-      temperature: above 1 the less likely classes count more.
-      weights: of each distribution, `[...]` or what broadcasts to it.
+      teacher: the teacher's vectors `[..., H]`.
+      student: the student's vectors `[..., H]`.
+      mask: `[...]`, 1 at real tokens and 0 at padding. If it is None, all vectors count.
     """
-    return temperature**2 * mean_over(divergence(teacher / temperature, student / temperature), weights)
-
-
-def soft_labels(teacher, student, temperature=1.0):
-    """The same for labels that are right or wrong by themselves: the divergence of each one's two outcomes; logits `[B, C]`."""
-
-    def outcomes(logits):
-        return tf.stack([logits / temperature, tf.zeros_like(logits)], -1)
-
-    return temperature**2 * tf.reduce_mean(divergence(outcomes(teacher), outcomes(student)))
-
-
-def squared_difference(teacher, student, mask=None):
-    """The mean squared difference of vectors `[B, L, H]` where `mask` `[B, L]` is 1 (Jiao et al. 2020, equations 8 and 9); or of `[B, D]`."""
-    return mean_over(tf.square(teacher - student), 1.0 if mask is None else tf.cast(mask, teacher.dtype)[..., None])
-
-
-def cosine_distance(teacher, student, mask=None):
-    """The mean of `1 - cos` of vectors `[..., H]` where `mask` is 1 (Sanh et al. 2019, section 3)."""
     cosine = tf.reduce_sum(tf.math.l2_normalize(teacher, -1) * tf.math.l2_normalize(student, -1), -1)
     return mean_over(1 - cosine, 1.0 if mask is None else mask)
 
 
-def attention_difference(teacher, student, mask):
-    """The mean squared difference of attention scores or probabilities `[B, heads, L, L]` among real tokens; of scores before the softmax it
-    is TinyBERT's (Jiao et al. 2020, equation 7)."""
+def attention_difference(teacher: tf.Tensor, student: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Returns the mean squared difference of attention among real tokens.
+
+    With scores before the softmax, it is TinyBERT's loss (Jiao et al. 2020, equation 7).
+
+    Args:
+      teacher: the teacher's attention scores or probabilities `[B, heads, L, L]`.
+      student: the student's, of the same shape.
+      mask: `[B, L]`, 1 at real tokens and 0 at padding.
+    """
     mask = tf.cast(mask, teacher.dtype)
     return mean_over(tf.square(teacher - student), mask[:, None, :, None] * mask[:, None, None, :])
 
 
-def attention_divergence(teacher, student, mask):
-    """The divergence of attention probabilities `[B, heads, L, L]`, a mean over heads and real tokens (Sun et al. 2020, section 3.3;
-    Wang et al. 2020, equation 3)."""
-    logs = tf.math.log(teacher + TINY) - tf.math.log(student + TINY)
+def attention_divergence(teacher: tf.Tensor, student: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Returns the mean of `KL(teacher || student)` of attention over heads and real tokens.
+
+    It is the loss of Sun et al. 2020, section 3.3, and of Wang et al. 2020, equation 3.
+
+    Args:
+      teacher: the teacher's attention probabilities `[B, heads, L, L]`.
+      student: the student's, of the same shape.
+      mask: `[B, L]`, 1 at real tokens and 0 at padding.
+    """
+    logs = tf.math.log(teacher + SMALLEST_PROBABILITY) - tf.math.log(student + SMALLEST_PROBABILITY)
     return mean_over(tf.reduce_sum(teacher * logs, -1), tf.cast(mask, teacher.dtype)[:, None])
 
 
-def value_relation(teacher, student, mask):
-    """The divergence of `softmax(V V^T / sqrt(d))` of attention's values `[B, heads, L, d]` (MiniLM, Wang et al. 2020, equations 4 and 5).
+def value_relation(teacher: tf.Tensor, student: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Returns the mean divergence of `softmax(V V^T / sqrt(d))` (MiniLM: Wang et al. 2020, equations 4 and 5).
 
-    Teacher and student have as many heads, of any width each.
+    Args:
+      teacher: the values `V` of the teacher's attention, `[B, heads, L, d]`.
+      student: the student's values, with as many heads, whose width `d` may be another.
+      mask: `[B, L]`, 1 at real tokens and 0 at padding.
     """
     hidden = (1 - tf.cast(mask, teacher.dtype))[:, None, None, :] * -30000.0
 
-    def relation(values):
+    def relation(values: tf.Tensor) -> tf.Tensor:
         scores = tf.matmul(values, values, transpose_b=True) * tf.math.rsqrt(tf.cast(tf.shape(values)[-1], values.dtype))
         return scores + hidden
 

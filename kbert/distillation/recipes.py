@@ -6,14 +6,17 @@ Jiao et al. 2020, TinyBERT: Distilling BERT for Natural Language Understanding, 
 ['general', 'layers', 'answers']
 """
 
+from __future__ import annotations
+
 import dataclasses
 import pathlib
+from typing import Any
 
-import keras
-import numpy as np
-
+from kbert.distillation.augmentation import augment
 from kbert.distillation.distiller import Distiller
-from kbert.text.texts import text_list
+from kbert.tasks.task import Task
+
+__all__ = ["Recipe", "Stage", "augment", "distilbert", "mobilebert", "recipes", "task", "tinybert"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,91 +24,115 @@ class Stage:
     """One training of a recipe."""
 
     name: str
-    losses: dict  # the arguments of `Distiller`
-    labels: bool = True  # whether it has a use for labels
-    by_layer: bool = False  # once for each of the student's layers, from the first to the last
-    on_plain_texts: bool = False  # left out where no texts are given for it
+    losses: dict[str, Any]  # the arguments of `Distiller`
+    labels: bool = True  # whether the training uses labels
+    by_layer: bool = False  # whether there is a training for each of the student's layers, from the first to the last
+    on_plain_texts: bool = False  # whether the stage is skipped if no texts are given for it by name
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Stages of distillation, to be run one after the other.
+    """Stages of distillation, which are run one after the other.
 
     >>> student = kbert.distillation.recipes.tinybert.run(teacher, texts, labels, num_hidden_layers=3)  # doctest: +SKIP
     """
 
     name: str
-    source: str
-    stages: tuple
-    copied: str = "uniform"  # which of the teacher's layers the student begins with
+    source: str  # the paper
+    stages: tuple[Stage, ...]
+    copied: str = "uniform"  # which of the teacher's layers the student begins with: "uniform" or "every other"
 
-    def make_student(self, teacher, num_hidden_layers):
-        """A student with as many layers, which begins with some of the teacher's."""
+    def make_student(self, teacher: Task, num_hidden_layers: int) -> Task:
+        """Returns a student that begins with some of the teacher's layers.
+
+        Args:
+          teacher: a trained task.
+          num_hidden_layers: how many layers the student has.
+        """
         count = teacher.encoder.config.num_hidden_layers
-        if self.copied != "every other" or not isinstance(num_hidden_layers, int) or not 1 <= num_hidden_layers <= count:
-            layers = "uniform"
-        else:
+        layers: str | list[int] = "uniform"
+        if self.copied == "every other" and isinstance(num_hidden_layers, int) and 1 <= num_hidden_layers <= count:
             layers = [place * count // num_hidden_layers for place in range(num_hidden_layers)]
         return teacher.make_student(num_hidden_layers=num_hidden_layers, layers=layers)
 
     def run(
         self,
-        teacher,
-        x,
-        y=None,
+        teacher: Task,
+        x: Any,
+        y: Any = None,
         *,
-        student=None,
-        num_hidden_layers=None,
-        epochs=3,
-        learning_rate=5e-5,
-        stage_data=None,
-        cache=None,
-        **kwargs,
-    ):
+        student: Task | None = None,
+        num_hidden_layers: int | None = None,
+        epochs: int | dict[str, int] = 3,
+        learning_rate: float = 5e-5,
+        stage_data: dict[str, Any] | None = None,
+        cache: str | pathlib.Path | None = None,
+        **kwargs: Any,
+    ) -> Task:
         """Trains a student by all stages.
 
         Args:
           teacher: a trained task.
-          x, y: texts and, where there are, labels, as of `Distiller.fit`.
-          student: a task to train; by default `make_student(teacher, num_hidden_layers)`.
-          epochs: of each stage, a number or a dictionary by the stage's name.
-          learning_rate: the peak of each stage.
-          stage_data: other texts for some stages, e.g. `{"general": plain_texts}` for TinyBERT's first one, which is left out without them: a
-            dictionary from a stage's name to texts.
-          cache: a folder for what the teacher says in each stage, as of `Distiller.fit`.
+          x: texts, as the student's own `fit` takes them.
+          y: a label for each text, or None for texts without labels.
+          student: the task to train; by default `make_student(teacher, num_hidden_layers)`.
+          num_hidden_layers: how many layers a student has that is made here.
+          epochs: epochs of each stage, a number or a dictionary by the stage's name. A stage that the dictionary lacks has one.
+          learning_rate: the peak of each stage's learning rate.
+          stage_data: texts of their own for some stages, a dictionary by the stage's name. TinyBERT's first stage is skipped
+            without them: `{"general": plain_texts}`.
+          cache: a folder for the teacher's outputs and layers. Each stage has a folder in it; see `Distiller.fit`.
           **kwargs: the other arguments of `Distiller.fit`.
 
         Returns:
           The student.
+
+        Raises:
+          ValueError: there is neither a student nor a number of layers, or no stage of a name that is given.
         """
         if student is None:
             if num_hidden_layers is None:
                 raise ValueError("give a student, or num_hidden_layers of one to make")
             student = self.make_student(teacher, num_hidden_layers)
-        unknown = sorted(
-            {*(stage_data or {}), *(epochs if isinstance(epochs, dict) else ())} - {stage.name for stage in self.stages}
-        )
-        if unknown:
-            raise ValueError(
-                f"the recipe {self.name} has no stage {unknown[0]!r}; its stages are {[stage.name for stage in self.stages]}"
-            )
+        stage_data = stage_data or {}
+        self._check_names({*stage_data, *(epochs if isinstance(epochs, dict) else ())})
         for stage in self.stages:
-            if stage.on_plain_texts and stage.name not in (stage_data or {}):
+            has_texts = stage.name in stage_data
+            if stage.on_plain_texts and not has_texts:
                 continue
-            times = epochs.get(stage.name, 1) if isinstance(epochs, dict) else epochs
-            texts, labels = (
-                (stage_data[stage.name], None) if stage.name in (stage_data or {}) else (x, y if stage.labels else None)
+            texts, labels = (stage_data[stage.name], None) if has_texts else (x, y if stage.labels else None)
+            limits: list[dict[str, Any]] = (
+                [{"layers": [n]} for n in range(student.encoder.config.num_hidden_layers)] if stage.by_layer else [{}]
             )
-            layers = range(student.encoder.config.num_hidden_layers) if stage.by_layer else [None]
-            for layer in layers:
-                only = {} if layer is None else {"layers": [layer]}
-                distiller = Distiller(teacher, student, **stage.losses, **only)
+            for limit in limits:
+                distiller = Distiller(teacher, student, **stage.losses, **limit)
                 distiller.compile(learning_rate=learning_rate)
-                kept = (
-                    None if cache is None else pathlib.Path(cache) / "-".join([stage.name, *map(str, only.get("layers", []))])
+                distiller.fit(
+                    texts,
+                    labels,
+                    epochs=epochs.get(stage.name, 1) if isinstance(epochs, dict) else epochs,
+                    cache=cache_folder(cache, stage, limit.get("layers", [])),
+                    **kwargs,
                 )
-                distiller.fit(texts, labels, epochs=times, cache=kept, **kwargs)
         return student
+
+    def _check_names(self, names: set[str]) -> None:
+        """Raises ValueError if there is no stage of one of the names."""
+        stages = [stage.name for stage in self.stages]
+        unknown = sorted(names - set(stages))
+        if unknown:
+            raise ValueError(f"the recipe {self.name} has no stage {unknown[0]!r}; its stages are {stages}")
+
+
+def cache_folder(cache: str | pathlib.Path | None, stage: Stage, layers: list[int]) -> pathlib.Path | None:
+    """Returns the folder in `cache` of one training, such as `layers-0`; None if there is no cache.
+
+    Args:
+      cache: the folder of all stages, or None.
+      stage: the training's stage.
+      layers: the student's layers to which the training is limited; empty for all.
+    """
+    return None if cache is None else pathlib.Path(cache) / "-".join([stage.name, *map(str, layers)])
 
 
 task = Recipe(
@@ -147,49 +174,3 @@ mobilebert = Recipe(
 )
 
 recipes = {recipe.name: recipe for recipe in (task, distilbert, tinybert, mobilebert)}
-
-
-def augment(texts, masked_lm, copies=3, share=0.4, top_k=15):
-    """More texts like the given ones: words replaced by what a masked LM would put there (Jiao et al. 2020, section 3.2 and algorithm 1).
-
-    >>> more = augment(texts, kbert.MaskedLM.from_preset("bert-base-uncased"))  # doctest: +SKIP
-
-    Args:
-      texts: a list of texts.
-      masked_lm: a `MaskedLM`.
-      copies: of each text.
-      share: the chance of a word of one piece to be replaced.
-      top_k: among how many of the likeliest words the new one is drawn.
-
-    Returns:
-      A list of `copies` texts for each text, in the order of the texts, without their labels.
-    """
-    tokenizer = masked_lm.tokenizer
-    random = np.random.default_rng(keras.random.SeedGenerator().state.numpy()[0])
-    ids = tokenizer(text_list(texts))
-    starts_word = np.array([not token.startswith("##") for token in tokenizer.vocabulary])
-    special = {tokenizer.token_to_id(token) for token in tokenizer.special_tokens}
-    answers = []
-    for pieces in ids:
-        pieces = pieces.numpy()[: masked_lm.preprocessor.max_length - 2]
-        whole = [
-            place for place, piece in enumerate(pieces)
-            if starts_word[piece] and piece not in special and (place + 1 == len(pieces) or starts_word[pieces[place + 1]])
-        ]  # fmt: skip
-        row = np.concatenate([[tokenizer.cls_token_id], pieces, [tokenizer.sep_token_id]]).astype(np.int32)
-        hidden = [np.where(np.arange(len(row)) == place + 1, tokenizer.mask_token_id, row).astype(np.int32) for place in whole]
-        likely = {}
-        for place, logs in zip(whole, masked_lm._log_probabilities(hidden, [np.array([place + 1]) for place in whole])):
-            order = [
-                token for token in np.argsort(-logs[0])[: top_k + len(special)] if starts_word[token] and token not in special
-            ]
-            likely[place] = order[:top_k]
-        for _ in range(copies):
-            copy = pieces.copy()
-            for place in whole:
-                if likely[place] and random.random() < share:
-                    copy[place] = random.choice(likely[place])
-            answers.append(copy)
-    return (
-        [text.decode("utf-8") for text in tokenizer.detokenize([copy.tolist() for copy in answers]).numpy()] if answers else []
-    )

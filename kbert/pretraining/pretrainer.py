@@ -1,21 +1,26 @@
-"""BERT's pretraining: masked language modelling and next-sentence prediction on one encoder (Devlin et al. 2018, section 3.1)."""
+"""Pretraining of an encoder by masked language modelling and next-sentence prediction (Devlin et al. 2018, section 3.1)."""
 
-import time
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from kbert.config import MobileBertConfig
+from kbert.config import BertConfig, MobileBertConfig
 from kbert.encoders.bert import BertEncoder
 from kbert.encoders.layers import Projection
 from kbert.encoders.mobilebert import MobileBertEncoder
-from kbert.pretraining.sentence_pairs import Corpus, draw_pairs, pair_columns, tokenize_documents
+from kbert.pretraining.sentence_pairs import Corpus, Document, draw_pairs, pair_columns, tokenize_documents
+from kbert.pretraining.throughput import Throughput, counted
 from kbert.tasks.columns import rows_kept
 from kbert.tasks.fitting import as_list
 from kbert.tasks.from_preset import load_task
 from kbert.tasks.masked_lm import TokenHead, only_at_masks, vectors_at_masks
 from kbert.tasks.task import Task
+from kbert.text.packing import TextPreprocessor
 from kbert.training.batches import Phase, batches
 from kbert.training.losses import LabelledCrossentropy
 from kbert.training.masking import mask_tokens, with_draws
@@ -24,7 +29,7 @@ from kbert.training.metrics import LabelledAccuracy
 
 @keras.saving.register_keras_serializable("kbert")
 class Pretrainer(Task):
-    """An encoder with both heads of pretraining.
+    """A task that pretrains an encoder, with a masked-LM head and a next-sentence head.
 
     >>> config = kbert.BertConfig(vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
     >>> outputs = Pretrainer.from_config(config)({"token_ids": tf.constant([[2, 4, 3]])})
@@ -35,14 +40,16 @@ class Pretrainer(Task):
       encoder: a `BertEncoder` or `MobileBertEncoder` with a pooler.
       preprocessor: a `TextPreprocessor`, or `None` for packed input.
 
-    Calling it with the packed dictionary, with `mask_positions` `[B, M]` in it or not, gives `mlm_logits` `[B, M, V]` or `[B, L, V]`
-    and `nsp_logits` `[B, 2]`: class 0 says that the second segment follows the first, class 1 that it does not. The loss is
-    the sum of both cross-entropies; an MLM label of -100 counts for nothing.
+    Calling the task with the packed dictionary gives `mlm_logits` `[B, L, V]` and `nsp_logits` `[B, 2]`. If the dictionary has
+    `mask_positions` `[B, M]`, `mlm_logits` are `[B, M, V]`. Class 0 of `nsp_logits` says that the second segment follows the
+    first, class 1 that it does not. The loss is the sum of both cross-entropies. Positions whose label is -100 do not count.
     """
 
     head, pools = "PreTraining", True
 
-    def __init__(self, encoder, preprocessor=None, **kwargs):
+    def __init__(
+        self, encoder: BertEncoder | MobileBertEncoder, preprocessor: TextPreprocessor | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(encoder, preprocessor, **kwargs)
         if not encoder.config.add_pooling_layer:
             raise ValueError("next-sentence prediction reads the pooler, which this encoder lacks; MaskedLM needs none")
@@ -55,27 +62,40 @@ class Pretrainer(Task):
         self.next_sentence.build((None, encoder.config.hidden_size))
         self.built = True
 
-    def encoder_options(self, inputs):
+    def encoder_options(self, inputs: dict[str, tf.Tensor]) -> dict[str, Any]:
         return only_at_masks(inputs)
 
-    def head_outputs(self, outputs, inputs, training=None):
+    def head_outputs(
+        self, outputs: dict[str, tf.Tensor], inputs: dict[str, tf.Tensor], training: bool | None = None
+    ) -> dict[str, tf.Tensor]:
         return {
             "mlm_logits": self.token_head(vectors_at_masks(outputs, inputs), self.encoder.embeddings.tokens),
             "nsp_logits": self.next_sentence(tf.cast(outputs["pooled_output"], tf.float32)),
         }
 
     @classmethod
-    def from_config(cls, config):
-        """A pretrainer with first weights: of a `BertConfig` or `MobileBertConfig` (or of what `get_config` gives)."""
+    def from_config(cls, config: BertConfig | MobileBertConfig | dict) -> Pretrainer:
+        """Returns a pretrainer with new weights.
+
+        Args:
+          config: the encoder's configuration; or the dictionary that `get_config` gives.
+        """
         if isinstance(config, dict):
             return super().from_config(config)
         return cls((MobileBertEncoder if isinstance(config, MobileBertConfig) else BertEncoder)(config))
 
     @classmethod
-    def from_preset(cls, preset, max_length=None, **kwargs):
-        """A pretrainer on the weights of a preset; arguments as of `TextClassifier.from_preset`."""
+    def from_preset(cls, preset: Any, max_length: int | None = None, **kwargs: Any) -> Pretrainer:
+        """Returns a pretrainer on the weights of a preset.
 
-        def describe(task, missing):
+        Args:
+          preset: a built-in name (`kbert.presets()`), `hf://owner/name` or a folder.
+          max_length: the most positions of a pair of segments; by default the checkpoint's most (512).
+          **kwargs: `dtype` for a Keras dtype policy, and `preprocessor`, None for packed input.
+        """
+
+        def describe(task: Pretrainer, missing: Sequence[str]) -> str:
+            """Names the heads among the paths of weights that the checkpoint lacks."""
             heads = {"token_head": "the masked-LM head", "next_sentence": "the next-sentence head"}
             return " and ".join(text for name, text in heads.items() if any(path.startswith(name) for path in missing))
 
@@ -83,31 +103,53 @@ class Pretrainer(Task):
 
     # Training
 
-    def fit(
-        self, x=None, y=None, batch_size=32, validation_split=0.0, validation_data=None, shuffle=True, epochs=None, phases=None,
-        callbacks=None, objective="nsp", whole_words=False, mask_rate=0.15, **kwargs,
-    ):  # fmt: skip
+    def fit(  # type: ignore[override]
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | Sequence[int] = 32,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool = True,
+        epochs: int | None = None,
+        phases: Sequence[tuple[int, int]] | None = None,
+        callbacks: Any = None,
+        objective: str = "nsp",
+        whole_words: bool = False,
+        mask_rate: float = 0.15,
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
         """Trains on documents.
 
         >>> task.fit(read_documents(["corpus.txt"]), epochs=10)  # doctest: +SKIP
         >>> task.fit(documents, phases=[(128, 9), (512, 1)], batch_size=[64, 16])  # doctest: +SKIP
 
-        Pairs of segments are drawn once (`kbert.pretraining.sentence_pairs`), masks anew in each epoch (`kbert.training.masking`). Beside
-        the losses and accuracies of both heads there is `tokens_per_second`, of real tokens, padding aside.
+        Pairs of segments are drawn once (`kbert.pretraining.sentence_pairs`). Tokens to hide are drawn anew in each epoch
+        (`kbert.training.masking`). The figures of an epoch are the losses and accuracies of both heads, and
+        `tokens_per_second`, which counts real tokens, without padding.
 
         Args:
-          x: an iterable of documents, each a text whose lines are its sentences, or a list of sentences; it is read as a stream, and the ids
-            alone are kept. With packed dictionaries or a dataset (`read_records`) the masking is yours, and `y` the labels of both heads.
-          batch_size: pairs of a batch; with `phases` there may be a list of as many.
-          validation_split: the share of the documents to hold out, at the end.
-          validation_data: documents.
-          epochs: looks at the data; by default 1.
-          phases: `(length, epochs)` one after the other under one learning-rate schedule, as the paper trains nine tenths on short rows
-            and the rest on long ones; in place of `epochs`. By default all rows have the preprocessor's `max_length`.
-          objective: `"nsp"`, next-sentence prediction; `"sop"`, sentence-order prediction in its place; or `"mlm"`, masked words alone.
-          whole_words: hide words with all of their pieces.
+          x: an iterable of documents, each a text whose lines are its sentences, or a list of sentences. It is read as a
+            stream, and only the ids are kept. Or packed dictionaries or a dataset (`read_records`), whose tokens are hidden
+            already.
+          y: the labels of both heads for packed dictionaries: `{"mlm_logits": [B, M], "nsp_logits": [B]}`.
+          batch_size: pairs of a batch; with `phases` a number, or a list with one for each phase.
+          validation_split: the share of the documents, at the end, that is held out.
+          validation_data: documents, or a dataset.
+          shuffle: whether the pairs come in another order in each epoch.
+          epochs: how often each pair is seen; by default once.
+          phases: `(length, epochs)` of each phase, in place of `epochs`. They follow each other under one learning-rate
+            schedule. The paper trains nine tenths of the steps on short rows and the rest on long ones. By default there is one
+            phase, whose rows have at most the preprocessor's `max_length` positions.
+          callbacks: Keras's callbacks, one or a list.
+          objective: `"nsp"` for next-sentence prediction, `"sop"` for sentence-order prediction in its place, or `"mlm"` for
+            hidden tokens alone.
+          whole_words: whether words are hidden with all of their pieces.
           mask_rate: the share of tokens to hide.
           **kwargs: the other arguments of a task's `fit`.
+
+        Returns:
+          Keras's `History`.
 
         Raises:
           ValueError: an empty corpus, or a single document with `"nsp"`, before any step is run.
@@ -123,54 +165,126 @@ class Pretrainer(Task):
                 tokens = tf.Variable(0, dtype=tf.int64, trainable=False)
                 x, callbacks = counted(x, tokens), [Throughput(tokens), *as_list(callbacks)]
             return super().fit(
-                x, y, batch_size=batch_size, validation_split=validation_split, validation_data=validation_data, shuffle=shuffle,
-                epochs=1 if epochs is None else epochs, callbacks=callbacks, **kwargs,
-            )  # fmt: skip
+                x,
+                y,
+                batch_size=batch_size,
+                validation_split=validation_split,
+                validation_data=validation_data,
+                shuffle=shuffle,
+                epochs=1 if epochs is None else epochs,
+                callbacks=callbacks,
+                **kwargs,
+            )
         if y is not None:
             raise ValueError("pretraining learns from the documents alone: fit(documents)")
-        self._is_packed(x)  # says so where there is no preprocessor
-        phases = check_phases(phases, 1 if epochs is None else epochs, batch_size, self)
+        self.check_reads_texts(x)  # raises TypeError if there is no preprocessor
+        checked_phases = check_phases(phases, 1 if epochs is None else epochs, batch_size, self)
         if not getattr(self, "compiled", False):
             self.compile()
         self._epochs.clear()
-        how = {"objective": objective, "whole_words": whole_words, "mask_rate": mask_rate}
+        options: dict[str, Any] = {"objective": objective, "whole_words": whole_words, "mask_rate": mask_rate}
         corpus = tokenize_documents(x, self.tokenizer)
-        if validation_split and validation_data is None:
-            count = len(corpus.document_splits) - 1
-            first = rows_kept(count, validation_split)
-            corpus, validation_data = corpus.part(0, first), corpus.part(first, count)
-        elif validation_data is not None and not isinstance(validation_data, tf.data.Dataset):
-            validation_data = tokenize_documents(validation_data, self.tokenizer)
+        corpus, validation_data = self._held_out(corpus, validation_split, validation_data)
         if isinstance(validation_data, Corpus):
-            length, _, rows = phases[-1]
-            validation_data = self._batches(validation_data, rows, False, length, **how)
+            length, _, rows = checked_phases[-1]
+            validation_data = self._batches(validation_data, rows, False, length, **options)
         tokens = tf.Variable(0, dtype=tf.int64, trainable=False)
         parts = [
-            Phase(counted(self._batches(corpus, rows, shuffle, length, **how), tokens), looks) for length, looks, rows in phases
+            Phase(counted(self._batches(corpus, rows, shuffle, length, **options), tokens), phase_epochs)
+            for length, phase_epochs, rows in checked_phases
         ]
         kwargs.setdefault("total_steps", sum(part.steps for part in parts))
         callbacks = [Throughput(tokens), *as_list(callbacks)]
         return self._fit_phases(parts, callbacks=callbacks, validation_data=validation_data, **kwargs)
 
-    def evaluate(self, x=None, y=None, batch_size=32, objective="nsp", whole_words=False, mask_rate=0.15, **kwargs):
-        """Losses and accuracies of both heads on documents, or on packed dictionaries and labels; arguments as of `fit`."""
+    def _held_out(self, corpus: Corpus, validation_split: float, validation_data: Any) -> tuple[Corpus, Any]:
+        """Returns the documents to train on, and those to validate with as a `Corpus`.
+
+        Args:
+          corpus: the tokenized documents of a `fit`.
+          validation_split: the share of them that is held out at their end, if there is no `validation_data`.
+          validation_data: documents; or None or a dataset, which is returned as it is.
+        """
+        if validation_data is None and validation_split:
+            first = rows_kept(corpus.num_documents, validation_split)
+            return corpus.part(0, first), corpus.part(first, corpus.num_documents)
+        if validation_data is None or isinstance(validation_data, tf.data.Dataset):
+            return corpus, validation_data
+        return corpus, tokenize_documents(validation_data, self.tokenizer)
+
+    def evaluate(  # type: ignore[override]
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int = 32,
+        objective: str = "nsp",
+        whole_words: bool = False,
+        mask_rate: float = 0.15,
+        **kwargs: Any,
+    ) -> Any:
+        """Returns losses and accuracies of both heads.
+
+        Args:
+          x: documents, packed dictionaries or a dataset, as `fit` takes them. Of documents, always the same tokens are hidden.
+          y: the labels of both heads for packed dictionaries.
+          batch_size: pairs of a batch.
+          objective: `"nsp"`, `"sop"` or `"mlm"`.
+          whole_words: whether words are hidden with all of their pieces.
+          mask_rate: the share of tokens to hide.
+          **kwargs: the other arguments of a task's `evaluate`, such as `return_dict`.
+        """
         if not isinstance(x, (dict, tf.data.Dataset, type(None))):
             x = self.batches(x, batch_size, False, objective, whole_words, mask_rate)
         return super().evaluate(x, y, batch_size=batch_size, **kwargs)
 
-    def batches(self, documents, batch_size=32, shuffle=True, objective="nsp", whole_words=False, mask_rate=0.15):
-        """Documents as a dataset of `(inputs, labels)`, as `fit` makes it: for a loop of your own, or to look at.
+    def batches(
+        self,
+        documents: Iterable[Document],
+        batch_size: int = 32,
+        shuffle: bool = True,
+        objective: str = "nsp",
+        whole_words: bool = False,
+        mask_rate: float = 0.15,
+    ) -> tf.data.Dataset:
+        """Returns documents as the dataset that `fit` makes of them, for a training loop of your own.
+
+        Args:
+          documents: an iterable of documents, each a text whose lines are its sentences, or a list of sentences.
+          batch_size: pairs of a batch.
+          shuffle: whether order and hidden tokens are others in each epoch. Otherwise they are always the same.
+          objective: `"nsp"`, `"sop"` or `"mlm"`.
+          whole_words: whether words are hidden with all of their pieces.
+          mask_rate: the share of tokens to hide.
 
         Returns:
-          A `tf.data.Dataset` of packed dictionaries with `mask_positions` `[B, M]`, and `{"mlm_logits": [B, M], "nsp_logits": [B]}`; without
-          shuffling always the same.
+          A `tf.data.Dataset` of `(inputs, labels)`: packed dictionaries with `mask_positions` `[B, M]`, and
+          `{"mlm_logits": [B, M], "nsp_logits": [B]}`.
         """
-        self._is_packed(documents)
+        self.check_reads_texts(documents)
         corpus = tokenize_documents(documents, self.tokenizer)
         return self._batches(corpus, batch_size, shuffle, self.preprocessor.max_length, objective, whole_words, mask_rate)
 
-    def _batches(self, corpus, batch_size, shuffle, length, objective, whole_words, mask_rate):
-        """A `Corpus` as a dataset of rows of at most `length` positions."""
+    def _batches(
+        self,
+        corpus: Corpus,
+        batch_size: int,
+        shuffle: bool,
+        length: int,
+        objective: str,
+        whole_words: bool,
+        mask_rate: float,
+    ) -> tf.data.Dataset:
+        """Returns tokenized documents as the dataset that `fit` trains on.
+
+        Args:
+          corpus: the tokenized documents.
+          batch_size: pairs of a batch.
+          shuffle: whether order and hidden tokens are others in each epoch.
+          length: the most positions of a row.
+          objective: `"nsp"`, `"sop"` or `"mlm"`.
+          whole_words: whether words are hidden with all of their pieces.
+          mask_rate: the share of tokens to hide.
+        """
         random = np.random.default_rng(np.random.randint(2**31))  # follows keras.utils.set_random_seed
         pairs, labels = draw_pairs(corpus, length - (2 if objective == "mlm" else 3), random, objective)
         if not len(pairs):
@@ -179,13 +293,13 @@ class Pretrainer(Task):
         epochs = self._epochs if shuffle else None
         columns, seed = pair_columns(corpus, pairs), int(random.integers(2**31))
 
-        def pack(*columns):
+        def pack(*columns: tf.RaggedTensor) -> dict[str, tf.Tensor]:
             return self.rounded(preprocessor.pack(*columns), length)
 
         data = batches(columns, (labels,), pack, batch_size, shuffle, seed, epoch=epochs)
 
         @tf.autograph.experimental.do_not_convert
-        def hide(batch, draw):
+        def hide(batch: tuple[dict, tf.Tensor], draw: tf.Tensor) -> tuple[dict, dict]:
             packed, labels = batch
             inputs, hidden = mask_tokens(packed, self.tokenizer, mask_rate, draw, whole_words)
             return inputs, {"mlm_logits": hidden, "nsp_logits": labels}
@@ -193,62 +307,42 @@ class Pretrainer(Task):
         data = with_draws(data, int(random.integers(2**31)), shuffle, epochs)
         return data.map(hide, num_parallel_calls=2).prefetch(tf.data.AUTOTUNE)
 
-    def default_loss(self):
+    def default_loss(self) -> dict[str, keras.losses.Loss]:
         return {"mlm_logits": LabelledCrossentropy(), "nsp_logits": LabelledCrossentropy()}
 
-    def default_metrics(self):
+    def default_metrics(self) -> dict[str, list]:
         return {"mlm_logits": [LabelledAccuracy()], "nsp_logits": [LabelledAccuracy()]}
 
-    def preset_config(self):
+    def preset_config(self) -> dict[str, Any]:
         return {"tie_word_embeddings": True}
 
 
-def check_phases(phases, epochs, batch_size, task):
-    """`(length, epochs, batch size)` of each phase."""
+def check_phases(
+    phases: Sequence[tuple[int, int]] | None, epochs: int, batch_size: int | Sequence[int], task: Pretrainer
+) -> list[tuple[int, int, int]]:
+    """Returns `(length, epochs, batch size)` of each phase.
+
+    Args:
+      phases: `(length, epochs)` of each phase; None for one phase with the preprocessor's `max_length`.
+      epochs: the epochs of the one phase, if `phases` is None.
+      batch_size: pairs of a batch, or a list with a number for each phase.
+      task: the task to train.
+
+    Raises:
+      ValueError: a phase or a batch size is out of its range, or there are not as many batch sizes as phases.
+    """
     phases = [(task.preprocessor.max_length, epochs)] if phases is None else list(phases)
-    sizes = list(batch_size) if isinstance(batch_size, (list, tuple)) else [batch_size] * len(phases)
+    sizes: list[Any] = list(batch_size) if isinstance(batch_size, (list, tuple)) else [batch_size] * len(phases)
     if len(sizes) != len(phases):
         raise ValueError(f"batch_size should be one number, or one for each of the {len(phases)} phases, got {batch_size!r}")
-    wrong = next((size for size in sizes if not isinstance(size, int) or size < 1), None)
-    if wrong is not None:
-        raise ValueError(f"batch_size should be a positive whole number, got {wrong!r}")
+    for size in sizes:
+        if not isinstance(size, int) or size < 1:
+            raise ValueError(f"batch_size should be a positive whole number, got {size!r}")
     most = task.encoder.config.max_position_embeddings
     for phase in phases:
-        whole = isinstance(phase, (list, tuple)) and len(phase) == 2 and all(isinstance(n, int) and n > 0 for n in phase)
-        if not whole:
+        is_pair = isinstance(phase, (list, tuple)) and len(phase) == 2
+        if not is_pair or not all(isinstance(number, int) and number > 0 for number in phase):
             raise ValueError(f"a phase is (length, epochs), two positive whole numbers, got {phase!r}")
         if not 8 <= phase[0] <= most:
             raise ValueError(f"a phase's length should be from 8 to the encoder's {most} positions, got {phase[0]}")
-    return [(length, looks, size) for (length, looks), size in zip(phases, sizes)]
-
-
-def counted(data, count):
-    """A dataset of packed dictionaries that counts its real tokens in a variable."""
-
-    @tf.autograph.experimental.do_not_convert
-    def look(inputs, *labels):
-        tokens = inputs["padding_mask"] if "padding_mask" in inputs else tf.ones_like(inputs["token_ids"])
-        with tf.control_dependencies([count.assign_add(tf.cast(tf.math.count_nonzero(tokens), tf.int64))]):
-            return (tf.nest.map_structure(tf.identity, inputs), *labels)
-
-    return data.map(look, num_parallel_calls=1, deterministic=True)
-
-
-class Throughput(keras.callbacks.Callback):
-    """Puts `tokens_per_second` beside the figures of each epoch; validation does not count."""
-
-    def __init__(self, count):
-        super().__init__()
-        self.count, self.since, self.seconds = count, None, None
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.count.assign(0)
-        self.since, self.seconds = time.perf_counter(), None
-
-    def on_test_begin(self, logs=None):
-        if self.since is not None and self.seconds is None:
-            self.seconds = time.perf_counter() - self.since
-
-    def on_epoch_end(self, epoch, logs=None):
-        seconds = self.seconds or time.perf_counter() - self.since
-        logs["tokens_per_second"] = int(self.count) / seconds
+    return [(length, phase_epochs, size) for (length, phase_epochs), size in zip(phases, sizes)]

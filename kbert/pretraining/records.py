@@ -1,64 +1,88 @@
-"""Pretraining examples as files: compressed TFRecords of tf.Examples in the layout of Google's `create_pretraining_data.py`.
+"""Pretraining examples as compressed TFRecord files, which are written once and read as a dataset."""
 
-| feature | of each example |
-|---|---|
-| `input_ids`, `input_mask`, `segment_ids` | int64 `[max_length]`: the packed pair with its hidden tokens, padded |
-| `masked_lm_positions`, `masked_lm_ids`, `masked_lm_weights` | `[max_predictions]`: which were hidden, what they were, 1.0 or 0.0 where there are fewer |
-| `next_sentence_labels` | int64 `[1]`: 0 where the second segment follows the first |
-"""
+from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import hashlib
 import json
-import math
 import mmap
 import os
 import pathlib
 import tempfile
 import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn
 
 import numpy as np
 import tensorflow as tf
 
 from kbert.files.atomic import written_aside
-from kbert.pretraining.sentence_pairs import draw_pairs, pair_columns, tokenize_documents
+from kbert.pretraining.example_layout import parser, serialized, sizes_of
+from kbert.pretraining.sentence_pairs import Corpus, Document, Paths, draw_pairs, pair_columns, tokenize_documents
 from kbert.text.packing import TextPreprocessor
+from kbert.text.tokenizer import WordPieceTokenizer
 from kbert.training.batches import by_epoch
-from kbert.training.losses import NO_LABEL
 from kbert.training.masking import mask_tokens
 
 ABOUT = "about.json"  # beside the shards: with which vocabulary and settings they were made
-AT_ONCE = 512  # examples that are masked together
+EXAMPLES_AT_ONCE = 512  # examples that are masked together
+SHUFFLED_AT_ONCE = 10_000  # examples that are mixed with each other in reading
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How the examples of a folder are made; the fields are arguments of `write_records`."""
+
+    max_length: int
+    copies: int
+    objective: str
+    whole_words: bool
+    mask_rate: float
+    seed: int
 
 
 def write_records(
-    documents, tokenizer, folder, shards=8, max_length=128, copies=5, objective="nsp", whole_words=False, mask_rate=0.15, seed=0,
-    progress=None,
-):  # fmt: skip
-    """Writes shards of examples whose masks are drawn once, each document in `copies` of them with other pairs and masks.
+    documents: Iterable[Document],
+    tokenizer: WordPieceTokenizer,
+    folder: str | pathlib.Path,
+    shards: int = 8,
+    max_length: int = 128,
+    copies: int = 5,
+    objective: str = "nsp",
+    whole_words: bool = False,
+    mask_rate: float = 0.15,
+    seed: int = 0,
+    progress: Callable[[pathlib.Path], Any] | None = None,
+) -> list[pathlib.Path]:
+    """Writes shards of examples whose masks are drawn once.
 
     >>> write_records(read_documents(["corpus.txt"]), tokenizer, "records")  # doctest: +SKIP
 
-    Documents are read as a stream and their pieces kept in a file meanwhile, so that the memory does not grow with the texts; as many shards
-    are written at once as there are cores. A run that was stopped goes on with the shards that are not there yet.
+    Documents are read as a stream, and their pieces are kept in a file meanwhile, so that the memory does not grow with the
+    texts. As many shards are written at once as there are cores. If a run was stopped, the same call writes the shards that are
+    missing.
 
     Args:
-      documents: as of `Pretrainer.fit`.
-      tokenizer: a `WordPieceTokenizer`.
-      folder: made if it is not there; one of other settings or another vocabulary is an error.
-      shards: files, each of its share of the documents.
+      documents: documents, each a text whose lines are its sentences, or a list of sentences.
+      tokenizer: the tokenizer of the model to train.
+      folder: the folder to write to. It is made if it is not there.
+      shards: the number of files. Each has its share of the documents.
       max_length: positions of an example.
-      copies: how often each document is used.
-      objective: `"nsp"` or `"sop"`: the layout has a label for each pair.
-      whole_words, mask_rate: as of `Pretrainer.fit`.
-      seed: of pairs and masks.
-      progress: called with each finished shard's path.
+      copies: how often each document is used, each time with other pairs and masks.
+      objective: `"nsp"` for next-sentence prediction or `"sop"` for sentence-order prediction.
+      whole_words: whether words are hidden with all of their pieces.
+      mask_rate: the share of tokens to hide.
+      seed: a number from which pairs and masks are drawn. The same seed gives the same files.
+      progress: a function that is called with the path of each shard that is finished.
 
     Returns:
       The paths of the shards.
 
     Raises:
-      OSError: the disk is full, say; what was finished stays, and the same call goes on from there.
+      ValueError: an argument is out of its range, or the folder holds records of other settings, another vocabulary or another
+        corpus.
+      OSError: a file could not be written, for example because the disk is full. Finished shards stay.
     """
     folder = pathlib.Path(folder)
     if not isinstance(shards, int) or shards < 1:
@@ -67,119 +91,140 @@ def write_records(
         raise ValueError(
             'records hold pairs: objective should be "nsp" or "sop"; a text without pairs needs no file, see fit()'
         )
-    about = {
-        "vocabulary": fingerprint(tokenizer), "max_length": max_length, "copies": copies, "objective": objective, "whole_words": whole_words,
-        "mask_rate": mask_rate, "seed": seed, "shards_asked": shards,
-    }  # fmt: skip
-    known = folder / ABOUT
-    before = json.loads(known.read_text()) if known.is_file() else None
+    settings = Settings(max_length, copies, objective, whole_words, mask_rate, seed)
+    about = {"vocabulary": fingerprint(tokenizer), **dataclasses.asdict(settings), "shards_asked": shards}
+    about_file = folder / ABOUT
+    before = json.loads(about_file.read_text()) if about_file.is_file() else None
     if before is not None and {name: before.get(name) for name in about} != about:
         raise_other(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".pieces-", dir=folder) as room:
         corpus = tokenize_documents(documents, tokenizer, pathlib.Path(room) / "pieces")
-        count = len(corpus.document_splits) - 1
-        if count < 2 * shards:
-            shards = max(1, count // 2)
+        if corpus.num_documents < 2 * shards:
+            shards = max(1, corpus.num_documents // 2)
         about.update(shards=shards, pieces=len(corpus.pieces))
         if before is not None and before != about:
             raise_other(folder)
-        with written_aside(known) as aside:
+        with written_aside(about_file) as aside:
             aside.write_text(json.dumps(about, indent=2))
-        preprocessor = TextPreprocessor(tokenizer, max_length, fixed_length=True)
-        stop = threading.Event()  # other shards end when one fails, or at Ctrl-C
+        return _write_shards(folder, corpus, tokenizer, shards, settings, progress)
 
-        def write(number):
-            path = folder / f"examples-{number:05}-of-{shards:05}.tfrecord.gz"
-            if path.is_file():
-                return path
-            random = np.random.default_rng([seed, number])
-            try:
-                with written_aside(path) as aside, tf.io.TFRecordWriter(str(aside), "GZIP") as writer:
-                    for _ in range(copies):
-                        pairs, labels = draw_pairs(corpus, max_length - 3, random, objective, range(number, count, shards))
-                        order = random.permutation(len(pairs))
-                        for start in range(0, len(order), AT_ONCE):
-                            if stop.is_set():
-                                raise InterruptedError("stopped")
-                            rows, draw = order[start : start + AT_ONCE], random.integers(2**31 - 1, size=2)
-                            packed = preprocessor.pack(*pair_columns(corpus, pairs[rows]))
-                            masked = mask_tokens(packed, tokenizer, mask_rate, draw, whole_words)
-                            for example in serialized(*masked, labels[rows], mask_rate).numpy():
-                                writer.write(example)
-                            forget_pages(corpus.pieces)
-            except tf.errors.OpError as error:
-                raise OSError(f"{path} could not be written: {error.message}; what was finished is kept") from error
-            if progress:
-                progress(path)
+
+def _write_shards(
+    folder: pathlib.Path,
+    corpus: Corpus,
+    tokenizer: WordPieceTokenizer,
+    shards: int,
+    settings: Settings,
+    progress: Callable[[pathlib.Path], Any] | None,
+) -> list[pathlib.Path]:
+    """Writes the shards that are not there yet, several at once; the first failure stops all.
+
+    Args:
+      folder: the folder to write to.
+      corpus: the tokenized documents. Shard `n` has the documents `n`, `n + shards`, ...
+      tokenizer: the tokenizer that gave the pieces.
+      shards: the number of files.
+      settings: how the examples are made.
+      progress: a function that is called with the path of each shard that is finished, or None.
+
+    Returns:
+      The paths of all shards.
+    """
+    stop = threading.Event()  # other shards end when one fails, or at Ctrl-C
+
+    def write(number: int) -> pathlib.Path:
+        path = folder / f"examples-{number:05}-of-{shards:05}.tfrecord.gz"
+        if path.is_file():
             return path
+        documents = range(number, corpus.num_documents, shards)
+        random = np.random.default_rng([settings.seed, number])
+        try:
+            with written_aside(path) as aside:
+                _write_shard(aside, corpus, documents, tokenizer, settings, random, stop)
+        except tf.errors.OpError as error:
+            raise OSError(f"{path} could not be written: {error.message}; what was finished is kept") from error
+        if progress:
+            progress(path)
+        return path
 
-        with concurrent.futures.ThreadPoolExecutor(min(shards, os.cpu_count() or 1)) as pool:
-            waiting = [pool.submit(write, number) for number in range(shards)]
-            try:
-                for future in concurrent.futures.as_completed(waiting):
-                    future.result()  # the first failure ends all
-            except BaseException:
-                stop.set()
-                raise
-        return [future.result() for future in waiting]
+    with concurrent.futures.ThreadPoolExecutor(min(shards, os.cpu_count() or 1)) as pool:
+        waiting = [pool.submit(write, number) for number in range(shards)]
+        try:
+            for future in concurrent.futures.as_completed(waiting):
+                future.result()  # the first failure ends all
+        except BaseException:
+            stop.set()
+            raise
+    return [future.result() for future in waiting]
 
 
-def forget_pages(mapped):
-    """What was read of a mapped file leaves this process's memory; the system keeps it as long as it has room."""
+def _write_shard(
+    path: pathlib.Path,
+    corpus: Corpus,
+    documents: range,
+    tokenizer: WordPieceTokenizer,
+    settings: Settings,
+    random: np.random.Generator,
+    stop: threading.Event,
+) -> None:
+    """Writes the examples of some documents to a file.
+
+    Args:
+      path: the file.
+      corpus: the tokenized documents.
+      documents: the numbers of the shard's documents.
+      tokenizer: the tokenizer that gave the pieces.
+      settings: how the examples are made.
+      random: a NumPy generator.
+      stop: an event that ends the writing with InterruptedError.
+    """
+    length = settings.max_length
+    preprocessor = TextPreprocessor(tokenizer, length, fixed_length=True)
+    with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
+        for _ in range(settings.copies):
+            pairs, labels = draw_pairs(corpus, length - 3, random, settings.objective, documents)
+            order = random.permutation(len(pairs))
+            for start in range(0, len(order), EXAMPLES_AT_ONCE):
+                if stop.is_set():
+                    raise InterruptedError("stopped")
+                rows, draw = order[start : start + EXAMPLES_AT_ONCE], random.integers(2**31 - 1, size=2)
+                packed = preprocessor.pack(*pair_columns(corpus, pairs[rows]))
+                inputs, hidden = mask_tokens(packed, tokenizer, settings.mask_rate, draw, settings.whole_words)
+                for example in serialized(inputs, hidden, labels[rows], settings.mask_rate).numpy():
+                    writer.write(example)
+                forget_pages(corpus.pieces)
+
+
+def forget_pages(mapped: Any) -> None:
+    """Frees the memory of this process that holds parts of a mapped file.
+
+    Args:
+      mapped: a `numpy.memmap`, whose parts are read from the file again when they are needed.
+    """
     if hasattr(mmap, "MADV_DONTNEED"):
         mapped._mmap.madvise(mmap.MADV_DONTNEED)
 
 
-def raise_other(folder):
+def raise_other(folder: pathlib.Path) -> NoReturn:
+    """Raises ValueError because the folder holds records that this call would not write."""
     raise ValueError(
         f"{folder} holds records of another corpus, vocabulary or other settings (see {ABOUT}); write to another folder"
     )
 
 
-def serialized(packed, hidden, labels, mask_rate):
-    """Masked pairs as serialized tf.Examples `[B]`, in ops: Python's protocol buffers take ten times as long.
+def record_files(paths: Paths, tokenizer: WordPieceTokenizer | None = None) -> list[pathlib.Path]:
+    """Returns the TFRecord files among files and in folders.
 
     Args:
-      packed: the dictionary of `mask_tokens`, `[B, L]` with `L` fixed.
-      hidden: its labels, `[B, M]`.
-      labels: of the pairs, `[B]`.
+      paths: files and folders, one or a list.
+      tokenizer: the tokenizer with which the records of folders should have been made, where the folders say it.
+
+    Raises:
+      ValueError: a folder's records were made with another vocabulary.
+      FileNotFoundError: a path does not exist, or there are no TFRecord files.
     """
-    size, length = packed["token_ids"].shape
-    most = math.ceil(mask_rate * length) + 1
-    positions = packed["mask_positions"]
-    # What was hidden in the order of the text, as Google's script writes it, and zeros behind.
-    order = tf.argsort(tf.where(hidden != NO_LABEL, positions, length), 1, stable=True)[:, :most]
-    hidden, positions = (tf.gather(part, order, batch_dims=1) for part in (hidden, positions))
-    real = tf.cast(hidden != NO_LABEL, tf.int32)
-    room = [[0, 0], [0, most - order.shape[1]]]
-    features = {
-        "input_ids": packed["token_ids"],
-        "input_mask": packed["padding_mask"],
-        "segment_ids": packed["segment_ids"],
-        "masked_lm_positions": tf.pad(positions * real, room),
-        "masked_lm_ids": tf.pad(hidden * real, room),
-        "masked_lm_weights": tf.pad(tf.cast(real, tf.float32), room),
-        "next_sentence_labels": tf.constant(labels)[:, None],
-    }
-
-    def message(kind, **fields):
-        sizes = tf.constant([[values.shape[1] for values in fields.values()]] * size, tf.int32)
-        return tf.io.encode_proto(sizes, list(fields.values()), list(fields), f"tensorflow.{kind}")[:, None]
-
-    entries = []
-    for name, values in features.items():
-        if values.dtype == tf.float32:
-            feature = message("Feature", float_list=message("FloatList", value=values))
-        else:
-            feature = message("Feature", int64_list=message("Int64List", value=tf.cast(values, tf.int64)))
-        entries.append(message("Features.FeatureEntry", key=tf.fill([size, 1], name), value=feature))
-    return message("Example", features=message("Features", feature=tf.concat(entries, 1)))[:, 0]
-
-
-def record_files(paths, tokenizer=None):
-    """The files of examples among files and folders; of folders that say it, those made with this tokenizer."""
-    files = []
+    files: list[pathlib.Path] = []
     for path in map(pathlib.Path, [paths] if isinstance(paths, (str, pathlib.Path)) else paths):
         if path.is_dir():
             about = path / ABOUT
@@ -196,115 +241,104 @@ def record_files(paths, tokenizer=None):
     return files
 
 
-def read_records(paths, batch_size=32, tokenizer=None, shuffle=True, seed=0, max_length=None, count=False):
-    """Files of examples, ours or those of Google's script, as a dataset for `Pretrainer.fit`.
+def read_records(
+    paths: Paths,
+    batch_size: int = 32,
+    tokenizer: WordPieceTokenizer | None = None,
+    shuffle: bool = True,
+    seed: int = 0,
+    max_length: int | None = None,
+    count: bool = False,
+) -> tf.data.Dataset:
+    """Reads files of examples, ours or those of Google's script, as a dataset for `Pretrainer.fit`.
 
     >>> task.fit(read_records(["records"]), epochs=10)  # doctest: +SKIP
 
     Args:
-      paths: TFRecord files, gzipped (by their name, `.gz`) or not, or folders of them.
+      paths: TFRecord files or folders of them, one or a list. A file whose name ends in `.gz` is gzipped.
       batch_size: examples of a batch.
-      tokenizer: with which the files should have been made, where they say it.
-      shuffle: mix the examples of files that are read side by side, in another order each epoch.
-      seed: of the order.
-      max_length: the model's; records of more positions are an error.
-      count: read the files once to count their examples, so that the dataset knows its length: for the learning rate to fall to 0 at the
-        end, and for `fit(resume=)`. It finds a file that breaks off, too, before the training.
+      tokenizer: the tokenizer with which the records should have been made, where their folder says it.
+      shuffle: whether the examples of files that are read side by side are mixed, in another order in each epoch.
+      seed: a number from which the order is drawn.
+      max_length: the most positions that the model reads.
+      count: whether the files are read once to count their examples, so that the dataset knows its length. Without it the
+        learning rate cannot fall to 0 at the end, and `fit(resume=)` is not possible. Counting also finds a damaged file before
+        the training.
+
+    Returns:
+      A dataset of `(inputs, {"mlm_logits": int32 [B, M], "nsp_logits": int32 [B]})`.
 
     Raises:
-      FileNotFoundError, ValueError: there are no files; they were made with another vocabulary; their examples are longer than `max_length`, or
-        are not of this layout; with `count`, a file breaks off.
+      FileNotFoundError: there are no files.
+      ValueError: the files were made with another vocabulary, have more positions than `max_length` or another layout; or, with
+        `count`, a file is damaged.
     """
     files = record_files(paths, tokenizer)
-    length, predictions = _sizes(files[0])
+    length, predictions = sizes_of(files[0])
     if max_length is not None and length > max_length:
         raise ValueError(
             f"{files[0]} has examples of {length} positions, the model reads {max_length}: write records of that length"
         )
-
-    def fixed(size, dtype=tf.int64):
-        return tf.io.FixedLenFeature([size], dtype)
-
-    spec = {name: fixed(length) for name in ("input_ids", "input_mask", "segment_ids")}
-    spec.update({name: fixed(predictions) for name in ("masked_lm_positions", "masked_lm_ids")})
-    spec.update(masked_lm_weights=fixed(predictions, tf.float32), next_sentence_labels=fixed(1))
-    names = {
-        "token_ids": "input_ids",
-        "padding_mask": "input_mask",
-        "segment_ids": "segment_ids",
-        "mask_positions": "masked_lm_positions",
-    }
-
-    @tf.autograph.experimental.do_not_convert
-    def parse(serialized):
-        found = tf.io.parse_example(serialized, spec)
-        inputs = {ours: tf.cast(found[theirs], tf.int32) for ours, theirs in names.items()}
-        hidden = tf.where(found["masked_lm_weights"] > 0, tf.cast(found["masked_lm_ids"], tf.int32), NO_LABEL)
-        return inputs, {"mlm_logits": hidden, "nsp_logits": tf.cast(found["next_sentence_labels"][:, 0], tf.int32)}
-
-    @tf.autograph.experimental.do_not_convert
-    def opened(file):
-        gzipped = tf.strings.regex_full_match(file, r".*\.gz")
-        return tf.data.TFRecordDataset(file, compression_type=tf.where(gzipped, "GZIP", ""))
-
-    @tf.autograph.experimental.do_not_convert
-    def look(number):
-        """All examples, in an order that the number of the epoch gives."""
-        names = tf.constant([str(file) for file in files])
-        if shuffle:
-            names = tf.random.experimental.stateless_shuffle(names, tf.stack([tf.cast(seed, tf.int64), number]))
-        data = tf.data.Dataset.from_tensor_slices(names)
-        data = data.interleave(opened, cycle_length=min(4, len(files)))
-        return data.batch(10_000).enumerate().flat_map(lambda *block: mixed(number, *block)) if shuffle else data
-
-    @tf.autograph.experimental.do_not_convert
-    def mixed(number, place, block):
-        draw = tf.random.experimental.stateless_fold_in(tf.stack([tf.cast(seed, tf.int64), number]), place + 1)
-        return tf.data.Dataset.from_tensor_slices(tf.random.experimental.stateless_shuffle(block, draw))
-
-    epochs = []
-    data = by_epoch(look, epochs) if shuffle else look(0)
-    data = data.batch(batch_size).map(parse, num_parallel_calls=2, deterministic=True)
+    epochs: list[tf.Variable] = []
+    data = _serialized_examples(files, shuffle, seed, epochs)
+    data = data.batch(batch_size).map(parser(length, predictions), num_parallel_calls=2, deterministic=True)
     if count:
         examples = sum(_count(file) for file in files)
         data = data.apply(tf.data.experimental.assert_cardinality(-(-examples // batch_size)))
     options = tf.data.Options()
-    # Of several workers each reads all files and takes its share of each batch, so that they make the steps of one; by file, shares of
-    # unequal size would end an epoch early.
+    # Each of several workers reads all files and takes its share of each batch, so that they make the steps of one worker.
+    # Shares of whole files would be of unequal size, and the smallest would end the epoch early.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     data = data.with_options(options).prefetch(tf.data.AUTOTUNE)
     data.epochs = epochs  # the counter of epochs, which a training that goes on sets
     return data
 
 
-def _count(file):
-    """The examples of a file; a file that breaks off is named."""
+def _serialized_examples(files: Sequence[pathlib.Path], shuffle: bool, seed: int, epochs: list[tf.Variable]) -> tf.data.Dataset:
+    """Returns a dataset of the serialized examples of files.
+
+    Args:
+      files: TFRecord files.
+      shuffle: whether the order is another one in each epoch.
+      seed: a number from which the order is drawn.
+      epochs: a list that receives the variable which counts the epochs.
+    """
+
+    @tf.autograph.experimental.do_not_convert
+    def records(file: tf.Tensor) -> tf.data.Dataset:
+        is_gzipped = tf.strings.regex_full_match(file, r".*\.gz")
+        return tf.data.TFRecordDataset(file, compression_type=tf.where(is_gzipped, "GZIP", ""))
+
+    @tf.autograph.experimental.do_not_convert
+    def examples(number: tf.Tensor | int) -> tf.data.Dataset:
+        """Returns all examples, in an order that the number of the epoch gives."""
+        names = tf.constant([str(file) for file in files])
+        if shuffle:
+            names = tf.random.experimental.stateless_shuffle(names, tf.stack([tf.cast(seed, tf.int64), number]))
+        data = tf.data.Dataset.from_tensor_slices(names)
+        data = data.interleave(records, cycle_length=min(4, len(files)))
+        if not shuffle:
+            return data
+        return data.batch(SHUFFLED_AT_ONCE).enumerate().flat_map(lambda *block: mixed(number, *block))
+
+    @tf.autograph.experimental.do_not_convert
+    def mixed(number: tf.Tensor, place: tf.Tensor, block: tf.Tensor) -> tf.data.Dataset:
+        draw = tf.random.experimental.stateless_fold_in(tf.stack([tf.cast(seed, tf.int64), number]), place + 1)
+        return tf.data.Dataset.from_tensor_slices(tf.random.experimental.stateless_shuffle(block, draw))
+
+    return by_epoch(examples, epochs) if shuffle else examples(0)
+
+
+def _count(file: pathlib.Path) -> int:
+    """Returns the number of a file's examples, or raises ValueError if the file is damaged."""
     try:
         records = tf.data.TFRecordDataset(str(file), "GZIP" if file.suffix == ".gz" else "").batch(1024)
-        return int(records.reduce(np.int64(0), lambda count, some: count + tf.size(some, tf.int64)))
+        return int(records.reduce(np.int64(0), lambda count, batch: count + tf.size(batch, tf.int64)))
     except tf.errors.OpError as error:
         raise ValueError(f"{file} breaks off or is damaged: write it again ({error.message})") from error
 
 
-def _sizes(file):
-    """Positions and predictions of a file's examples."""
-    compression = "GZIP" if file.suffix == ".gz" else ""
-    try:
-        first = next(tf.data.TFRecordDataset(str(file), compression).take(1).as_numpy_iterator(), None)
-        features = tf.train.Example.FromString(first or b"").features.feature
-        sizes = [len(features[name].int64_list.value) for name in ("input_ids", "masked_lm_positions")]
-    except (tf.errors.OpError, ValueError, TypeError) as error:
-        raise ValueError(f"{file} could not be read as TFRecords of examples: {error}") from error
-    except Exception as error:  # protobuf's DecodeError has no public home
-        raise ValueError(f"{file} holds no tf.Examples: {error}") from error
-    if not all(sizes):
-        raise ValueError(
-            f"{file} has no examples with input_ids and masked_lm_positions, as create_pretraining_data writes them"
-        )
-    return sizes
-
-
-def fingerprint(tokenizer):
-    """What tells vocabularies apart."""
+def fingerprint(tokenizer: WordPieceTokenizer) -> str:
+    """Returns a digest that differs for tokenizers with another vocabulary or other options."""
     settings = [tokenizer.vocabulary, tokenizer.lowercase, tokenizer.strip_accents, tokenizer.tokenize_chinese_chars]
     return hashlib.sha256(json.dumps(settings).encode("utf-8")).hexdigest()

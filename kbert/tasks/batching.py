@@ -175,12 +175,16 @@ class Batching(DistributedModel, keras.Model):
         """Whether an input is packed dictionaries; without a preprocessor anything else is refused."""
         if is_packed(x, self.preprocessor is not None):
             return True
+        self.check_reads_texts(x)
+        return False
+
+    def check_reads_texts(self, x: Any) -> None:
+        """Raises a TypeError if the task has no preprocessor to read texts with."""
         if self.preprocessor is None:
             raise TypeError(
                 "this task was built with preprocessor=None, so that it takes packed dictionaries (token_ids, segment_ids, "
                 f"padding_mask), got {type(x).__name__}; build it with a TextPreprocessor to give it texts"
             )
-        return False
 
     def _open_for_training(self, x: Any, y: Any = None, sample_weight: Any = None) -> Texts:
         return open_input(self.training_columns, x, y, sample_weight, targets=self.targets)

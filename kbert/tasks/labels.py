@@ -96,3 +96,9 @@ def label_keys(labels: list[str]) -> dict[str, dict]:
         "id2label": {str(number): label for number, label in enumerate(labels)},
         "label2id": {label: number for number, label in enumerate(labels)},
     }
+
+
+def check_same_labels(teacher: Any, student: Any) -> None:
+    """Raises ValueError if two tasks with `labels` have different ones."""
+    if teacher.labels != student.labels:
+        raise ValueError(f"teacher and student have different labels: {teacher.labels} and {student.labels}")

@@ -19,9 +19,10 @@ from kbert.tasks.task import Task
 from kbert.text.texts import text_list
 from kbert.text.tokenizer import WordPieceTokenizer
 from kbert.training.examples import Examples
-from kbert.training.losses import LabelledCrossentropy
+from kbert.training.losses import NO_LABEL, LabelledCrossentropy
 from kbert.training.masking import mask_tokens, with_draws
 from kbert.training.metrics import LabelledAccuracy
+from kbert.training.soft_targets import soft_targets
 
 ROWS_AT_ONCE = 64  # of `fill`: each has logits of the whole vocabulary
 
@@ -212,7 +213,7 @@ class MaskedLM(Task):
             return answers[0] if single else answers
         where = [np.flatnonzero(row == mask) for row in rows]
         answers = []
-        for logs in self._log_probabilities(rows, where):
+        for logs in self.log_probabilities(rows, where):
             best = np.argsort(-logs, axis=-1, kind="stable")[:, :top_k]
             found = [
                 [{"token": self.tokenizer.id_to_token(n), "id": int(n), "score": float(np.exp(row[n]))} for n in ids]
@@ -240,7 +241,7 @@ class MaskedLM(Task):
                 row[place] = mask
                 rows.append(row)
                 where.append(np.array([place]))
-            logs = [log[0, ids[place[0]]] for log, place in zip(self._log_probabilities(rows, where), where)]
+            logs = [log[0, ids[place[0]]] for log, place in zip(self.log_probabilities(rows, where), where)]
             answers.append(np.exp(-np.mean(logs)) if logs else np.nan)
         return np.array(answers)
 
@@ -310,7 +311,7 @@ class MaskedLM(Task):
             hidden = np.full(len(ids), self.tokenizer.mask_token_id, np.int32)
             rows.append(np.concatenate([row[: masks[0]], hidden, row[masks[0] + 1 :]]))
             where.append(masks[0] + np.arange(len(ids)))
-        logs = self._log_probabilities(rows, where)
+        logs = self.log_probabilities(rows, where)
         sums = np.array([log[np.arange(len(ids)), ids].sum() for log, ids in zip(logs, pieces)])
         shares = softmax(sums)
         return [
@@ -318,7 +319,7 @@ class MaskedLM(Task):
             for n in np.argsort(-sums, kind="stable")
         ]
 
-    def _log_probabilities(self, rows, where):
+    def log_probabilities(self, rows, where):
         """For each row the logarithms of the probabilities at its positions, `[positions, V]`; some rows at a time."""
         for start in range(0, len(rows), ROWS_AT_ONCE):
             some, places = rows[start : start + ROWS_AT_ONCE], where[start : start + ROWS_AT_ONCE]
@@ -348,6 +349,18 @@ class MaskedLM(Task):
 
     def default_metrics(self):
         return [LabelledAccuracy()]
+
+    # Distillation
+
+    hard_targets = "drawn"  # the hidden tokens
+
+    def soft_loss(
+        self, teacher_outputs: tf.Tensor, student_outputs: tf.Tensor, temperature: float, mask: tf.Tensor, targets: tf.Tensor
+    ) -> tf.Tensor:
+        return soft_targets(teacher_outputs, student_outputs, temperature, tf.not_equal(targets, NO_LABEL))
+
+    def hard_loss(self, outputs: tf.Tensor, targets: tf.Tensor, labelled: tf.Tensor) -> tf.Tensor:
+        return self.default_loss()(targets, outputs)  # a mean over the hidden tokens
 
     def preset_config(self):
         """Keys of config.json; those of a head unlike its encoder are read here, but not by transformers."""

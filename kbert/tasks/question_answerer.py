@@ -19,6 +19,7 @@ from kbert.tasks.spans import CANDIDATES, IMPOSSIBLE, at_pieces, best_of_texts, 
 from kbert.tasks.task import Task
 from kbert.text.packing import windows
 from kbert.training.examples import Examples
+from kbert.training.soft_targets import mean_of_labelled, soft_targets
 
 WINDOWS_AT_ONCE = 256  # whose candidates [256, L, lengths] are held at a time
 
@@ -292,6 +293,27 @@ class QuestionAnswerer(Task):
 
     def default_metrics(self):
         return {}
+
+    # Distillation
+
+    none_is_a_target = True  # the text has no answer
+
+    def soft_loss(
+        self, teacher_outputs: dict, student_outputs: dict, temperature: float, mask: tf.Tensor, targets: tf.Tensor
+    ) -> tf.Tensor:
+        hidden = (1 - mask) * -30000.0  # padding is no place for an answer
+        losses = [
+            soft_targets(teacher_outputs[name] + hidden, student_outputs[name] + hidden, temperature)
+            for name in student_outputs
+        ]
+        return tf.add_n(losses) / len(losses)
+
+    def hard_loss(self, outputs: dict, targets: tf.Tensor, labelled: tf.Tensor) -> tf.Tensor:
+        losses = [
+            mean_of_labelled(loss, targets[:, place], outputs[name], labelled)
+            for place, (name, loss) in enumerate(self.default_loss().items())
+        ]
+        return tf.add_n(losses) / len(losses)
 
     def preset_config(self):
         return {"qa_dropout": self.dropout_rate} if self.encoder.config.type_vocab_size == 0 else {}

@@ -1,20 +1,70 @@
-"""Students: a task like another one, with fewer or narrower layers, or with a smaller vocabulary."""
+"""Smaller tasks: with fewer or narrower layers (a student), or with a smaller vocabulary."""
+
+from __future__ import annotations
 
 import collections
 import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
+import tensorflow as tf
 
 from kbert.text.packing import TextPreprocessor
 from kbert.text.texts import text_list
 from kbert.text.tokenizer import WordPieceTokenizer
 
+if TYPE_CHECKING:
+    from kbert.tasks.task import Task
 
-def make_student(task, num_hidden_layers=None, hidden_size=None, layers="uniform", **sizes):
-    """A smaller task of the same kind, with the same tokenizer and labels. See `Task.make_student`."""
+
+def make_student(
+    task: Task,
+    num_hidden_layers: int | None = None,
+    hidden_size: int | None = None,
+    layers: str | Sequence[int] = "uniform",
+    **sizes: Any,
+) -> Task:
+    """Returns a smaller task of the same class, with the same tokenizer and labels.
+
+    Args:
+      task: the task that will be the teacher.
+      num_hidden_layers: how many layers the student has; by default as many as the task.
+      hidden_size: the width of its vectors. If it or another of `sizes` is given, all weights are new.
+      layers: which of the task's layers are copied: `"uniform"`, `"last"` or a list; see `layer_map`.
+      **sizes: other fields of the encoder's configuration, such as `intermediate_size`.
+
+    Raises:
+      ValueError: nothing becomes smaller, the configuration has no such field, or the sizes do not fit together.
+    """
     config = task.encoder.config
     changes = {"num_hidden_layers": num_hidden_layers, "hidden_size": hidden_size, **sizes}
     changes = {name: value for name, value in changes.items() if value is not None}
+    check_changes(config, changes)
+    same_width = set(changes) == {"num_hidden_layers"}
+    copied = layer_map(layers, changes["num_hidden_layers"], config.num_hidden_layers) if same_width else []
+    student = rebuilt(task, dataclasses.replace(config, **changes), task.preprocessor)
+    if not same_width:
+        student.new_weights.append("the student's encoder and head")
+        return student
+    copy_weights(task.encoder.embeddings, student.encoder.embeddings)
+    for block, number in zip(student.encoder.blocks, copied):
+        copy_weights(task.encoder.blocks[number], block)
+    if task.encoder.pooler is not None:
+        copy_weights(task.encoder.pooler, student.encoder.pooler)
+    for target, source in zip(head_variables(student), head_variables(task)):
+        target.assign(source)
+    return student
+
+
+def check_changes(config: Any, changes: dict[str, Any]) -> None:
+    """Raises ValueError if a configuration with these changes could not be a student's.
+
+    Args:
+      config: the teacher's `BertConfig` or `MobileBertConfig`.
+      changes: the fields with other values.
+    """
     unknown = sorted(set(changes) - {field.name for field in dataclasses.fields(config)})
     if unknown:
         raise ValueError(f"{type(config).__name__} has no {unknown[0]!r}")
@@ -23,115 +73,149 @@ def make_student(task, num_hidden_layers=None, hidden_size=None, layers="uniform
     count = changes.get("num_hidden_layers", config.num_hidden_layers)
     if not isinstance(count, int) or count < 1:
         raise ValueError(f"num_hidden_layers should be a positive whole number, got {count!r}")
-    same_width = not set(changes) - {"num_hidden_layers"}
-    chosen = layer_map(layers, count, config.num_hidden_layers) if same_width else []
-    if (
-        "hidden_size" in changes
-        and "num_attention_heads" not in changes
-        and changes["hidden_size"] % config.num_attention_heads
-    ):
+    heads = config.num_attention_heads
+    if "num_attention_heads" not in changes and changes.get("hidden_size", 0) % heads:
         raise ValueError(
-            f"hidden_size {changes['hidden_size']} is not a multiple of the {config.num_attention_heads} attention heads; "
+            f"hidden_size {changes['hidden_size']} is not a multiple of the {heads} attention heads; "
             "give num_attention_heads too"
         )
-    student = rebuilt(task, dataclasses.replace(config, **changes), task.preprocessor)
-    if same_width:
-        copy_weights(task.encoder.embeddings, student.encoder.embeddings)
-        for block, theirs in zip(student.encoder.blocks, chosen):
-            copy_weights(task.encoder.blocks[theirs], block)
-        if task.encoder.pooler is not None:
-            copy_weights(task.encoder.pooler, student.encoder.pooler)
-        for ours, theirs in zip(head_variables(student), head_variables(task)):
-            ours.assign(theirs)
-    else:
-        student.new_weights.append("the student's encoder and head")
-    return student
 
 
-def rebuilt(task, config, preprocessor):
-    """A task with everything of another one but its encoder's configuration, its preprocessor, and its weights."""
+def rebuilt(task: Task, config: Any, preprocessor: TextPreprocessor) -> Task:
+    """Returns a task with new weights and the options of another one.
+
+    Args:
+      task: the task whose class and options it has.
+      config: the configuration of its encoder.
+      preprocessor: what reads its texts.
+    """
     shared = ("name", "dtype", "encoder", "preprocessor")
     own = {name: value for name, value in task.get_config().items() if name not in shared}
     encoder = type(task.encoder)(config, real_tokens=task.encoder.real_tokens, dtype=task.encoder.dtype_policy)
     return type(task)(encoder, preprocessor, dtype=task.dtype_policy, **own)
 
 
-def head_variables(task):
-    """The weights of a task beside its encoder."""
-    inside = {id(variable) for variable in task.encoder.variables}
-    return [variable for variable in task.trainable_variables if id(variable) not in inside]
+def head_variables(task: Task) -> list[tf.Variable]:
+    """Returns a task's trainable weights that are not its encoder's."""
+    of_encoder = {id(variable) for variable in task.encoder.variables}
+    return [variable for variable in task.trainable_variables if id(variable) not in of_encoder]
 
 
-def copy_weights(source, target):
-    for theirs, ours in zip(source.variables, target.variables):
-        if theirs.dtype == ours.dtype and theirs.shape == ours.shape:
-            ours.assign(theirs)
+def copy_weights(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
+    """Copies a layer's weights to one of the same structure. Those of another type or shape stay as they are."""
+    for value, variable in zip(source.variables, target.variables):
+        if value.dtype == variable.dtype and value.shape == variable.shape:
+            variable.assign(value)
 
 
-def trim_vocabulary(task, texts, size=None):
-    """The same task with only the tokens that texts use. See `Task.trim_vocabulary`."""
+def trim_vocabulary(task: Task, texts: Sequence[str], size: int | None = None) -> Task:
+    """Returns the same task with only the tokens that texts use.
+
+    Args:
+      task: a task with a preprocessor.
+      texts: texts such as the task will read. Their most frequent tokens are kept, and single ASCII characters, which spell the
+        rest.
+      size: the most tokens; by default all that occur.
+
+    Returns:
+      A new task, whose `trimmed` says how many tokens it has and had, and what share of the texts' tokens is [UNK], now and
+      before.
+
+    Raises:
+      ValueError: there are no texts, the task has no tokenizer, or `size` is less than the characters and special tokens.
+    """
     if task.preprocessor is None:
         raise ValueError("this task was built with preprocessor=None: it has no vocabulary to trim")
-    texts = text_list(texts, "texts")
-    if not texts:
+    encoded_texts = text_list(texts, "texts")
+    if not encoded_texts:
         raise ValueError("texts are needed, like those that the task will read")
     old = task.tokenizer
-    seen = collections.Counter(old(texts).values.numpy().tolist())
-    special = [old.token_to_id(token) for token in old.special_tokens]
-    # Single ASCII characters, at the start of a word and in it, spell whatever word has no piece of its own.
-    spelled = [place for place, token in enumerate(old.vocabulary) if len(token.removeprefix("##")) == 1 and token.isascii()]
-    least = len(set(special + spelled))
-    size = size or len(old.vocabulary)
-    if not least <= size:
-        raise ValueError(f"size should be at least {least}, the special tokens and single characters; got {size}")
-    kept = dict.fromkeys(special + spelled)
-    for place, _ in seen.most_common():
-        if len(kept) >= size:
-            break
-        kept.setdefault(place)
-    kept = sorted(kept)
+    kept = kept_tokens(old, encoded_texts, size)
     options = {
         name: value for name, value in old.get_config().items() if name not in ("name", "trainable", "dtype", "vocabulary")
     }
-    tokenizer = WordPieceTokenizer([old.vocabulary[place] for place in kept], **options)
+    tokenizer = WordPieceTokenizer([old.vocabulary[token] for token in kept], **options)
     settings = task.preprocessor.get_config()
     preprocessor = TextPreprocessor(
         tokenizer, **{name: settings[name] for name in ("max_length", "truncation", "fixed_length", "ragged")}
     )
     config = dataclasses.replace(task.encoder.config, vocab_size=len(kept), pad_token_id=tokenizer.pad_token_id)
     trimmed = rebuilt(task, config, preprocessor)
-    size_before = task.encoder.config.vocab_size
-    for theirs, ours in zip(task.variables, trimmed.variables):
-        if theirs.shape == ours.shape:
-            if theirs.dtype == ours.dtype:
-                ours.assign(theirs)
-            continue
-        (axis,) = [axis for axis, (a, b) in enumerate(zip(theirs.shape, ours.shape)) if a != b]
-        if theirs.shape[axis] != size_before:
-            raise RuntimeError(f"{theirs.path} has shape {theirs.shape}, which is not along the vocabulary")
-        ours.assign(np.take(theirs.numpy(), kept, axis))
-    unknown = [(read(texts).values.numpy() == read.unk_token_id).mean() for read in (old, tokenizer)]
+    copy_rows(task, trimmed, kept)
+    unknown_before, unknown = (
+        float((reader(encoded_texts).values.numpy() == reader.unk_token_id).mean()) for reader in (old, tokenizer)
+    )
     trimmed.trimmed = {
         "tokens": len(kept),
         "tokens_before": len(old.vocabulary),
-        "unknown": float(unknown[1]),
-        "unknown_before": float(unknown[0]),
+        "unknown": unknown,
+        "unknown_before": unknown_before,
     }
     return trimmed
 
 
-def layer_map(kind, student_layers, teacher_layers):
-    """Which of the teacher's layers each of the student's is held to, counted from 0.
+def kept_tokens(tokenizer: WordPieceTokenizer, texts: Sequence[bytes], size: int | None) -> list[int]:
+    """Returns the ids of the tokens that a trimmed vocabulary keeps, ascending.
+
+    Args:
+      tokenizer: the tokenizer with the whole vocabulary.
+      texts: texts whose most frequent tokens are kept.
+      size: the most tokens; by default all that occur.
+    """
+    vocabulary = tokenizer.vocabulary
+    counts = collections.Counter(tokenizer(texts).values.numpy().tolist())
+    special = [tokenizer.token_to_id(token) for token in tokenizer.special_tokens]
+    # Single ASCII characters, at the start of a word and in it, spell each word that has no token of its own.
+    characters = [number for number, token in enumerate(vocabulary) if len(token.removeprefix("##")) == 1 and token.isascii()]
+    least = len(set(special + characters))
+    size = size or len(vocabulary)
+    if not least <= size:
+        raise ValueError(f"size should be at least {least}, the special tokens and single characters; got {size}")
+    kept = dict.fromkeys(special + characters)
+    for token, _ in counts.most_common():
+        if len(kept) >= size:
+            break
+        kept.setdefault(token)
+    return sorted(kept)
+
+
+def copy_rows(task: Task, trimmed: Task, kept: Sequence[int]) -> None:
+    """Copies a task's weights to one with a smaller vocabulary, along which the rows of the kept tokens are taken.
+
+    Args:
+      task: the task with the whole vocabulary.
+      trimmed: the task with the smaller one.
+      kept: the ids of the kept tokens in the whole vocabulary, ascending.
+    """
+    size_before = task.encoder.config.vocab_size
+    for source, target in zip(task.variables, trimmed.variables):
+        if source.shape == target.shape:
+            if source.dtype == target.dtype:
+                target.assign(source)
+            continue
+        (axis,) = [axis for axis, (a, b) in enumerate(zip(source.shape, target.shape)) if a != b]
+        if source.shape[axis] != size_before:
+            raise RuntimeError(f"{source.path} has shape {source.shape}, which is not along the vocabulary")
+        target.assign(np.take(source.numpy(), kept, axis))
+
+
+def layer_map(kind: str | Sequence[int], student_layers: int, teacher_layers: int) -> list[int]:
+    """Returns the teacher's layer that belongs to each of the student's layers, counted from 0.
 
     >>> layer_map("uniform", 3, 6), layer_map("last", 3, 6), layer_map([0, 2, 5], 3, 6)
     ([1, 3, 5], [3, 4, 5], [0, 2, 5])
 
     Args:
-      kind: `"uniform"`, every so many layers, the last one to the last one (Jiao et al. 2020, section 3.1); `"last"`; or a list.
-      student_layers, teacher_layers: how many there are.
+      kind: `"uniform"` for layers at equal distances, of which the last belongs to the last (Jiao et al. 2020, section 3.1);
+        `"last"` for the last layers; or a list of the teacher's layers.
+      student_layers: how many layers the student has.
+      teacher_layers: how many layers the teacher has.
+
+    Raises:
+      ValueError: a list that does not name one of the teacher's layers for each of the student's, or an unknown word.
     """
     if kind == "uniform":
-        return [round((place + 1) * teacher_layers / student_layers) - 1 for place in range(student_layers)]
+        return [round((number + 1) * teacher_layers / student_layers) - 1 for number in range(student_layers)]
     if kind == "last":
         if student_layers > teacher_layers:
             raise ValueError(f"layer_map='last' of {student_layers} layers, but the teacher has {teacher_layers}")

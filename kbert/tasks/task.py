@@ -8,10 +8,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from kbert.scoring.figures import Figures
 from kbert.tasks.files import Files
 from kbert.tasks.fitting import Fitting
 from kbert.tasks.prediction import Prediction
 from kbert.training import keras_internals
+from kbert.training.soft_targets import mean_of_labelled, soft_targets
 
 
 class Task(Fitting, Prediction, Files):
@@ -150,6 +152,57 @@ class Task(Fitting, Prediction, Files):
         from kbert.tasks.smaller import trim_vocabulary
 
         return trim_vocabulary(self, texts, size)
+
+    # Distillation
+
+    hard_targets = "given"  # where a student's labels come from: "given" with the texts, "drawn" from the texts, or "none"
+    none_is_a_target = False  # whether None among given targets is a target of its own, and not a missing one
+    merges_windows = False  # whether one row of outputs can be the mean over several windows of a long text
+
+    def soft_loss(
+        self, teacher_outputs: Any, student_outputs: Any, temperature: float, mask: tf.Tensor, targets: Any
+    ) -> tf.Tensor:
+        """Returns the loss that holds the answers of this task, the student, to its teacher's.
+
+        Args:
+          teacher_outputs: what calling the teacher gives for a batch.
+          student_outputs: what calling this task gives for the batch.
+          temperature: a number above 0 that divides the logits of both.
+          mask: float32 `[B, L]`, 1 at real tokens and 0 at padding.
+          targets: the batch's encoded targets.
+
+        Returns:
+          A scalar.
+        """
+        return soft_targets(teacher_outputs, student_outputs, temperature)
+
+    def hard_loss(self, outputs: Any, targets: Any, labelled: tf.Tensor) -> tf.Tensor:
+        """Returns the mean of the task's loss over the texts that have a target.
+
+        Args:
+          outputs: what calling this task gives for a batch.
+          targets: the batch's encoded targets. At texts without a target, a blank one stands.
+          labelled: float32 `[B]`, 1 for a text with a target and 0 for a text without.
+
+        Returns:
+          A scalar; 0 if no text of the batch has a target.
+        """
+        return mean_of_labelled(self.default_loss(), targets, outputs, labelled)
+
+    def blank_target(self, text: Any) -> Any:
+        """Returns a valid target for a text whose own is missing. It never counts in `hard_loss`.
+
+        Args:
+          text: the text as `fit` takes it: a string, or a list of words; the first of a pair.
+        """
+        return None
+
+    def check_student(self, student: Task) -> None:
+        """Raises TypeError or ValueError if the outputs of `student` cannot be compared with this task's."""
+        if type(self) is not type(student):
+            raise TypeError(
+                f"teacher and student should do the same: got a {type(self).__name__} and a {type(student).__name__}"
+            )
 
     # Export
 

@@ -15,13 +15,14 @@ from kbert.scoring.figures import Figures, figures_of_classes, figures_of_labels
 from kbert.tasks.batching import Batching
 from kbert.tasks.columns import Chunk
 from kbert.tasks.from_preset import head_dropout, label_names, load_task, stated_labels
-from kbert.tasks.labels import check_labels, class_of, class_weights, label_index, label_keys
+from kbert.tasks.labels import check_labels, check_same_labels, class_of, class_weights, label_index, label_keys
 from kbert.tasks.prediction import Prediction, Progress, softmax
 from kbert.tasks.task import Task
 from kbert.text.packing import windows
 from kbert.training.examples import Examples
 from kbert.training.losses import SmoothedCrossentropy
 from kbert.training.metrics import MacroF1
+from kbert.training.soft_targets import soft_labels, soft_targets, squared_difference
 
 SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"  # config.json's names
 
@@ -363,6 +364,35 @@ class TextClassifier(Task):
     def serve_tokens(self, packed):
         logits = self(packed, training=False)
         return {**self.serving_outputs(logits), "logits": logits}
+
+    # Distillation
+
+    @property
+    def merges_windows(self) -> bool:
+        return self.window_stride is not None
+
+    def soft_loss(
+        self, teacher_outputs: tf.Tensor, student_outputs: tf.Tensor, temperature: float, mask: tf.Tensor, targets: tf.Tensor
+    ) -> tf.Tensor:
+        if self.problem_type == REGRESSION:
+            return squared_difference(teacher_outputs, student_outputs)
+        loss = soft_labels if self.problem_type == MULTI else soft_targets
+        return loss(teacher_outputs, student_outputs, temperature)
+
+    def blank_target(self, text: Any) -> Any:
+        if self.problem_type == MULTI:
+            return []
+        if self.problem_type == REGRESSION:
+            return 0.0 if len(self.labels) == 1 else [0.0] * len(self.labels)
+        return self.labels[0]
+
+    def check_student(self, student: Task) -> None:
+        super().check_student(student)
+        check_same_labels(self, student)
+        if self.problem_type != student.problem_type:
+            raise ValueError(
+                f"teacher and student have different problem types: {self.problem_type} and {student.problem_type}"
+            )
 
     def preset_config(self):
         """The keys of config.json that transformers needs for this head."""

@@ -145,7 +145,10 @@ class TextEmbedder(Task):
 
     def prepare_fit(self, has_targets: bool) -> None:
         """Compiles with the default loss for the data, if the loss is the default one."""
-        again, wanted = getattr(self, "_compile_again", None), CosineSimilarityError if has_targets else MultipleNegativesRanking
+        again, wanted = (
+            getattr(self, "_compile_again", None),
+            CosineSimilarityError if has_targets else MultipleNegativesRanking,
+        )
         if again is not None and not isinstance(self.loss, wanted):
             with self.distribute_strategy.scope():
                 super().compile(self.optimizer, wanted(), **again)
@@ -249,6 +252,22 @@ class TextEmbedder(Task):
 
     def serve_tokens(self, packed):
         return {"embedding": self(packed, training=False)}
+
+    # Distillation
+
+    hard_targets = "none"  # a student is held to the teacher's vectors alone
+
+    def soft_loss(
+        self, teacher_outputs: tf.Tensor, student_outputs: tf.Tensor, temperature: float, mask: tf.Tensor, targets: tf.Tensor
+    ) -> tf.Tensor:
+        return tf.reduce_mean(tf.reduce_sum(tf.square(teacher_outputs - student_outputs), -1))
+
+    def check_student(self, student: Task) -> None:
+        super().check_student(student)
+        if self.width != student.width:
+            raise ValueError(
+                f"the teacher's vectors have {self.width} coordinates, the student's {student.width}: give it a dense layer"
+            )
 
     def preset_config(self):
         return {}

@@ -15,13 +15,14 @@ from kbert.tasks.columns import Chunk, Columns
 from kbert.tasks.entity_graph import Entities, best_window, entities_of_pieces, entities_of_words, entity_types
 from kbert.tasks.from_preset import head_dropout, load_task, stated_labels
 from kbert.tasks.inputs import open_input
-from kbert.tasks.labels import check_labels, label_index, label_keys
+from kbert.tasks.labels import check_labels, check_same_labels, label_index, label_keys
 from kbert.tasks.prediction import Prediction, Progress, softmax
 from kbert.tasks.task import Task
 from kbert.tasks.words import Words, read_words
 from kbert.text.packing import Windows, windows
 from kbert.training.examples import Examples
 from kbert.training.losses import NO_LABEL, LabelledCrossentropy
+from kbert.training.soft_targets import soft_targets
 
 
 @keras.saving.register_keras_serializable("kbert")
@@ -336,6 +337,26 @@ class TokenClassifier(Task):
 
     def default_metrics(self):
         return []
+
+    # Distillation
+
+    def soft_loss(
+        self, teacher_outputs: tf.Tensor, student_outputs: tf.Tensor, temperature: float, mask: tf.Tensor, targets: tf.Tensor
+    ) -> tf.Tensor:
+        return soft_targets(teacher_outputs, student_outputs, temperature, mask)
+
+    def hard_loss(self, outputs: tf.Tensor, targets: tf.Tensor, labelled: tf.Tensor) -> tf.Tensor:
+        targets = tf.where(labelled[:, None] > 0, targets, NO_LABEL)  # [B, L]
+        return self.default_loss()(targets, outputs)  # a mean over the pieces that have a label
+
+    def blank_target(self, text: Any) -> list:
+        if isinstance(text, (str, bytes)):
+            return []  # no entities
+        return [self.labels[0]] * len(text)
+
+    def check_student(self, student: Task) -> None:
+        super().check_student(student)
+        check_same_labels(self, student)
 
     def preset_config(self):
         stated = label_keys(self.labels)

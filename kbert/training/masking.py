@@ -1,4 +1,8 @@
-"""Masked positions for masked language modelling, drawn in the graph (Devlin et al. 2018, section 3.1 and appendix A.1)."""
+"""Hidden tokens for masked language modelling, drawn in the graph (Devlin et al. 2018, section 3.1 and appendix A.1)."""
+
+from __future__ import annotations
+
+from typing import Protocol
 
 import tensorflow as tf
 
@@ -6,26 +10,46 @@ from kbert.training.batches import by_epoch
 from kbert.training.losses import NO_LABEL
 
 
-def mask_tokens(packed, tokenizer, rate=0.15, seed=None, whole_words=False):
-    """Hides some tokens of packed texts and asks for them.
+class MaskingTokenizer(Protocol):
+    """What masking asks of a tokenizer; `kbert.WordPieceTokenizer` has it."""
+
+    vocabulary: list[str]
+    vocabulary_size: int
+    special_tokens: list[str]
+    mask_token_id: int
+
+    def token_to_id(self, token: str) -> int:
+        """Returns the id of a token."""
+
+
+def mask_tokens(
+    packed: dict[str, tf.Tensor],
+    tokenizer: MaskingTokenizer,
+    rate: float = 0.15,
+    seed: tf.Tensor | tuple[int, int] | None = None,
+    whole_words: bool = False,
+) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    """Hides some tokens of packed texts, and returns which they were.
 
     >>> tokenizer = kbert.WordPieceTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c"])
     >>> inputs, labels = mask_tokens(kbert.TextPreprocessor(tokenizer)(["a b c a b c a b"]), tokenizer, seed=(1, 2))
     >>> inputs["mask_positions"].shape, labels.shape
     (TensorShape([1, 1]), TensorShape([1, 1]))
 
-    Of a text's tokens, special tokens aside, `rate` are chosen on average (one at least; what is beyond a whole number is the chance of one
-    more). Of those 80 % become [MASK], 10 % a random token of the vocabulary, and 10 % stay as they are.
+    Of a text's tokens, special tokens aside, the share `rate` is chosen on average, and one token at least. Where the share is
+    no whole number, its fraction is the probability that one more is chosen. Of the chosen tokens 80 % become [MASK], 10 %
+    become a random token of the vocabulary, and 10 % stay as they are.
 
     Args:
       packed: the dictionary of a `TextPreprocessor`, `[B, L]`.
-      tokenizer: a `WordPieceTokenizer`.
-      rate: the share of tokens.
-      whole_words: choose words with all of their pieces, and on average still `rate` of the tokens.
-      seed: two numbers that repeat a draw; by default each call draws anew.
+      tokenizer: the tokenizer with which the texts were read.
+      rate: the share of tokens to choose, from 0 to 1.
+      seed: two numbers; the same numbers choose the same tokens. By default each call chooses anew.
+      whole_words: whether words are chosen with all of their pieces. On average `rate` of the tokens is still chosen.
 
     Returns:
-      The dictionary with `mask_positions` `[B, M]`, and the labels `[B, M]`: the hidden tokens' ids, -100 where a text has fewer.
+      The dictionary with `mask_positions`, int32 `[B, M]`, and the labels, int32 `[B, M]`: the ids of the chosen tokens, and
+      -100 where a text has fewer than `M`.
     """
     ids = packed["token_ids"]
     seed = tf.random.uniform([2], maxval=2**31 - 1, dtype=tf.int32) if seed is None else tf.convert_to_tensor(seed, tf.int32)
@@ -38,12 +62,12 @@ def mask_tokens(packed, tokenizer, rate=0.15, seed=None, whole_words=False):
     wanted = tf.minimum(tf.maximum(wanted, 1), counts)  # [B]
     order = tf.random.stateless_uniform(tf.shape(ids), draws[0])
     if whole_words:
-        order, wanted = by_words(order, ids, can_hide, wanted, tokenizer, draws[4])
+        order, wanted = order_by_words(order, ids, can_hide, wanted, tokenizer, draws[4])
     order = tf.where(can_hide, order, -1.0)
     most = tf.maximum(tf.reduce_max(wanted), 1)
     positions = tf.math.top_k(order, most).indices  # [B, M], the likeliest first, whatever cannot be hidden last
-    chosen = tf.range(most)[None] < wanted[:, None]
-    positions = tf.where(chosen, positions, 0)
+    is_chosen = tf.range(most)[None] < wanted[:, None]
+    positions = tf.where(is_chosen, positions, 0)
     hidden = tf.gather(ids, positions, batch_dims=1)
     fate = tf.random.stateless_uniform(tf.shape(positions), draws[1])
     others = tf.random.stateless_uniform(
@@ -51,40 +75,51 @@ def mask_tokens(packed, tokenizer, rate=0.15, seed=None, whole_words=False):
     )
     shown = tf.where(fate < 0.8, tf.cast(tokenizer.mask_token_id, ids.dtype), tf.where(fate < 0.9, others, hidden))
     rows = tf.broadcast_to(tf.range(tf.shape(ids)[0])[:, None], tf.shape(positions))
-    where = tf.boolean_mask(tf.stack([rows, positions], -1), chosen)
-    ids = tf.tensor_scatter_nd_update(ids, where, tf.boolean_mask(shown, chosen))
-    return {**packed, "token_ids": ids, "mask_positions": positions}, tf.where(chosen, hidden, NO_LABEL)
+    where = tf.boolean_mask(tf.stack([rows, positions], -1), is_chosen)
+    ids = tf.tensor_scatter_nd_update(ids, where, tf.boolean_mask(shown, is_chosen))
+    return {**packed, "token_ids": ids, "mask_positions": positions}, tf.where(is_chosen, hidden, NO_LABEL)
 
 
-def with_draws(data, seed, anew, epoch=None):
-    """A dataset whose elements have a random number beside them, for masks that a run with the same seed draws again.
+def with_draws(data: tf.data.Dataset, seed: int, anew: bool, epoch: list[tf.Variable] | None = None) -> tf.data.Dataset:
+    """Returns a dataset of pairs of an element and a random number, for masks that a run with the same seed draws again.
 
     Args:
       data: a dataset of batches.
-      seed: a number.
-      anew: other numbers in each epoch.
-      epoch: see `kbert.training.batches.by_epoch`.
+      seed: a number from which all random numbers are derived.
+      anew: whether the numbers differ in each epoch.
+      epoch: a list that receives the variable which counts the epochs; see `kbert.training.batches.by_epoch`.
     """
 
-    def draws(number):
-        places = tf.data.Dataset.counter(dtype=tf.int32)
+    def draws(number: tf.Tensor) -> tf.data.Dataset:
         key = tf.random.experimental.stateless_fold_in(tf.constant([seed, 0], tf.int64), number if anew else 0)
-        return places.map(lambda place: tf.cast(tf.random.experimental.stateless_fold_in(key, place) % (2**31 - 1), tf.int32))
+
+        def draw(place: tf.Tensor) -> tf.Tensor:
+            return tf.cast(tf.random.experimental.stateless_fold_in(key, place) % (2**31 - 1), tf.int32)
+
+        return tf.data.Dataset.counter(dtype=tf.int32).map(draw)
 
     both = tf.data.Dataset.zip(data, by_epoch(draws, epoch))
     return both.apply(tf.data.experimental.assert_cardinality(data.cardinality()))
 
 
-def by_words(order, ids, can_hide, wanted, tokenizer, seed):
-    """One random number for all pieces of a word, and how many pieces the first words in that order have.
+def order_by_words(
+    order: tf.Tensor, ids: tf.Tensor, can_hide: tf.Tensor, wanted: tf.Tensor, tokenizer: MaskingTokenizer, seed: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Gives all pieces of a word the same random number, so that whole words are chosen.
 
-    Where the last word has more pieces than are still wanted, it is taken with the chance that makes the mean what is wanted.
+    The words are taken in the order of their numbers. Where the last word has more pieces than are still wanted, it is taken
+    with the probability that makes the mean number of pieces equal to `wanted`.
 
     Args:
-      order: random numbers, `[B, L]`.
-      ids, can_hide: `[B, L]`.
-      wanted: numbers of pieces, int32 `[B]`.
-      seed: of the last word's chance.
+      order: a random number for each position, float32 `[B, L]`.
+      ids: the tokens' ids, `[B, L]`.
+      can_hide: whether a position may be chosen, bool `[B, L]`.
+      wanted: how many pieces are to be chosen on average, int32 `[B]`.
+      tokenizer: the tokenizer with which the texts were read.
+      seed: the seed, int32 `[2]`, of the draw that decides about the last word.
+
+    Returns:
+      The words' random numbers at their positions, float32 `[B, L]`, and how many pieces are to be chosen, int32 `[B]`.
     """
     continues = tf.constant([token.startswith("##") for token in tokenizer.vocabulary])
     hidden_before = tf.pad(can_hide, [[0, 0], [1, 0]])[:, :-1]
@@ -102,5 +137,5 @@ def by_words(order, ids, can_hide, wanted, tokenizer, seed):
     whole = tf.reduce_max(tf.where(after <= wanted[:, None], after, 0), 1)  # pieces of the words that fit
     crossing = tf.reduce_max(tf.where((before < wanted[:, None]) & (after > wanted[:, None]), sorted_sizes, 0), 1)
     missing = tf.cast(wanted - whole, tf.float32) / tf.maximum(tf.cast(crossing, tf.float32), 1.0)
-    taken = tf.random.stateless_uniform(tf.shape(wanted), seed) < missing
-    return order, whole + tf.where(taken & (crossing > 0), crossing, 0)
+    is_taken = tf.random.stateless_uniform(tf.shape(wanted), seed) < missing
+    return order, whole + tf.where(is_taken & (crossing > 0), crossing, 0)
