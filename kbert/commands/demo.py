@@ -163,7 +163,7 @@ def trained_task(
       train: texts and labels.
       labels: the names of the classes.
     """
-    from kbert.tasks.task import load
+    from kbert.tasks.files import load
 
     if model.is_file() and settings.is_file() and json.loads(settings.read_text()) == SETTINGS:
         return stages.run(f"Opening {model} from an earlier run", lambda: load(model))

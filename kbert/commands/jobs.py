@@ -191,7 +191,7 @@ def job_of(task: Task) -> Job:
 
 def open_task(path: str | pathlib.Path) -> Task:
     """Opens a task from a `.keras` file, or from the folder that finetune wrote."""
-    from kbert.tasks.task import load
+    from kbert.tasks.files import load
 
     path = pathlib.Path(path)
     return load(path / MODEL if path.is_dir() else path)
