@@ -36,6 +36,7 @@ setup(
         "kbert",
         "kbert.files",
         "kbert.scoring",
+        "kbert.engines",
         "kbert.commands",
         "kbert.text",
         "kbert.encoders",

@@ -7,12 +7,12 @@ import warnings
 import tensorflow as tf
 
 from kbert.encoders.bert import INPUT_NAMES
+from kbert.engines.litert import convert
 from kbert.export import mediapipe
 from kbert.export.calibrated import check_calibration, in_int8, ranges_of
 from kbert.export.verify import PROBES, TOLERANCES, check, input_names, say_untrained
 from kbert.files.atomic import check_target, written_aside
 from kbert.scoring.entities import check_tags
-from kbert.tasks.frozen import convert
 from kbert.tasks.masked_lm import MaskedLM
 from kbert.tasks.question_answerer import QuestionAnswerer
 from kbert.tasks.spans import IMPOSSIBLE, at_pieces, best_spans
