@@ -12,7 +12,7 @@ QUANTIZATIONS = (None, "float16", "int8", "int8-static")
 
 
 def interpreter_maker() -> Callable[[bytes, int], Any]:
-    """Returns a function that takes a model's bytes and a number of threads, and gives an interpreter with tensorflow-text's ops.
+    """Returns a function from a model's bytes and a number of threads to an interpreter with tensorflow-text's ops.
 
     Raises:
       ImportError: LiteRT is not installed. So that this is known before a model is converted, the function is a step by itself.
@@ -37,11 +37,12 @@ def convert(
     """Converts functions to one LiteRT model with a signature for each.
 
     Args:
-      functions: a dictionary from the name of a signature to its function and the function's specification. A function takes one
-        dictionary of tensors and returns one; the specification is a dictionary of `tf.TensorSpec` with the same keys.
+      functions: a dictionary from the name of a signature to its function and the function's specification. A function takes
+        one dictionary of tensors and returns one; the specification is a dictionary of `tf.TensorSpec` with the same keys.
       weights: the variables that the functions read. The signatures share one copy of them.
-      quantize: None; `"float16"`, which stores weights in half the bytes; `"int8"`, which stores weights in a quarter of the bytes and
-        finds the ranges of products as the model runs; or `"int8-static"`, for functions whose products are fake-quantized already.
+      quantize: None; `"float16"`, which stores weights in half the bytes; `"int8"`, which stores weights in a quarter of the
+        bytes and finds the ranges of products as the model runs; or `"int8-static"`, for functions whose products are
+        fake-quantized already.
 
     Returns:
       The bytes of a `.tflite` file.
