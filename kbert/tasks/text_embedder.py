@@ -2,12 +2,14 @@
 
 import json
 import pathlib
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from kbert.encoders.layers import ACTIVATIONS, Projection
+from kbert.tasks.exported_answers import ComparableAnswer, MediaPipeOutput
 from kbert.tasks.task import Task
 from kbert.text.texts import text_list
 from kbert.training.losses import CosineSimilarityError, MultipleNegativesRanking
@@ -214,6 +216,26 @@ class TextEmbedder(Task):
 
     def serve_tokens(self, packed):
         return {"embedding": self(packed, training=False)}
+
+    # Export
+
+    onnx_output = "sentence_embedding"
+
+    @property
+    def reads_one_window(self) -> bool:
+        return True
+
+    def expected_answers(self, columns: tuple[Sequence[str], ...]) -> list[ComparableAnswer]:
+        return [ComparableAnswer((), vector) for vector in self.embed(columns[0], verbose=0)]
+
+    def served_answers(self, outputs: Mapping[str, np.ndarray]) -> list[ComparableAnswer]:
+        return [ComparableAnswer((), vector) for vector in outputs["embedding"]]
+
+    def serving_apis(self) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
+        return {"embed": self.serve}
+
+    def mediapipe_output(self) -> MediaPipeOutput:
+        return MediaPipeOutput("TextEmbedder", "embedding", "embedding", None)
 
     def preset_config(self):
         return {}

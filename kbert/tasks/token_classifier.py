@@ -1,5 +1,8 @@
 """A label for each word; entities of several words."""
 
+import functools
+from collections.abc import Callable, Mapping, Sequence
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -7,11 +10,13 @@ import tensorflow as tf
 from kbert.encoders.layers import Projection
 from kbert.scoring.entities import check_tags, entities, entity_scores
 from kbert.tasks.entity_graph import best_window
+from kbert.tasks.exported_answers import ComparableAnswer, slices_by_text
 from kbert.tasks.labels import check_labels, label_index, label_keys
+from kbert.tasks.one_window import fixed_shape, one_row, substrings
 from kbert.tasks.prediction import Progress, in_order, softmax
 from kbert.tasks.task import Task
 from kbert.tasks.words import are_words, read_words
-from kbert.text.packing import windows
+from kbert.text.packing import TextPreprocessor, windows
 from kbert.text.texts import text_list
 from kbert.training.examples import Examples, check_weights
 from kbert.training.losses import NO_LABEL, LabelledCrossentropy
@@ -285,6 +290,60 @@ class TokenClassifier(Task):
             "score": score,
             "row_splits": tf.concat([tf.zeros([1], tf.int64), tf.cumsum(counts)], 0),
         }
+
+    # Export
+
+    def expected_answers(self, columns: tuple[Sequence[str], ...]) -> list[ComparableAnswer]:
+        return [
+            ComparableAnswer(
+                tuple((entity["label"], entity["text"], entity["start"], entity["end"]) for entity in entities_of_text),
+                np.array([entity["score"] for entity in entities_of_text]),
+            )
+            for entities_of_text in self.classify(columns[0], verbose=0)
+        ]
+
+    def served_answers(self, outputs: Mapping[str, np.ndarray]) -> list[ComparableAnswer]:
+        served = zip(outputs["label"], outputs["entity"], outputs["start"], outputs["end"])
+        exact = [(label.decode("utf-8"), text.decode("utf-8"), int(start), int(end)) for label, text, start, end in served]
+        return [ComparableAnswer(tuple(exact[part]), outputs["score"][part]) for part in slices_by_text(outputs)]
+
+    def window_answer(self, preprocessor: TextPreprocessor) -> Callable[..., dict[str, tf.Tensor]]:
+        check_tags(self.labels)
+        return functools.partial(self._entities_of_window, preprocessor)
+
+    def _entities_of_window(self, preprocessor: TextPreprocessor, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the entities of a text `[1]`, filled up to as many as there could be.
+
+        Some platforms cannot read outputs without values.
+
+        Returns:
+          `count` int32 `[1]`, and `label`, `entity` (strings), `start`, `end` (int32, characters) and `score`, each `[L - 2]`.
+        """
+        most = preprocessor.max_length - 2
+        ids, starts, ends = self.tokenizer.tokenize_with_offsets(text)
+        _, byte_starts, byte_ends = self.tokenizer.tokenize_with_offsets(text, unit="bytes")
+        ids = one_row(ids.values[:most])
+        logits = self(fixed_shape(preprocessor, preprocessor.pack(ids)), training=False)
+        count = tf.size(ids.values)
+        _, kind, first, last, score = self._entities(ids.values, tf.zeros([count], tf.int64), logits[0, 1:][:count])
+        places = tf.range(tf.size(kind))[:, None]
+
+        def filled(values: tf.Tensor) -> tf.Tensor:
+            return tf.scatter_nd(places, values, [most])
+
+        def at(offsets: tf.RaggedTensor, pieces: tf.Tensor) -> tf.Tensor:
+            return filled(tf.gather(offsets.values, pieces))
+
+        return {
+            "count": tf.reshape(tf.size(kind), [1]),
+            "label": tf.gather(tf.constant(["", *self._kinds]), filled(kind + 1)),
+            "entity": substrings(text, at(byte_starts, first), at(byte_ends, last)),
+            "start": at(starts, first),
+            "end": at(ends, last),
+            "score": filled(score),
+        }
+
+    # Words
 
     def _entities_of_words(self, x, batch_size, verbose):
         words, probabilities = self._word_probabilities(x, batch_size, verbose)
