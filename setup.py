@@ -39,6 +39,7 @@ setup(
         "kbert",
         "kbert.files",
         "kbert.scoring",
+        "kbert.engines",
         "kbert.commands",
         "kbert.text",
         "kbert.encoders",

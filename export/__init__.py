@@ -1,4 +1,4 @@
-"""Writing a task, from string to answer, for the places where models run. Importable as `kbert.export`."""
+"""Exports of a task, from string to answer, to the places where models run. Importable as `kbert.export`."""
 
 from kbert.export.litert import export_litert
 from kbert.export.onnx import export_onnx

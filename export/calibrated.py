@@ -1,83 +1,102 @@
 """Products in int8 with ranges that were found beforehand, on texts: `quantize="int8-static"` of LiteRT files.
 
-Ranges as they stand lose a fine-tuned MiniLM 5 % of its labels: some columns of a feed-forward layer's vectors are a hundred times as large as the
-others, and one scale for all leaves those nothing. So each column is divided by its range before the product, and multiplied into the
-weights (Xiao et al. 2022, SmoothQuant, equation 4, with alpha 0.8: 0 to 1 in steps of a tenth were tried), and the columns of the weights
-are brought to one range, which comes out of the product again; then all labels are kept.
+With plain ranges a fine-tuned MiniLM gives another label for 5 % of the texts. Some columns of a feed-forward layer's vectors
+are a hundred times as large as the others, so that one scale for all columns rounds the others to nothing. Therefore each
+column is divided by its range before the product, and the range is multiplied into the weights (Xiao et al. 2022, SmoothQuant,
+equation 4, with alpha 0.8; 0 to 1 in steps of 0.1 were tried). The columns of the weights are brought to one range in the same
+way, which is multiplied into the result. With both, the model gives the same labels as before.
 """
+
+from __future__ import annotations
 
 import contextlib
 import functools
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from kbert.encoders.layers import Projection
-from kbert.tasks.masked_lm import MaskedLM
-from kbert.text.texts import text_list
+
+if TYPE_CHECKING:
+    from kbert.tasks.task import Task
 
 ALPHA = 0.8
 TEXTS_AT_ONCE = 32
 SMALLEST = 1e-5  # of a range, so that a column of zeros can be divided by it
 
+Range = tuple[np.ndarray, np.ndarray]  # the least and the greatest value in each column
+
 
 class Ranges(NamedTuple):
-    """Of a layer's inputs and outputs, the least and the greatest in each column."""
+    """The ranges of a layer's inputs and outputs."""
 
-    inputs: tuple
-    outputs: tuple
+    inputs: Range | None
+    outputs: Range | None
 
-    def with_more(self, inputs, outputs):
-        return Ranges(*(widened(old, new) for old, new in zip(self, (inputs, outputs))))
+    def with_more(self, inputs: np.ndarray, outputs: np.ndarray) -> Ranges:
+        """Returns the ranges, widened by further rows of inputs and outputs."""
+        return Ranges(widened(self.inputs, inputs), widened(self.outputs, outputs))
 
 
-def widened(range_, values):
+def widened(range_: Range | None, values: np.ndarray) -> Range:
+    """Returns a range, or None for the first one, widened by rows of values `[R, columns]`."""
     low, high = values.min(0), values.max(0)
     return (low, high) if range_ is None else (np.minimum(range_[0], low), np.maximum(range_[1], high))
 
 
-def check_calibration(task, texts):
-    """Says what keeps a task from being calibrated, before any work."""
+def check_calibration(task: Task, texts: Any) -> None:
+    """Raises a ValueError, before any work, if there are no texts or the task's products can have no ranges from them."""
     if texts is None or not len(texts):
         raise ValueError(
-            'quantize="int8-static" finds its ranges on texts like those that the file will read: give some hundred as texts=[...]'
+            'quantize="int8-static" finds its ranges on texts like those that the file will read: '
+            "give some hundred as texts=[...]"
         )
-    if isinstance(task, MaskedLM):
-        raise ValueError('a MaskedLM multiplies by its whole vocabulary, which has no fixed ranges: use quantize="int8"')
+    task.check_static_ranges()
     if task.preprocessor is None:
         raise ValueError('quantize="int8-static" reads texts: build the task with a TextPreprocessor')
 
 
-def ranges_of(task, texts, max_length=None):
-    """Runs texts through a task: the `Ranges` of each `Projection` in it, by its `id`.
+def ranges_of(task: Task, texts: Any, max_length: int | None = None) -> dict[int, Ranges]:
+    """Runs texts through a task to find the ranges of its products.
 
     Args:
+      task: the task.
       texts: a list of texts, or a tuple of two columns.
-    """
-    columns = [text_list(column, "texts") for column in (texts if isinstance(texts, tuple) else (texts,))]
-    task._check_pairs(columns)
-    preprocessor = task.preprocessor.with_length(max_length)
-    found = {}
+      max_length: the most positions of a text; the task's own by default.
 
-    def record(layer, rows, kernel, bias):
+    Returns:
+      The ranges of each `Projection`, by the `id` of the layer.
+    """
+    columns = task.text_columns(texts)
+    preprocessor = task.preprocessor.with_length(max_length)
+    ranges: dict[int, Ranges] = {}
+
+    def record(layer: Projection, rows: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
         products = Projection.product(rows, kernel, bias)
-        found[id(layer)] = found.get(id(layer), Ranges(None, None)).with_more(rows.numpy(), products.numpy())
+        ranges[id(layer)] = ranges.get(id(layer), Ranges(None, None)).with_more(rows.numpy(), products.numpy())
         return products
 
     with _replaced({layer: {"product": functools.partial(record, layer)} for layer in projections_of(task)}):
         for start in range(0, len(columns[0]), TEXTS_AT_ONCE):
             task(preprocessor(tuple(column[start : start + TEXTS_AT_ONCE] for column in columns)), training=False)
-    return found
+    return ranges
 
 
-def projections_of(task):
+def projections_of(task: Task) -> list[Projection]:
+    """Returns the layers of a task that multiply by weights."""
     return [layer for layer in task._flatten_layers() if isinstance(layer, Projection)]
 
 
 @contextlib.contextmanager
-def in_int8(task, ranges):
-    """Inside, what is traced of the task has fake-quantized products, which the converter makes int8 ones of."""
+def in_int8(task: Task, ranges: dict[int, Ranges]) -> Iterator[None]:
+    """Gives the task fake-quantized products while the context lasts. The converter makes int8 products of them.
+
+    Args:
+      task: the task, whose layers are traced inside the context.
+      ranges: what `ranges_of` found.
+    """
     replaced = {
         layer: {"product": functools.partial(_product, ranges[id(layer)])}
         for layer in projections_of(task)
@@ -89,8 +108,8 @@ def in_int8(task, ranges):
 
 
 @contextlib.contextmanager
-def _replaced(attributes):
-    """Inside, layers have other functions as attributes."""
+def _replaced(attributes: dict[Any, dict[str, Callable[..., Any]]]) -> Iterator[None]:
+    """Gives layers other functions as attributes while the context lasts: a dictionary from a layer to functions by name."""
     for layer, functions in attributes.items():
         for name, function in functions.items():
             layer.__dict__[name] = function
@@ -102,26 +121,36 @@ def _replaced(attributes):
                 del layer.__dict__[name]
 
 
-def _product(ranges, rows, kernel, bias):
-    """`x W + b` as `((x / s) (s W / t) + b / t) t`, the product in int8; `s` of each column of `x`, `t` of each column of the weights."""
+def _product(ranges: Ranges, rows: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    """Returns `x W + b` as `((x / s) (s W / t) + b / t) t` with the product in int8.
+
+    `s` has a number for each column of `x`, `t` one for each column of the weights.
+
+    Args:
+      ranges: the ranges of `x` and of `x W + b`.
+      rows: `x`, `[R, in]`.
+      kernel: `W`, `[in, out]`.
+      bias: `b`, `[out]`.
+    """
     with tf.init_scope():
         kernel, bias = np.asarray(kernel), np.asarray(bias)
     in_range = np.maximum(np.abs(ranges.inputs).max(0), SMALLEST)
     s = in_range**ALPHA / np.maximum(np.abs(kernel).max(1), SMALLEST) ** (1 - ALPHA)
     kernel = kernel * s[:, None]
     t = np.maximum(np.abs(kernel).max(0), SMALLEST)
-    rows = _fake(rows * constant(1 / s), np.array(ranges.inputs) / s)
+    rows = _fake(rows * _constant(1 / s), np.array(ranges.inputs) / s)
     kernel = _symmetric(kernel / t)
-    products = tf.nn.bias_add(tf.matmul(rows, kernel), constant(bias / t))
-    return _fake(products, np.array(ranges.outputs) / t) * constant(t)
+    products = tf.nn.bias_add(tf.matmul(rows, kernel), _constant(bias / t))
+    return _fake(products, np.array(ranges.outputs) / t) * _constant(t)
 
 
-def _look_up(table, ids, config):
+def _look_up(table: tf.Tensor, ids: tf.Tensor, config: Any) -> tf.Tensor:
+    """Returns the rows of an embedding table in int8; it stands in the place of the embeddings' function of this name."""
     return tf.gather(_symmetric(table), ids)
 
 
-def _segment_rows(table, segment_ids):
-    """By choosing, for a product with a one-hot becomes a look-up that has no int8 kernel."""
+def _segment_rows(table: tf.Tensor, segment_ids: tf.Tensor) -> tf.Tensor:
+    """Returns the rows of the segments' table by choices: a product with a one-hot becomes a look-up without an int8 kernel."""
     table = tf.convert_to_tensor(table)
     rows = table[0]
     for kind in range(1, table.shape[0]):
@@ -129,19 +158,21 @@ def _segment_rows(table, segment_ids):
     return rows
 
 
-def constant(values):
+def _constant(values: np.ndarray) -> tf.Tensor:
+    """Returns values as a float32 constant."""
     return tf.constant(np.asarray(values, np.float32))
 
 
-def _fake(values, ranges):
+def _fake(values: tf.Tensor, ranges: np.ndarray) -> tf.Tensor:
+    """Returns values rounded to the 256 steps of their range, which includes 0."""
     return tf.quantization.fake_quant_with_min_max_args(
         values, min=min(0.0, float(ranges.min())), max=max(SMALLEST, float(ranges.max())), num_bits=8
     )
 
 
-def _symmetric(values):
-    """Weights, rounded to -127 ... 127 of their scale."""
+def _symmetric(values: tf.Tensor) -> tf.Tensor:
+    """Returns weights rounded to -127 ... 127 steps of their scale."""
     with tf.init_scope():
         values = np.asarray(values, np.float32)
     most = float(np.abs(values).max())
-    return tf.quantization.fake_quant_with_min_max_args(constant(values), min=-most, max=most, num_bits=8, narrow_range=True)
+    return tf.quantization.fake_quant_with_min_max_args(_constant(values), min=-most, max=most, num_bits=8, narrow_range=True)

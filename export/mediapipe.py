@@ -1,11 +1,15 @@
-"""What MediaPipe's text tasks ask of a LiteRT file: metadata in the model, vocabulary and labels in a zip behind it.
+"""LiteRT files for MediaPipe's text tasks: metadata in the model, vocabulary and labels in a zip behind it.
 
-The model takes ids and MediaPipe reads the text: its own clean-up, on the phone, in the place of BERT's. Where that gives other ids than those
-that the model was trained on, `texts_read_otherwise` says so.
+The model takes ids, and MediaPipe reads the text, with a clean-up of its own in the place of BERT's. `texts_read_otherwise`
+names the texts of which MediaPipe makes other ids than those that the model was trained on.
 """
+
+from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import flatbuffers
 import tensorflow as tf
@@ -13,14 +17,16 @@ from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 
 from kbert.export.exported_file import MEDIAPIPE_NAMES
-from kbert.tasks.text_classifier import TextClassifier
-from kbert.tasks.text_embedder import TextEmbedder
+from kbert.tasks.exported_answers import MediaPipeOutput
 
-# The name that MediaPipe finds an input by, for each of ours.
+if TYPE_CHECKING:
+    from kbert.tasks.task import Task
+
+# The name by which MediaPipe finds an input, for each of ours.
 INPUTS = {"token_ids": "ids", "padding_mask": "mask", "segment_ids": "segment_ids"}
 VOCABULARY, LABELS = "vocab.txt", "labels.txt"
 METADATA_NAME, METADATA_IDENTIFIER, PARSER_VERSION = "TFLITE_METADATA", b"M001", "1.1.0"
-# From metadata_schema.fbs: kinds of associated files, and the place of BertTokenizerOptions in the union of process units.
+# From metadata_schema.fbs: the kinds of associated files, and the place of BertTokenizerOptions in the union of process units.
 VOCABULARY_FILE, AXIS_LABELS_FILE, BERT_TOKENIZER = 4, 2, 4
 
 # How MediaPipe cuts words (bert_tokenizer.h): blanks, ASCII punctuation and Unicode's, CJK ideographs.
@@ -31,13 +37,12 @@ _IDEOGRAPHS = "".join(
         ("F900", "FAFF"), ("2F800", "2FA1F"),
     )
 )  # fmt: skip
-_KEPT = r"[!-/]|[:-@]|[\[-`]|[{-~]|[\p{P}]" + _IDEOGRAPHS
+_SINGLE_CHARACTER_WORDS = r"[!-/]|[:-@]|[\[-`]|[{-~]|[\p{P}]" + _IDEOGRAPHS
 
 
-def check_task(task):
-    """Raises where MediaPipe has no task for it, or reads text in another way than its tokenizer."""
-    if not isinstance(task, (TextClassifier, TextEmbedder)):
-        raise ValueError(f"MediaPipe has tasks for a TextClassifier and a TextEmbedder, not for a {type(task).__name__}")
+def check_task(task: Task) -> None:
+    """Raises a ValueError if MediaPipe has no such task, or cannot read text as the task's tokenizer does."""
+    task.mediapipe_output()
     if task.preprocessor is None:
         raise ValueError("MediaPipe's metadata hold the vocabulary: build the task with a TextPreprocessor to export it")
     if not task.tokenizer.lowercase:
@@ -46,27 +51,31 @@ def check_task(task):
         raise ValueError("MediaPipe has no special tokens in texts: turn recognize_special_tokens off to export")
 
 
-def function_of(task, length):
-    """A function of ids `[1, length]` to the one output that MediaPipe reads, and its specification."""
+def function_of(task: Task, length: int) -> tuple[Callable[..., Any], dict[str, tf.TensorSpec]]:
+    """Returns a function from ids `[1, length]` to the one output that MediaPipe reads, and its specification."""
+    name = task.mediapipe_output().output
 
-    def answer(inputs):
-        packed = {ours: inputs[name] for name, ours in MEDIAPIPE_NAMES.items()}
-        outputs = task.serve_tokens(packed)
-        name = next(name for name in ("probabilities", "scores", "embedding") if name in outputs)
-        return {name: outputs[name]}
+    def answer(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        packed = {ours: inputs[theirs] for theirs, ours in MEDIAPIPE_NAMES.items()}
+        return {name: task.serve_tokens(packed)[name]}
 
     return answer, {name: tf.TensorSpec([1, length], tf.int32, name=name) for name in MEDIAPIPE_NAMES}
 
 
-def with_metadata(content, task):
-    """The bytes of a LiteRT file, with metadata and the files that they name."""
+def with_metadata(content: bytes, task: Task) -> bytes:
+    """Returns the bytes of a LiteRT file with metadata, and with the files that the metadata name behind it.
+
+    Args:
+      content: the bytes of the LiteRT file, whose inputs have `MEDIAPIPE_NAMES`.
+      task: the task that it was made from.
+    """
+    output = task.mediapipe_output()
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     graph = model.subgraphs[0]
     names = [graph.tensors[place].name.decode("utf-8") for place in graph.inputs]
     inputs = [next(INPUTS[ours] for theirs, ours in MEDIAPIPE_NAMES.items() if theirs in name) for name in names]
-    is_classifier = isinstance(task, TextClassifier)
     buffer = schema.BufferT()
-    buffer.data = _metadata(inputs, is_classifier)
+    buffer.data = _metadata(inputs, output)
     entry = schema.MetadataT(METADATA_NAME, len(model.buffers))
     model.buffers.append(buffer)
     model.metadata = [*(model.metadata or []), entry]
@@ -75,33 +84,38 @@ def with_metadata(content, task):
     whole = io.BytesIO(bytes(builder.Output()))
     with zipfile.ZipFile(whole, "a", zipfile.ZIP_STORED) as files:  # MediaPipe reads them in place
         files.writestr(VOCABULARY, "\n".join(task.tokenizer.vocabulary) + "\n")
-        if is_classifier:
-            files.writestr(LABELS, "\n".join(task.labels) + "\n")
+        if output.labels is not None:
+            files.writestr(LABELS, "\n".join(output.labels) + "\n")
     return whole.getvalue()
 
 
 class _Aligned(flatbuffers.Builder):
-    """Weights at multiples of 16 bytes, as the schema has it and the generated Python code has not."""
+    """A builder that puts weights at multiples of 16 bytes: the schema asks for it, the generated code does not do it."""
 
-    def StartVector(self, elemSize, numElems, alignment):
+    def StartVector(self, elemSize: int, numElems: int, alignment: int) -> int:
         return super().StartVector(elemSize, numElems, 16 if elemSize == 1 else alignment)
 
 
-def _metadata(inputs, is_classifier):
-    """The metadata of a model with these inputs (metadata_schema.fbs): fields are given by their number in the schema."""
+def _metadata(inputs: Sequence[str], described: MediaPipeOutput) -> bytes:
+    """Returns the metadata of a model (metadata_schema.fbs). Fields are given by their numbers in the schema.
+
+    Args:
+      inputs: MediaPipe's names of the model's inputs, in order.
+      described: the output.
+    """
     builder = flatbuffers.Builder(1024)
     vocabulary = _table(builder, 5, {0: _text(builder, VOCABULARY)}, {2: VOCABULARY_FILE})
     tokenizer = _table(builder, 1, {0: _vector(builder, [vocabulary])})
     unit = _table(builder, 2, {1: tokenizer}, {0: BERT_TOKENIZER})
     columns = [_table(builder, 7, {0: _text(builder, name)}) for name in inputs]
-    output = {0: _text(builder, "probability" if is_classifier else "embedding")}
-    if is_classifier:
+    output = {0: _text(builder, described.name)}
+    if described.labels is not None:
         labels = _table(builder, 5, {0: _text(builder, LABELS)}, {2: AXIS_LABELS_FILE})
         output[6] = _vector(builder, [labels])
-    found = _table(builder, 7, output)
-    graph = _table(builder, 8, {2: _vector(builder, columns), 3: _vector(builder, [found]), 5: _vector(builder, [unit])})
+    outputs = [_table(builder, 7, output)]
+    graph = _table(builder, 8, {2: _vector(builder, columns), 3: _vector(builder, outputs), 5: _vector(builder, [unit])})
     fields = {
-        0: _text(builder, "kbert TextClassifier" if is_classifier else "kbert TextEmbedder"),
+        0: _text(builder, f"kbert {described.kind}"),
         3: _vector(builder, [graph]),
         7: _text(builder, PARSER_VERSION),
     }
@@ -109,19 +123,30 @@ def _metadata(inputs, is_classifier):
     return bytes(builder.Output())
 
 
-def _text(builder, text):
+def _text(builder: flatbuffers.Builder, text: str) -> int:
+    """Writes a string; returns its offset."""
     return builder.CreateString(text)
 
 
-def _vector(builder, tables):
+def _vector(builder: flatbuffers.Builder, tables: Sequence[int]) -> int:
+    """Writes a vector of tables, given by their offsets; returns its offset."""
     builder.StartVector(4, len(tables), 4)
     for table in reversed(tables):
         builder.PrependUOffsetTRelative(table)
     return builder.EndVector()
 
 
-def _table(builder, fields, offsets, numbers=None):
-    """A table with as many fields: some of them other tables, texts or vectors, some small numbers."""
+def _table(
+    builder: flatbuffers.Builder, fields: int, offsets: Mapping[int, int], numbers: Mapping[int, int] | None = None
+) -> int:
+    """Writes a table; returns its offset.
+
+    Args:
+      builder: the builder to write with.
+      fields: how many fields the table has in the schema.
+      offsets: the offsets of tables, texts and vectors, by the number of the field.
+      numbers: small numbers, by the number of the field.
+    """
     builder.StartObject(fields)
     for place, offset in offsets.items():
         builder.PrependUOffsetTRelativeSlot(place, offset, 0)
@@ -130,8 +155,14 @@ def _table(builder, fields, offsets, numbers=None):
     return builder.EndObject()
 
 
-def mediapipe_ids(task, texts, length):
-    """The ids that MediaPipe makes of texts: ASCII in lower case, accents kept, cut at `length` (bert_preprocessor_calculator.cc)."""
+def mediapipe_ids(task: Task, texts: Sequence[str], length: int) -> list[list[int]]:
+    """Returns the ids that MediaPipe makes of texts: ASCII in lower case, accents kept (bert_preprocessor_calculator.cc).
+
+    Args:
+      task: the task whose vocabulary MediaPipe reads.
+      texts: the texts.
+      length: the most ids of a text, [CLS] and [SEP] included.
+    """
     import tensorflow_text
 
     tokenizer, rows = task.tokenizer, []
@@ -141,15 +172,22 @@ def mediapipe_ids(task, texts, length):
     pieces = tensorflow_text.WordpieceTokenizer(table, unknown_token=tokenizer.unk_token)
     for text in texts:
         lowered = bytes(byte + 32 if 65 <= byte <= 90 else byte for byte in text.encode("utf-8"))
-        words = tensorflow_text.regex_split([lowered], rf"(\s+|{_KEPT})", rf"({_KEPT})").flat_values
+        words = tensorflow_text.regex_split(
+            [lowered], rf"(\s+|{_SINGLE_CHARACTER_WORDS})", rf"({_SINGLE_CHARACTER_WORDS})"
+        ).flat_values
         ids = pieces.tokenize(words).flat_values.numpy().tolist()[: length - 2]
         rows.append([tokenizer.cls_token_id, *ids, tokenizer.sep_token_id])
     return rows
 
 
-def texts_read_otherwise(task, texts, length):
-    """Those of the texts that MediaPipe reads as other ids than the task does."""
-    ours = task.tokenizer(texts).to_list()
-    ends = task.tokenizer.cls_token_id, task.tokenizer.sep_token_id
-    ours = [[ends[0], *ids[: length - 2], ends[1]] for ids in ours]
-    return [text for text, a, b in zip(texts, ours, mediapipe_ids(task, texts, length)) if a != b]
+def texts_read_otherwise(task: Task, texts: Sequence[str], length: int) -> list[str]:
+    """Returns those of the texts that MediaPipe reads as other ids than the task does.
+
+    Args:
+      task: the task.
+      texts: the texts to compare on.
+      length: the most ids of a text, [CLS] and [SEP] included.
+    """
+    tokenizer = task.tokenizer
+    rows = [[tokenizer.cls_token_id, *ids[: length - 2], tokenizer.sep_token_id] for ids in tokenizer(texts).to_list()]
+    return [text for text, ids, other in zip(texts, rows, mediapipe_ids(task, texts, length)) if ids != other]

@@ -1,22 +1,35 @@
 """SavedModels: strings in, answers out, for `tf.saved_model.load` and TF Serving, without kbert."""
 
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
 import keras
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from kbert.encoders.bert import INPUT_NAMES
-from kbert.export.verify import TOLERANCES, check, input_names, say_untrained
+from kbert.export.verify import TOLERANCES, check, say_untrained
 from kbert.files.atomic import check_target, written_aside
-from kbert.tasks.text_classifier import REGRESSION, TextClassifier
-from kbert.tasks.text_embedder import TextEmbedder
 
-METHODS = {
-    "classify": "tensorflow/serving/classify",
-    "regress": "tensorflow/serving/regress",
-}  # what TF Serving's APIs look for
+if TYPE_CHECKING:
+    from kbert.tasks.task import Task
+
+# The method names that TF Serving's APIs look for. Signatures of these names take serialized tf.Examples.
+METHODS = {"classify": "tensorflow/serving/classify", "regress": "tensorflow/serving/regress"}
 
 
-def export_saved_model(task, path, pairs=False, quantize=None, overwrite=False, verify=True, beside=None):
+def export_saved_model(
+    task: Task,
+    path: str | pathlib.Path,
+    pairs: bool = False,
+    quantize: str | None = None,
+    overwrite: bool = False,
+    verify: bool = True,
+    beside: Callable[[pathlib.Path], None] | None = None,
+) -> pathlib.Path:
     """Writes a SavedModel that takes strings.
 
     >>> export_saved_model(task, "models/emotion/1")  # doctest: +SKIP
@@ -25,18 +38,19 @@ def export_saved_model(task, path, pairs=False, quantize=None, overwrite=False, 
 
     | signature | takes | gives |
     |---|---|---|
-    | `serving_default` | `text` string `[B]` (and `text_pair` with `pairs=True`; `question` and `context`) | see below |
+    | `serving_default` | `text` string `[B]` (with `pairs=True` also `text_pair`), or `question` and `context` | see below |
     | `tokens` | `token_ids`, `segment_ids`, `padding_mask`, int32 `[B, L]` | the same, or `logits` |
     | `tokenize` | as `serving_default` | the three above; a text beyond the task's `max_length` is cut |
-    | `classify` | `inputs`, serialized `tf.Example`s with a feature `text`, for TF Serving's Classify API | `classes`, `scores` |
-    | `regress` | the same, for its Regress API | `outputs` |
+    | `classify` | `inputs`, serialized `tf.Example`s with the same features, for the Classify API | `classes`, `scores` |
+    | `regress` | the same, for the Regress API | `outputs` |
     | `embed` | `text`, of an embedder | `embedding` |
 
-    `serving_default` gives, of a `TextClassifier`, `label` string `[B]`, `score` `[B]` and `probabilities` `[B, labels]` (of a regression
-    `scores` `[B, numbers]`); of a `TextEmbedder` `embedding` `[B, D]`; of the others what their `serve` says: entities one after the other with
-    `row_splits`, the text and place of an answer, the tokens of masks.
+    `serving_default` of a `TextClassifier` gives `label` string `[B]`, `score` `[B]` and `probabilities` `[B, labels]`; of a
+    regression it gives `scores` `[B, numbers]`. Of a `TextEmbedder` it gives `embedding` `[B, D]`. The other tasks describe
+    theirs under `serve`: entities one after the other with `row_splits`, the text and place of an answer, the tokens of masks.
 
-    The process that opens it imports tensorflow_text for the tokenization ops, and nothing of kbert.
+    The Classify and Regress APIs are TF Serving's. The process that opens the folder imports tensorflow_text for the
+    tokenization ops, and nothing of kbert.
 
     Args:
       task: a task with a preprocessor.
@@ -44,14 +58,17 @@ def export_saved_model(task, path, pairs=False, quantize=None, overwrite=False, 
       pairs: whether a `TextClassifier` takes pairs of texts.
       quantize: `"float16"` stores the weights in half the bytes; each call then casts them, which takes time.
       overwrite: replace a folder that is there.
-      verify: open what was written, and compare its answers on a built-in set of texts with the task's, before it takes its place.
-      beside: a function of the folder, before it takes its place, that writes more into it.
+      verify: open what was written, and compare its answers on a built-in set of texts with the task's, before it takes its
+        place.
+      beside: a function that writes more into the folder, whose path it is given, before the folder takes its place.
 
     Returns:
       The path.
 
     Raises:
-      FileExistsError: the folder is there; ValueError: the task has no preprocessor; RuntimeError: the answers differ, and the texts are named.
+      FileExistsError: the folder is there.
+      ValueError: the task has no preprocessor, or no answer to pairs.
+      RuntimeError: the answers differ; the texts are named.
     """
     path = check_target(path, overwrite)
     if quantize not in (None, "float16"):
@@ -70,71 +87,80 @@ def export_saved_model(task, path, pairs=False, quantize=None, overwrite=False, 
     return path
 
 
-def to_module(task, pairs=False, stored=None):
-    """A tf.Module whose `functions` are the signatures, and which owns the task's weights, or copies in the type `stored`."""
+def to_module(task: Task, pairs: bool = False, stored: tf.DType | None = None) -> tf.Module:
+    """Returns a module whose `functions` are the signatures, and which owns the weights.
+
+    Args:
+      task: a task with a preprocessor.
+      pairs: whether the signatures take pairs of texts.
+      stored: the type in which the module has copies of the weights; by default it has the task's own variables.
+    """
     if task.preprocessor is None:
         raise ValueError("a task without a preprocessor cannot take strings; build it with a TextPreprocessor to export it")
-    if pairs and (not isinstance(task, TextClassifier) or task.window_stride is not None):
-        raise ValueError("pairs=True is for a TextClassifier without windows")
-    names = input_names(task, pairs)
-    text_specs = [tf.TensorSpec([None], tf.string, name=name) for name in names]
-    token_specs = [tf.TensorSpec([None, None], tf.int32, name=name) for name in INPUT_NAMES]
-
-    def tokens(*columns):
-        return task.serve_tokens(dict(zip(INPUT_NAMES, columns)))
-
-    def tokenize(*texts):
-        return task.preprocessor.call(texts)
-
-    def read(inputs):
-        """Serialized tf.Examples to their texts."""
-        features = tf.io.parse_example(inputs, {name: tf.io.FixedLenFeature([], tf.string) for name in names})
-        return [features[name] for name in names]
-
-    def classify(inputs):
-        outputs = task.serve(*read(inputs))["probabilities"]
-        return {"classes": tf.tile(tf.constant(task.labels)[None], [tf.shape(outputs)[0], 1]), "scores": outputs}
-
-    def regress(inputs):
-        return {"outputs": task.serve(*read(inputs))["scores"]}
-
-    signatures = {
-        "serving_default": (task.serve, text_specs),
-        "tokens": (tokens, token_specs),
-        "tokenize": (tokenize, text_specs),
-    }
-    serialized = [tf.TensorSpec([None], tf.string, name="inputs")]
-    if isinstance(task, TextClassifier) and task.problem_type != REGRESSION:
-        signatures["classify"] = (classify, serialized)
-    elif isinstance(task, TextClassifier) and len(task.labels) == 1:
-        signatures["regress"] = (regress, serialized)
-    if isinstance(task, TextEmbedder):
-        signatures["embed"] = (task.serve, text_specs)
     module = tf.Module()
     if stored is None:
         module.weights = [variable.value for variable in task.variables]
     else:
         module.weights = [tf.Variable(tf.cast(variable.value, stored), trainable=False) for variable in task.variables]
 
-    def reading(function):
-        """The function, traced on the stored copies."""
+    def reading_copies(function: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns the function, in which the stored copies stand in the place of the task's variables."""
 
-        def read(*inputs):
-            mapped = [(ours, tf.cast(copy, ours.dtype)) for ours, copy in zip(task.variables, module.weights)]
+        def on_copies(*inputs: tf.Tensor) -> Any:
+            mapped = [(variable, tf.cast(copy, variable.dtype)) for variable, copy in zip(task.variables, module.weights)]
             with keras.StatelessScope(state_mapping=mapped):
                 return function(*inputs)
 
-        return function if stored is None else read
+        return on_copies
 
     module.functions = {
-        name: tf.function(reading(function), input_signature=specs, autograph=False)
-        for name, (function, specs) in signatures.items()
+        name: tf.function(function if stored is None else reading_copies(function), input_signature=specs, autograph=False)
+        for name, (function, specs) in signatures_of(task, task.string_inputs(pairs)).items()
     }
     return module
 
 
-def name_methods(path):
-    """Gives the signatures of the Classify and Regress APIs their method names; `tf.saved_model.save` calls them all predict."""
+def signatures_of(task: Task, names: Sequence[str]) -> dict[str, tuple[Callable[..., Any], list[tf.TensorSpec]]]:
+    """Returns a function and its input specification for each signature.
+
+    Args:
+      task: a task with a preprocessor.
+      names: the names of the string inputs.
+    """
+    text_specs = [tf.TensorSpec([None], tf.string, name=name) for name in names]
+    token_specs = [tf.TensorSpec([None, None], tf.int32, name=name) for name in INPUT_NAMES]
+    example_specs = [tf.TensorSpec([None], tf.string, name="inputs")]
+
+    def tokens(*columns: tf.Tensor) -> dict[str, tf.Tensor]:
+        return task.serve_tokens(dict(zip(INPUT_NAMES, columns)))
+
+    def tokenize(*texts: tf.Tensor) -> dict[str, tf.Tensor]:
+        return task.preprocessor.call(texts)
+
+    def of_examples(function: Callable[..., Any]) -> Callable[[tf.Tensor], Any]:
+        """Returns a function of serialized tf.Examples, whose features have the names of the string inputs."""
+
+        def answer(inputs: tf.Tensor) -> Any:
+            features = tf.io.parse_example(inputs, {name: tf.io.FixedLenFeature([], tf.string) for name in names})
+            return function(*(features[name] for name in names))
+
+        return answer
+
+    signatures = {
+        "serving_default": (task.serve, text_specs),
+        "tokens": (tokens, token_specs),
+        "tokenize": (tokenize, text_specs),
+    }
+    for name, function in task.serving_apis().items():
+        signatures[name] = (of_examples(function), example_specs) if name in METHODS else (function, text_specs)
+    return signatures
+
+
+def name_methods(path: pathlib.Path) -> None:
+    """Writes the method names of the Classify and Regress APIs into a `saved_model.pb`.
+
+    `tf.saved_model.save` gives every signature the method name of the Predict API.
+    """
     model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     for graph in model.meta_graphs:
         for name, method in METHODS.items():

@@ -1,15 +1,21 @@
-"""All that TF Serving needs, in one folder: the model with its version, warm-up requests, configurations, and a client."""
+"""A folder for TF Serving: the model with its version, warm-up requests, configurations, and a client."""
+
+from __future__ import annotations
 
 import pathlib
 import shutil
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
 from kbert.export.saved_model import export_saved_model
-from kbert.export.verify import input_names
 from kbert.files.atomic import written_aside
 
-IMAGE = "tensorflow/serving:2.19.1"  # knows the ops that our graphs are made of (FACTS X6)
+if TYPE_CHECKING:
+    from kbert.tasks.task import Task
+
+# This image has tensorflow-text's three tokenization ops, of which our graphs are made beside core ops.
+IMAGE = "tensorflow/serving:2.19.1"
 WARM_UP = ["a word", "some more words, with a comma", "the same thing over and over again, " * 40]
 
 CONFIG = """model_config_list {{
@@ -42,23 +48,38 @@ COMPOSE = """services:
 """
 
 
-def export_serving(task, folder, name="model", quantize=None, pairs=False, verify=True):
+def export_serving(
+    task: Task,
+    folder: str | pathlib.Path,
+    name: str = "model",
+    quantize: str | None = None,
+    pairs: bool = False,
+    verify: bool = True,
+) -> pathlib.Path:
     """Writes a folder from which TF Serving serves a task: `docker compose up` in it, or `kbert serve folder/models/NAME`.
 
     >>> export_serving(task, "serving", name="spam")  # doctest: +SKIP
 
-    It holds `models/NAME/VERSION`, the next version number, with warm-up requests; `models.config`, `batching_parameters.txt`,
-    `docker-compose.yml`, and `client.py`, which asks by REST or by gRPC. Run it again with the task trained further, and a server that is up
-    takes the new version.
+    The folder holds `models/NAME/VERSION`, the next version with warm-up requests; `models.config`, `batching_parameters.txt`
+    and `docker-compose.yml`; and `client.py`, which asks by REST or by gRPC. If the function is called again with a task that
+    was trained further, a running server takes the new version.
 
     Args:
       task: a task with a preprocessor.
-      folder: made if it is not there; configurations that are there are left as they are.
-      name: of the model.
-      quantize, pairs, verify: as of `export_saved_model`.
+      folder: the folder, which is made if it is not there. Configurations that are there are left as they are.
+      name: the name of the model.
+      quantize: `"float16"` stores the weights in half the bytes.
+      pairs: whether a `TextClassifier` takes pairs of texts.
+      verify: open what was written, and compare its answers on a built-in set of texts with the task's, before it takes its
+        place.
 
     Returns:
       The path of the version.
+
+    Raises:
+      ValueError: the name has other characters than letters, digits, '-', '_' and '.', or the task has no preprocessor.
+      ImportError: the extra `serving` is missing.
+      RuntimeError: the answers differ; the texts are named.
     """
     folder = pathlib.Path(folder)
     if not name or not all(letter.isalnum() or letter in "-_." for letter in name):
@@ -70,8 +91,10 @@ def export_serving(task, folder, name="model", quantize=None, pairs=False, verif
         task, path, quantize=quantize, pairs=pairs, verify=verify, beside=lambda aside: write_warm_up(aside, task, name, pairs)
     )
     files = {
-        "models.config": CONFIG.format(name=name), "batching_parameters.txt": BATCHING, "docker-compose.yml": COMPOSE.format(image=IMAGE),
-    }  # fmt: skip
+        "models.config": CONFIG.format(name=name),
+        "batching_parameters.txt": BATCHING,
+        "docker-compose.yml": COMPOSE.format(image=IMAGE),
+    }
     for file, content in files.items():
         if not (folder / file).is_file():
             with written_aside(folder / file) as aside:
@@ -82,13 +105,20 @@ def export_serving(task, folder, name="model", quantize=None, pairs=False, verif
     return path
 
 
-def write_warm_up(folder, task, name, pairs):
-    """Requests that a server runs before it lets a version answer: `assets.extra/tf_serving_warmup_requests`."""
+def write_warm_up(folder: pathlib.Path, task: Task, name: str, pairs: bool) -> None:
+    """Writes the requests that a server runs before it lets a version answer: `assets.extra/tf_serving_warmup_requests`.
+
+    Args:
+      folder: the folder of the version.
+      task: the task.
+      name: the name of the model.
+      pairs: whether the model takes pairs of texts.
+    """
     try:
         from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
     except ImportError as error:
         raise ImportError('warm-up requests are written with tensorflow-serving-api: pip install "kbert[serving]"') from error
-    names = input_names(task, pairs)
+    names = task.string_inputs(pairs)
     path = folder / "assets.extra" / "tf_serving_warmup_requests"
     path.parent.mkdir()
     with tf.io.TFRecordWriter(str(path)) as writer:

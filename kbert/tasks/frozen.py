@@ -6,13 +6,13 @@ computed, and a new length costs 0.3 ms and no new model. Two signatures share t
 
 import functools
 import os
-import tempfile
 import threading
 
 import numpy as np
 import tensorflow as tf
 
 from kbert.encoders.bert import INPUT_NAMES
+from kbert.engines.litert import convert, interpreter_maker
 
 # MiniLM on tweets, two cores, microseconds a token: 112 in one row of 176 tokens, 105 in 4 of 88, 102 in 8 of 44. A row's attention
 # looks across its texts, so that it should not be long; a step should have some hundred tokens, so that the cores are busy.
@@ -36,7 +36,7 @@ class FrozenTask:
             raise ValueError("a frozen task takes texts: build the task with a TextPreprocessor")
         if threads is not None and (not isinstance(threads, int) or threads < 1):
             raise ValueError(f"threads should be a positive whole number, got {threads!r}")
-        self._interpreter = _litert()
+        self._interpreter = interpreter_maker()
         self._task, self._threads = task, threads or min(8, os.cpu_count() or 1)
         self._lock = threading.Lock()
         self._readers = {}  # by the number of texts of an input
@@ -161,42 +161,6 @@ def _apart(values, first, lengths):
     return result
 
 
-def _litert():
-    """A function of a model's bytes and a number of threads to its interpreter, with tensorflow-text's ops."""
-    try:
-        from ai_edge_litert.interpreter import InterpreterWithCustomOps
-    except ImportError as error:
-        raise ImportError('freeze() computes with LiteRT: pip install "kbert[litert]"') from error
-    import tensorflow_text
-
-    registerers = tensorflow_text.tflite_registrar.SELECT_TFTEXT_OPS
-    return lambda content, threads: InterpreterWithCustomOps(
-        model_content=content, num_threads=threads, custom_op_registerers=registerers
-    )
-
-
-def convert(functions, weights=(), quantize=None):
-    """Signatures, a dictionary of functions to the specs of their one dictionary of tensors, to the bytes of a LiteRT model.
-
-    `quantize` is None, `"float16"` (weights), `"int8"` (weights, and products with ranges found as it runs) or `"int8-static"` (of functions
-    with fake-quantized products).
-    """
-    module = tf.Module()
-    module.weights = list(weights)
-    module.functions = {name: tf.function(function, input_signature=[spec]) for name, (function, spec) in functions.items()}
-    with tempfile.TemporaryDirectory() as folder:
-        # By way of a SavedModel, for only so can there be several signatures on one copy of the weights.
-        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-        tf.saved_model.save(module, folder, signatures=dict(module.functions), options=options)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(functions))
-        converter.allow_custom_ops = True  # tensorflow-text's
-        if quantize:
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if quantize == "float16":
-            converter.target_spec.supported_types = [tf.float16]
-        return converter.convert()
-
-
 def _convert_model(task):
     """The encoder and the head, for one row and for `ROWS`."""
 
@@ -227,7 +191,7 @@ class _Reader:
                 lambda t: t.numpy(), compute({name: tf.constant(column, tf.string) for name, column in texts.items()})
             )
         else:
-            interpreter = _litert()(convert({"read": (read, spec)}), 1)
+            interpreter = interpreter_maker()(convert({"read": (read, spec)}), 1)
             runner = interpreter.get_signature_runner("read")
             self._run = lambda texts: runner(**{name: np.array(column, object) for name, column in texts.items()})
 

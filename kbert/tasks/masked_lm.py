@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -13,9 +15,13 @@ import tensorflow as tf
 from kbert.encoders.layers import ACTIVATIONS, Projection, initial_values
 from kbert.scoring.figures import Figures
 from kbert.tasks.columns import TEXT, Chunk
+from kbert.tasks.exported_answers import ComparableAnswer, slices_by_text
 from kbert.tasks.from_preset import load_task
+from kbert.tasks.one_window import fixed_shape, ids_with_special_tokens, one_row
 from kbert.tasks.prediction import softmax
+from kbert.tasks.probes import PROBES
 from kbert.tasks.task import Task
+from kbert.text.packing import TextPreprocessor
 from kbert.text.texts import text_list
 from kbert.text.tokenizer import WordPieceTokenizer
 from kbert.training.examples import Examples
@@ -275,6 +281,51 @@ class MaskedLM(Task):
             "scores": best.values,
             "row_splits": tf.concat([tf.zeros([1], tf.int64), tf.cumsum(counts)], 0),
         }
+
+    # Export
+
+    def probes(self, pairs: bool = False) -> tuple[list[str], ...]:
+        """Returns the built-in texts with masks before them, as far as they fit: `fill` refuses a text that does not."""
+        mask = self.tokenizer.mask_token
+        texts = [f"{mask} {text}" for text in PROBES] + [f"two {mask} and {mask} of them"]
+        pieces = self._recognizing(texts).row_lengths().numpy()
+        return ([text for text, count in zip(texts, pieces) if count + 2 <= self.preprocessor.max_length],)
+
+    def expected_answers(self, columns: tuple[Sequence[str], ...]) -> list[ComparableAnswer]:
+        answers = [answer if isinstance(answer[0], list) else [answer] for answer in self.fill(columns[0])]
+        return [ComparableAnswer((), np.array([[token["score"] for token in mask] for mask in answer])) for answer in answers]
+
+    def served_answers(self, outputs: Mapping[str, np.ndarray]) -> list[ComparableAnswer]:
+        return [ComparableAnswer((), outputs["scores"][part]) for part in slices_by_text(outputs)]
+
+    def window_answer(self, preprocessor: TextPreprocessor) -> Callable[..., dict[str, tf.Tensor]]:
+        return functools.partial(self._masks_of_window, preprocessor)
+
+    def _masks_of_window(self, preprocessor: TextPreprocessor, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the five likeliest tokens of each mask that a text `[1]` holds, filled up to as many masks as there could be.
+
+        Returns:
+          `count` int32 `[1]`, and `tokens` strings, `ids` int32 and `scores` float32, each `[L - 2, 5]`.
+        """
+        most = preprocessor.max_length - 2
+        ids = ids_with_special_tokens(self.tokenizer, text)[:most]
+        packed = fixed_shape(preprocessor, preprocessor.pack(one_row(ids)))
+        places = tf.where(tf.equal(packed["token_ids"][0], self.tokenizer.mask_token_id))[:, 0]
+        vectors = tf.gather(self.encoder(packed, training=False)["sequence_output"][0], places)
+        best = tf.math.top_k(tf.nn.softmax(self.token_head(vectors[None], self.encoder.embeddings.tokens)[0]), 5)
+        rows = tf.range(tf.size(places))[:, None]
+        likeliest, scores = (tf.scatter_nd(rows, values, [most, 5]) for values in (best.indices, best.values))
+        return {
+            "count": tf.reshape(tf.size(places), [1]),
+            "tokens": tf.gather(tf.constant(self.tokenizer.vocabulary), likeliest),
+            "ids": likeliest,
+            "scores": scores,
+        }
+
+    def check_static_ranges(self) -> None:
+        raise ValueError('a MaskedLM multiplies by its whole vocabulary, which has no fixed ranges: use quantize="int8"')
+
+    # Rows with masks
 
     def _with_ends(self, ids):
         return np.concatenate([[self.tokenizer.cls_token_id], ids, [self.tokenizer.sep_token_id]]).astype(np.int32)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -13,11 +14,14 @@ from kbert.encoders.layers import Projection
 from kbert.scoring.figures import Figures, Mistake
 from kbert.scoring.squad import squad_scores
 from kbert.tasks.columns import Chunk, Columns, plain_columns
+from kbert.tasks.exported_answers import ComparableAnswer
 from kbert.tasks.from_preset import head_dropout, load_task
+from kbert.tasks.one_window import fixed_shape, one_row, substrings
 from kbert.tasks.prediction import Progress, softmax
+from kbert.tasks.probes import PROBES
 from kbert.tasks.spans import CANDIDATES, IMPOSSIBLE, at_pieces, best_of_texts, best_spans
 from kbert.tasks.task import Task
-from kbert.text.packing import windows
+from kbert.text.packing import TextPreprocessor, windows
 from kbert.training.examples import Examples
 from kbert.training.soft_targets import mean_of_labelled, soft_targets
 
@@ -281,6 +285,58 @@ class QuestionAnswerer(Task):
             "end": end,
             "score": tf.where(found, tf.nn.softmax(scores)[:, 0], 1.0),
             "no_answer": tf.where(found, null - scores[:, 0], 0.0),
+        }
+
+    def probes(self, pairs: bool = False) -> tuple[list[str], ...]:
+        return (["Where is it?", "", "what " * 300] * 6)[: len(PROBES)], PROBES
+
+    def expected_answers(self, columns: tuple[Sequence[str], ...]) -> list[ComparableAnswer]:
+        return [
+            ComparableAnswer((answer["text"], answer["start"], answer["end"]), np.array([answer["score"]]))
+            for answer in self.answer(columns[0], columns[1], verbose=0)
+        ]
+
+    def served_answers(self, outputs: Mapping[str, np.ndarray]) -> list[ComparableAnswer]:
+        served = zip(outputs["answer"], outputs["start"], outputs["end"], outputs["score"])
+        return [
+            ComparableAnswer((text.decode("utf-8"), int(start), int(end)), np.array([score]))
+            for text, start, end, score in served
+        ]
+
+    def window_answer(self, preprocessor: TextPreprocessor) -> Callable[..., dict[str, tf.Tensor]]:
+        return functools.partial(self._answer_of_window, preprocessor)
+
+    def _answer_of_window(
+        self, preprocessor: TextPreprocessor, question: tf.Tensor, context: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Returns the best answer in the first window of a text, for a question and a text `[1]`.
+
+        Returns:
+          `answer` string, `start` and `end` int32 (characters), `score` and `no_answer` float32, each `[1]`.
+        """
+        question = one_row(self.tokenizer.call(question).values[: preprocessor.longest_query])
+        ids, starts, ends = self.tokenizer.tokenize_with_offsets(context)
+        _, byte_starts, byte_ends = self.tokenizer.tokenize_with_offsets(context, unit="bytes")
+        before = 2 + tf.size(question.values)
+        count = tf.minimum(tf.size(ids.values), preprocessor.max_length - 1 - before)
+        packed = fixed_shape(preprocessor, preprocessor.pack(question, one_row(ids.values[:count])))
+        logits = self(packed, training=False)
+        place = tf.range(preprocessor.max_length)
+        allowed = (place >= before) & (place < before + count)
+        scores, first, last = best_spans(logits["start_logits"], logits["end_logits"], allowed[None])
+        is_found = tf.cast(scores[:, 0] > IMPOSSIBLE / 2, tf.int32)  # [1]
+        first, last = first[:, :1] - before, last[:, :1] - before
+
+        def at(offsets: tf.RaggedTensor, piece: tf.Tensor) -> tf.Tensor:
+            return is_found * at_pieces(offsets, piece)[:, 0]
+
+        share = tf.cast(is_found, tf.float32)  # a product with 0 or 1: LiteRT has no choice between tensors of any shape
+        return {
+            "answer": substrings(context, at(byte_starts, first), at(byte_ends, last)),
+            "start": at(starts, first),
+            "end": at(ends, last),
+            "score": share * tf.nn.softmax(scores)[:, 0] + (1 - share),
+            "no_answer": share * (self._null(logits) - scores[:, 0]),
         }
 
     def default_loss(self):

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from kbert.scoring.figures import Figures
+from kbert.tasks.exporting import Exporting
 from kbert.tasks.files import Files
 from kbert.tasks.fitting import Fitting
 from kbert.tasks.prediction import Prediction
@@ -16,7 +17,7 @@ from kbert.training import keras_internals
 from kbert.training.soft_targets import mean_of_labelled, soft_targets
 
 
-class Task(Fitting, Prediction, Files):
+class Task(Fitting, Prediction, Exporting, Files):
     """An encoder with a head, and what reads its text. Use one of its subclasses.
 
     A subclass says what is special to it, and nobody else asks which class a task is:
@@ -203,29 +204,6 @@ class Task(Fitting, Prediction, Files):
             raise TypeError(
                 f"teacher and student should do the same: got a {type(self).__name__} and a {type(student).__name__}"
             )
-
-    # Export
-
-    text_inputs: tuple[str, ...] = ("text",)  # what an exported graph's strings are called
-
-    def serve(self, *texts: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns what an exported graph answers for strings, in ops of a graph.
-
-        Args:
-          *texts: strings `[B]`, one tensor for each of `text_inputs`.
-        """
-        raise NotImplementedError(
-            f"a {type(self).__name__} cannot be exported; save() and save_to_preset() keep it, and its encoder can be a task's"
-        )
-
-    def serve_tokens(self, packed: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Returns what an exported graph answers for packed inputs: the outputs of a call, by name.
-
-        Args:
-          packed: the packed dictionary, int32 `[B, L]` each.
-        """
-        outputs = self(packed, training=False)
-        return outputs if isinstance(outputs, dict) else {"logits": outputs}
 
     def get_config(self) -> dict[str, Any]:
         """Returns what builds the task anew, weights aside."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -14,11 +15,12 @@ from kbert.scoring.correlation import pearson, spearman
 from kbert.scoring.figures import Figures, figures_of_classes, figures_of_labels, figures_of_numbers
 from kbert.tasks.batching import Batching
 from kbert.tasks.columns import Chunk
+from kbert.tasks.exported_answers import ComparableAnswer, MediaPipeOutput, OnnxAnswer
 from kbert.tasks.from_preset import head_dropout, label_names, load_task, stated_labels
 from kbert.tasks.labels import check_labels, check_same_labels, class_of, class_weights, label_index, label_keys
 from kbert.tasks.prediction import Prediction, Progress, softmax
 from kbert.tasks.task import Task
-from kbert.text.packing import windows
+from kbert.text.packing import TextPreprocessor, windows
 from kbert.training.examples import Examples
 from kbert.training.losses import SmoothedCrossentropy
 from kbert.training.metrics import MacroF1
@@ -393,6 +395,55 @@ class TextClassifier(Task):
             raise ValueError(
                 f"teacher and student have different problem types: {self.problem_type} and {student.problem_type}"
             )
+
+    # Export
+
+    @property
+    def reads_one_window(self) -> bool:
+        return self.window_stride is None
+
+    def string_inputs(self, pairs: bool = False) -> tuple[str, ...]:
+        return ("text", "text_pair") if pairs and self.window_stride is None else super().string_inputs(pairs)
+
+    @property
+    def _served_values(self) -> str:
+        """The output that holds what stands beside the labels."""
+        return "scores" if self.problem_type == REGRESSION else "probabilities"
+
+    def expected_answers(self, columns: tuple[Sequence[str], ...]) -> list[ComparableAnswer]:
+        answers = self.classify(columns if len(columns) > 1 else columns[0], verbose=0)
+        return [ComparableAnswer((), np.array(list(answer["scores"].values()))) for answer in answers]
+
+    def served_answers(self, outputs: Mapping[str, np.ndarray]) -> list[ComparableAnswer]:
+        return [ComparableAnswer((), values) for values in outputs[self._served_values]]
+
+    def serving_apis(self) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
+        if self.problem_type != REGRESSION:
+            return {"classify": self._classify_api}
+        return {"regress": self._regress_api} if len(self.labels) == 1 else {}
+
+    def _classify_api(self, *texts: tf.Tensor) -> dict[str, tf.Tensor]:
+        scores = self.serve(*texts)["probabilities"]
+        return {"classes": tf.tile(tf.constant(self.labels)[None], [tf.shape(scores)[0], 1]), "scores": scores}
+
+    def _regress_api(self, *texts: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"outputs": self.serve(*texts)["scores"]}
+
+    def window_answer(self, preprocessor: TextPreprocessor) -> Callable[..., dict[str, tf.Tensor]]:
+        if self.window_stride is not None:
+            raise ValueError(
+                "a LiteRT file reads one window of a text: export a task without window_stride, which cuts long texts"
+            )
+        return super().window_answer(preprocessor)
+
+    def onnx_answer(self) -> OnnxAnswer | None:
+        super().onnx_answer()
+        operator = {SINGLE: "Softmax", MULTI: "Sigmoid", REGRESSION: "Identity"}[self.problem_type]
+        labels = self.labels if self.problem_type == SINGLE else None
+        return OnnxAnswer(operator, self._served_values, len(self.labels), labels)
+
+    def mediapipe_output(self) -> MediaPipeOutput:
+        return MediaPipeOutput("TextClassifier", self._served_values, "probability", self.labels)
 
     def preset_config(self):
         """The keys of config.json that transformers needs for this head."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -18,6 +19,7 @@ from kbert.scoring.figures import Figures, Mistake
 from kbert.scoring.ranking import found_first, mean_reciprocal_rank, ranks
 from kbert.tasks.batching import Batching
 from kbert.tasks.columns import TEXT, Chunk, Columns
+from kbert.tasks.exported_answers import ComparableAnswer, MediaPipeOutput
 from kbert.tasks.from_preset import load_task
 from kbert.tasks.task import Task
 from kbert.training import keras_internals
@@ -268,6 +270,26 @@ class TextEmbedder(Task):
             raise ValueError(
                 f"the teacher's vectors have {self.width} coordinates, the student's {student.width}: give it a dense layer"
             )
+
+    # Export
+
+    onnx_output = "sentence_embedding"
+
+    @property
+    def reads_one_window(self) -> bool:
+        return True
+
+    def expected_answers(self, columns: tuple[Sequence[str], ...]) -> list[ComparableAnswer]:
+        return [ComparableAnswer((), vector) for vector in self.embed(columns[0], verbose=0)]
+
+    def served_answers(self, outputs: Mapping[str, np.ndarray]) -> list[ComparableAnswer]:
+        return [ComparableAnswer((), vector) for vector in outputs["embedding"]]
+
+    def serving_apis(self) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
+        return {"embed": self.serve}
+
+    def mediapipe_output(self) -> MediaPipeOutput:
+        return MediaPipeOutput("TextEmbedder", "embedding", "embedding", None)
 
     def preset_config(self):
         return {}

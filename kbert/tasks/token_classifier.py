@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -13,13 +15,15 @@ from kbert.scoring.entities import check_lengths, check_tags, entities, entity_s
 from kbert.scoring.figures import Figures, Mistake
 from kbert.tasks.columns import Chunk, Columns
 from kbert.tasks.entity_graph import Entities, best_window, entities_of_pieces, entities_of_words, entity_types
+from kbert.tasks.exported_answers import ComparableAnswer, slices_by_text
 from kbert.tasks.from_preset import head_dropout, load_task, stated_labels
 from kbert.tasks.inputs import open_input
 from kbert.tasks.labels import check_labels, check_same_labels, label_index, label_keys
+from kbert.tasks.one_window import fixed_shape, one_row, substrings
 from kbert.tasks.prediction import Prediction, Progress, softmax
 from kbert.tasks.task import Task
 from kbert.tasks.words import Words, read_words
-from kbert.text.packing import Windows, windows
+from kbert.text.packing import TextPreprocessor, Windows, windows
 from kbert.training.examples import Examples
 from kbert.training.losses import NO_LABEL, LabelledCrossentropy
 from kbert.training.soft_targets import soft_targets
@@ -281,6 +285,62 @@ class TokenClassifier(Task):
             "score": score,
             "row_splits": tf.concat([tf.zeros([1], tf.int64), tf.cumsum(counts)], 0),
         }
+
+    # Export
+
+    def expected_answers(self, columns: tuple[Sequence[str], ...]) -> list[ComparableAnswer]:
+        return [
+            ComparableAnswer(
+                tuple((entity["label"], entity["text"], entity["start"], entity["end"]) for entity in entities_of_text),
+                np.array([entity["score"] for entity in entities_of_text]),
+            )
+            for entities_of_text in self.classify(columns[0], verbose=0)
+        ]
+
+    def served_answers(self, outputs: Mapping[str, np.ndarray]) -> list[ComparableAnswer]:
+        served = zip(outputs["label"], outputs["entity"], outputs["start"], outputs["end"])
+        exact = [(label.decode("utf-8"), text.decode("utf-8"), int(start), int(end)) for label, text, start, end in served]
+        return [ComparableAnswer(tuple(exact[part]), outputs["score"][part]) for part in slices_by_text(outputs)]
+
+    def window_answer(self, preprocessor: TextPreprocessor) -> Callable[..., dict[str, tf.Tensor]]:
+        check_tags(self.labels)
+        return functools.partial(self._entities_of_window, preprocessor)
+
+    def _entities_of_window(self, preprocessor: TextPreprocessor, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the entities of a text `[1]`, filled up to as many as there could be.
+
+        Some platforms cannot read outputs without values.
+
+        Returns:
+          `count` int32 `[1]`, and `label`, `entity` (strings), `start`, `end` (int32, characters) and `score`, each `[L - 2]`.
+        """
+        most = preprocessor.max_length - 2
+        ids, starts, ends = self.tokenizer.tokenize_with_offsets(text)
+        _, byte_starts, byte_ends = self.tokenizer.tokenize_with_offsets(text, unit="bytes")
+        ids = one_row(ids.values[:most])
+        logits = self(fixed_shape(preprocessor, preprocessor.pack(ids)), training=False)
+        count = tf.size(ids.values)
+        _, kind, first, last, score = entities_of_pieces(
+            self.labels, self.tokenizer.vocabulary, ids.values, tf.zeros([count], tf.int64), logits[0, 1:][:count]
+        )
+        places = tf.range(tf.size(kind))[:, None]
+
+        def filled(values: tf.Tensor) -> tf.Tensor:
+            return tf.scatter_nd(places, values, [most])
+
+        def at(offsets: tf.RaggedTensor, pieces: tf.Tensor) -> tf.Tensor:
+            return filled(tf.gather(offsets.values, pieces))
+
+        return {
+            "count": tf.reshape(tf.size(kind), [1]),
+            "label": tf.gather(tf.constant(["", *entity_types(self.labels)]), filled(kind + 1)),
+            "entity": substrings(text, at(byte_starts, first), at(byte_ends, last)),
+            "start": at(starts, first),
+            "end": at(ends, last),
+            "score": filled(score),
+        }
+
+    # Words
 
     def _word_probabilities(
         self, rows: list[list[bytes]], batch_size: int | None, progress: Progress

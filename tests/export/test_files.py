@@ -9,7 +9,8 @@ import pytest
 
 import kbert
 from kbert.export import verify
-from kbert.export.verify import PROBES, answers_of, compare, expected_answers, fitting, input_names, probes_of
+from kbert.export.verify import compare
+from kbert.tasks.probes import PROBES
 from tests.conftest import TINY
 from tests.export.test_saved_model import make
 
@@ -108,17 +109,17 @@ def test_litert_takes_text(kind, encoder, tokenizer, tmp_path):
     task = make(kind, encoder, tokenizer)
     path = tmp_path / "model.tflite"
     task.export(path, format="litert", inputs="text", pairs=pairs)
-    columns = fitting(task, probes_of(task, pairs))
+    columns = task.fitting(task.probes(pairs))
     assert len(columns[0]) > 5
-    found = answers_elsewhere(LITERT_TEXT, path, dict(zip(input_names(task, pairs), columns)))
+    found = answers_elsewhere(LITERT_TEXT, path, dict(zip(task.string_inputs(pairs), columns)))
     outputs = []
     for answer in found:
         arrays = {name: np.array(value) for name, value in answer.items()}
         for name, value in answer.items():
             if value and isinstance(value[0], str):
                 arrays[name] = np.array([text.encode("utf-8") for text in value], object)
-        outputs += answers_of(task, arrays)
-    largest, wrong = compare(expected_answers(task, columns), outputs)
+        outputs += task.served_answers(arrays)
+    largest, wrong = compare(task.expected_answers(columns), outputs)
     assert not wrong and largest < 1e-4
     if kind == "single":
         assert [answer["label"][0] for answer in found] == [answer["label"] for answer in task.classify(*columns, verbose=0)]
@@ -259,7 +260,7 @@ def test_int8_static_products_have_ranges_from_texts(kind, encoder, tokenizer, t
     else:
         task = make(kind, encoder, tokenizer)
     pairs = kind in ("pairs", "answers")
-    columns = probes_of(task, pairs=kind == "pairs")
+    columns = task.probes(pairs=kind == "pairs")
     texts = columns if pairs else columns[0]
     before = task.predict(texts, verbose=0)
     path = tmp_path / "model.tflite"

@@ -11,7 +11,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 import kbert
 from kbert.export import mediapipe
-from kbert.export.verify import PROBES
+from kbert.tasks.probes import PROBES
 
 LENGTH = 24
 TEXTS = ["The good cat sat.", "a BAD film!", "very good night " * 20, "un\u00e9", "[MASK] 好"]

@@ -13,8 +13,8 @@ import tensorflow as tf
 import kbert
 from kbert.export import verify
 from kbert.export.exported_file import SavedModelFile
-from kbert.export.verify import ALLOWED_OPS, PROBES, compare, expected_answers, probes_of
-from kbert.export.verify import answers_of as parsed
+from kbert.export.verify import ALLOWED_OPS, compare
+from kbert.tasks.probes import PROBES
 from tests.conftest import TINY
 
 OPENER = Path(__file__).with_name("open_elsewhere.py")
@@ -92,7 +92,7 @@ def check_elsewhere(exported, python=sys.executable):
     questions, checks = [], []
     for kind in KINDS:
         task, folder = exported(kind)
-        columns = probes_of(task, kind == "pairs")
+        columns = task.probes(kind == "pairs")
         given = dict(zip(names_of(task, kind), columns))
         questions += [[str(folder), "serving_default", given], [str(folder), "tokenize", given]]
         checks.append((kind, task, columns))
@@ -103,7 +103,7 @@ def check_elsewhere(exported, python=sys.executable):
         for name, value in outputs.items():
             if value.dtype.kind == "U":
                 outputs[name] = np.array([text.encode("utf-8") for text in value.ravel()], object).reshape(value.shape)
-        largest, wrong = compare(expected_answers(task, columns), parsed(task, outputs))
+        largest, wrong = compare(task.expected_answers(columns), task.served_answers(outputs))
         assert not wrong and largest < 1e-4, kind
         packed = task.preprocessor(columns if len(columns) > 1 else columns[0])
         assert ids == {name: value.numpy().tolist() for name, value in packed.items()}, kind
@@ -197,7 +197,7 @@ def test_the_regress_api_takes_examples(exported, signatures):
 @pytest.mark.parametrize("kind", ["tokens", "answers"])
 def test_offsets_are_of_characters_in_any_script(exported, signatures, kind):
     task, _ = exported(kind)
-    columns = probes_of(task)
+    columns = task.probes()
     outputs = signatures(kind)["serving_default"](
         **{name: tf.constant(column) for name, column in zip(task.text_inputs, columns)}
     )

@@ -32,7 +32,7 @@ from tensorflow_serving.apis import (
 
 import kbert
 from kbert.export import export_serving
-from kbert.export.server.server import Server
+from kbert.export.server import Server
 from tests.conftest import TINY, VOCABULARY
 from tests.export.test_saved_model import make
 

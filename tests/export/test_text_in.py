@@ -10,7 +10,7 @@ import pytest
 
 import kbert
 
-CLIENT = Path(kbert.__file__).with_name("answer_without_kbert.py")
+CLIENT = Path(kbert.__file__).parent / "commands" / "answer_without_kbert.py"
 PROBES = [
     "good cat", "", "a" * 101, "b" * 100, "Élan VITAL: naïve café!", "你好，世界 🙂", "the " * 100, "[MASK] [SEP]",
     "x\0y\u200dz",

@@ -1,0 +1,63 @@
+"""The LiteRT runtime: functions of tensors become the bytes of a model, and the bytes an interpreter."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+QUANTIZATIONS = (None, "float16", "int8", "int8-static")
+
+
+def interpreter_maker() -> Callable[[bytes, int], Any]:
+    """Returns a function from a model's bytes and a number of threads to an interpreter with tensorflow-text's ops.
+
+    Raises:
+      ImportError: LiteRT is not installed. So that this is known before a model is converted, the function is a step by itself.
+    """
+    try:
+        from ai_edge_litert.interpreter import InterpreterWithCustomOps
+    except ImportError as error:
+        raise ImportError('freeze() computes with LiteRT: pip install "kbert[litert]"') from error
+    import tensorflow_text
+
+    registerers = tensorflow_text.tflite_registrar.SELECT_TFTEXT_OPS
+    return lambda content, threads: InterpreterWithCustomOps(
+        model_content=content, num_threads=threads, custom_op_registerers=registerers
+    )
+
+
+def convert(
+    functions: dict[str, tuple[Callable[..., Any], dict[str, tf.TensorSpec]]],
+    weights: Sequence[tf.Variable] = (),
+    quantize: str | None = None,
+) -> bytes:
+    """Converts functions to one LiteRT model with a signature for each.
+
+    Args:
+      functions: a dictionary from the name of a signature to its function and the function's specification. A function takes
+        one dictionary of tensors and returns one; the specification is a dictionary of `tf.TensorSpec` with the same keys.
+      weights: the variables that the functions read. The signatures share one copy of them.
+      quantize: None; `"float16"`, which stores weights in half the bytes; `"int8"`, which stores weights in a quarter of the
+        bytes and finds the ranges of products as the model runs; or `"int8-static"`, for functions whose products are
+        fake-quantized already.
+
+    Returns:
+      The bytes of a `.tflite` file.
+    """
+    module = tf.Module()
+    module.weights = list(weights)
+    module.functions = {name: tf.function(function, input_signature=[spec]) for name, (function, spec) in functions.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        # Only a conversion from a SavedModel gives several signatures on one copy of the weights.
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        tf.saved_model.save(module, folder, signatures=dict(module.functions), options=options)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(functions))
+        converter.allow_custom_ops = True  # tensorflow-text's ops
+        if quantize:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if quantize == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        return converter.convert()
