@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -190,12 +191,17 @@ class BertEncoder(keras.Model):
 
         return load_encoder(cls, preset, add_pooling_layer=add_pooling_layer, **kwargs)
 
-    def save_to_preset(self, folder, preprocessor=None, layout="huggingface"):
+    def save_to_preset(self, folder: str | os.PathLike[str], preprocessor: Any = None, layout: str = "huggingface") -> None:
         """Writes a folder with the encoder alone, which `from_preset` and transformers' AutoModel open.
 
         Args:
-          folder, layout: as of a task's `save_to_preset`.
-          preprocessor: a `TextPreprocessor` whose vocabulary is written too.
+          folder: made if it is not there.
+          preprocessor: a `TextPreprocessor` whose vocabulary is written too. None writes no vocabulary.
+          layout: `"huggingface"` (config.json, vocab.txt, tokenizer_config.json, model.safetensors), `"google"`
+            (bert_config.json, vocab.txt, bert_model.ckpt.*) or `"keras_hub"` (config.json, model.weights.h5).
+
+        Raises:
+          ValueError: the layout has no place for this architecture, or there is no such layout.
         """
         from kbert.checkpoints.opened import writer_of
 

@@ -154,14 +154,12 @@ class WordPieceTokenizer(keras.layers.Layer):
         return self._id_of[self.mask_token]
 
     @classmethod
-    def from_preset(cls, preset: Any, **kwargs: Any) -> WordPieceTokenizer:
-        """Returns the tokenizer of a checkpoint, with its vocabulary, case and special tokens.
+    def from_preset(cls, preset, **kwargs):
+        """The tokenizer of a preset (see `kbert.presets()`): its vocabulary, case and special tokens.
 
         Args:
-          preset: a built-in name (see `kbert.presets()`), `hf://owner/name[@revision]`, a folder that holds a vocabulary in one
-            of the formats that kbert reads, or a live KerasHub model.
-          **kwargs: arguments of the constructor that take the place of the checkpoint's own, for example
-            `recognize_special_tokens=True`.
+          preset: a built-in name, or a folder that holds a vocab.txt.
+          **kwargs: override what the preset says, e.g. `recognize_special_tokens=True`.
         """
         from kbert.checkpoints.opened import load_tokenizer
 

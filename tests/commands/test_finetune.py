@@ -114,7 +114,8 @@ def data_for(task, folder):
     ("task", "more", "score"),
     [
         ("multi-label", [], "macro_f1"), ("regression", ["--pair", "sentence2", "--label", "score"], "spearman"),
-        ("ner", [], "f1"), ("qa", [], "exact_match"), ("fill-mask", [], "perplexity"), ("embedding", [], "found_first"),
+        ("ner", [], "f1"),
+        ("qa", [], "exact_match"), ("fill-mask", [], "perplexity"), ("embedding", [], "found_first"),
     ],
 )  # fmt: skip
 def test_each_task_reads_its_file_and_reports_its_score(tiny_folder, tmp_path, task, more, score, capsys):
