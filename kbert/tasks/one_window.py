@@ -5,7 +5,8 @@ from __future__ import annotations
 import tensorflow as tf
 
 from kbert.text.packing import TextPreprocessor
-from kbert.text.tokenizer import WordPieceTokenizer, tensorflow_text
+from kbert.text.normalizer import tensorflow_text
+from kbert.text.tokenizer import WordPieceTokenizer
 
 
 def fixed_shape(preprocessor: TextPreprocessor, packed: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kbert.checkpoints.opened import open_preset
 from kbert.files.vocabulary import SPECIAL_TOKENS, check_vocabulary, read_vocabulary
 from kbert.text.detokenize import detokenize
 from kbert.text.learn_vocabulary import learn_vocabulary
@@ -166,8 +167,6 @@ class WordPieceTokenizer(keras.layers.Layer):
         Raises:
           FileNotFoundError: there is no such preset, or it has no vocabulary.
         """
-        from kbert.checkpoints.opened import open_preset
-
         with open_preset(preset) as opened:
             return cls(opened.vocabulary, **{**opened.tokenizer_options, **kwargs})
 
