@@ -10,6 +10,8 @@ import numpy as np
 
 from kbert.scoring.classes import Confusion, f1_by_label
 from kbert.scoring.correlation import pearson, spearman
+from kbert.scoring.entities import check_lengths, entities, scores_of_entities
+from kbert.scoring.ranking import found_first, mean_reciprocal_rank, ranks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,3 +116,52 @@ def figures_of_numbers(texts: Sequence[Any], true: np.ndarray, answers: np.ndarr
     mistakes = [Mistake(*values) for values in zip(texts, true.tolist(), answers.tolist(), distance.tolist())]
     scores = {"pearson": pearson(answers, true), "spearman": spearman(answers, true)}
     return Figures({**scores, "mean_absolute_error": float(distance.mean())}, mistakes=mistakes, points=(true, answers))
+
+
+def figures_of_entities(sentences: Sequence[Sequence[str]], y: Sequence[Sequence[str]], answers: Sequence[list]) -> Figures:
+    """Returns the figures of entities: precision, recall and F1, a table by type, and the wrong entities.
+
+    Args:
+      sentences: lists of words.
+      y: for each list of words its BIO or BIOES tags.
+      answers: the entities that were found in each sentence, dictionaries with `label`, `text`, `start`, `end` and `score`, whose
+        places are characters of `" ".join(words)`.
+    """
+    expected, answered, mistakes = [], [], []
+    for words, tags, found in zip(sentences, y, answers):
+        check_lengths(tags, words)
+        text = " ".join(words)
+        starts = np.cumsum([0, *(len(word) + 1 for word in words)]).tolist()  # of words, in characters
+        true = {(kind, starts[first], starts[beyond] - 1) for kind, first, beyond in entities(tags)}
+        given = [(entity["label"], entity["start"], entity["end"]) for entity in found]
+        in_order = [f"{kind}: {text[start:end]}" for kind, start, end in sorted(true, key=lambda entity: entity[1])]
+        mistakes += [
+            Mistake(text, in_order, f"{entity['label']}: {entity['text']}", entity["score"])
+            for entity, place in zip(found, given)
+            if place not in true
+        ]
+        expected.append(true)
+        answered.append(set(given))
+    scores = scores_of_entities(expected, answered)
+    names = ("precision", "recall", "f1")
+    rows = [(kind, *(of_kind[name] for name in (*names, "support"))) for kind, of_kind in scores["by_type"].items()]
+    head = ("entity", "precision", "recall", "F1", "entities")
+    return Figures({name: scores[name] for name in names}, head, rows, mistakes)
+
+
+def figures_of_search(anchors: Sequence[str], others: Sequence[str], results: Sequence[list]) -> Figures:
+    """Returns how often each anchor finds its own other text, and the anchors that find another one first.
+
+    Args:
+      anchors: texts.
+      others: the text that belongs to each anchor.
+      results: for each anchor the texts that it found, the best first, dictionaries with `place` and `score`.
+    """
+    of_right = ranks([[found["place"] for found in result] for result in results], range(len(results)))
+    mistakes = [
+        Mistake(anchors[n], others[n], others[result[0]["place"]], result[0]["score"])
+        for n, result in enumerate(results)
+        if of_right[n] > 1
+    ]
+    scores = {"found_first": found_first(of_right), "mean_reciprocal_rank": mean_reciprocal_rank(of_right)}
+    return Figures(scores, mistakes=mistakes)

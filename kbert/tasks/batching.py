@@ -30,6 +30,7 @@ class Batching(DistributedModel, keras.Model):
     targets: Targets = "required"
     fit_call = "fit(texts, labels)"  # how training data are given, for messages
     makes_windows = False  # whether a long text makes several rows to train on
+    _said_truncated = False  # whether the warning of texts that are cut was given
 
     def read(self, columns: tuple[list, ...]) -> tuple[tf.RaggedTensor, ...]:
         """Returns plain columns as ragged ids `[B, (pieces)]`, cut to what fits; warns once if something does not.

@@ -87,7 +87,8 @@ def plain_columns(forms: tuple[Columns, ...], x: Any, name: str = "x") -> tuple[
     if not any(len(form.names) == len(given) for form in forms):
         expected = " or ".join(f"({', '.join(form.names)})" if len(form.names) > 1 else form.names[0] for form in forms)
         raise ValueError(f"{name} should be {expected}, got {'a tuple of ' if len(given) > 1 else ''}{len(given)} columns")
-    columns = tuple(_column(column, name, words) for column in given)
+    names = list(x) if isinstance(x, dict) else [name] * len(given)
+    columns = tuple(_column(column, column_name, words) for column, column_name in zip(given, names))
     if len({len(column) for column in columns}) > 1:
         sizes = " and ".join(str(len(column)) for column in columns)
         raise ValueError(f"both texts of a pair are needed: got columns of {sizes}")

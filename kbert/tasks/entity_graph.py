@@ -110,3 +110,27 @@ def best_window(ids: tf.RaggedTensor, cut: Windows, length: int | tf.Tensor) -> 
     best = tf.where(tf.equal(order, tf.gather(tf.math.unsorted_segment_max(order, piece, count), piece)))[:, 0]
     position = tf.cast(window, tf.int64) * tf.cast(length, tf.int64) + 1 + tf.cast(place, tf.int64)
     return tf.scatter_nd(tf.gather(piece, best)[:, None], tf.gather(position, best), [count])
+
+
+def entity_answers(
+    labels: Sequence[str], texts: list[bytes], entities: Entities, starts: tf.Tensor, ends: tf.Tensor
+) -> list[list[dict]]:
+    """Returns decoded entities as a list of dictionaries for each text.
+
+    Args:
+      labels: BIO or BIOES tags, in the order of their indices.
+      texts: the texts, UTF-8.
+      entities: their entities.
+      starts: the first character of each entity, `[E]`.
+      ends: the character after each entity, `[E]`.
+    """
+    answers: list[list[dict]] = [[] for _ in texts]
+    types = entity_types(labels)
+    parts = (part.numpy().tolist() for part in (entities.text, entities.kind, starts, ends, entities.score))
+    for row, kind, start, end, score in zip(*parts):
+        answers[row].append({"label": types[kind], "text": "", "start": start, "end": end, "score": score})
+    for text, answer in zip(texts, answers):
+        decoded = text.decode("utf-8") if answer else ""
+        for entity in answer:
+            entity["text"] = decoded[entity["start"] : entity["end"]]
+    return answers

@@ -1,37 +1,55 @@
-"""`task.freeze()`: a read-only task on the LiteRT runtime, the fastest engine on a CPU (FACTS S8).
+"""`task.freeze()`: a read-only task on the LiteRT runtime.
 
-The model is converted once, for texts that stand one after the other in rows of any length (`RowsView`): next to no padding is
+LiteRT was chosen by measurement: the MiniLM encoder (6 layers, width 384) on one row of 16 tokens, two threads, took 2.65 ms in LiteRT,
+3.25 ms in onnxruntime and 8.8 ms in a TensorFlow graph, in one run on one machine with AVX-512. `docs/facts.md` has the other shapes.
+
+The model is converted once, for texts that stand one after the other in rows of any length (`RowsView`). Next to no padding is
 computed, and a new length costs 0.3 ms and no new model. Two signatures share the weights: one row for a text alone, eight for many.
 """
+
+from __future__ import annotations
 
 import functools
 import os
 import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
 from kbert.encoders.bert import INPUT_NAMES
 from kbert.engines.litert import convert, interpreter_maker
+from kbert.text.packing import TextPreprocessor
+
+if TYPE_CHECKING:
+    from kbert.tasks.prediction import Prediction, Progress
 
 # MiniLM on tweets, two cores, microseconds a token: 112 in one row of 176 tokens, 105 in 4 of 88, 102 in 8 of 44. A row's attention
-# looks across its texts, so that it should not be long; a step should have some hundred tokens, so that the cores are busy.
+# is computed across its texts, so that a row should not be long. A step should have some hundred tokens, so that the cores are busy.
 ROWS = 8
 ROW_TOKENS = 48
 LONG = 128  # a text of more tokens is a step by itself
 ONE_ROW_TOKENS = 192  # of a last few texts in one row
 TEXTS_PER_READ = 512  # tokenized at a time
 ROW = ("token_ids", "segment_ids", "positions", "texts", "first")
+READ_ONLY = (
+    "fit", "compile", "evaluate", "train_on_batch", "test_on_batch", "save", "save_to_preset", "export", "freeze",
+)  # fmt: skip
 
 
 class FrozenTask:
-    """What `task.freeze()` gives: the task's answers, from a copy of its weights as they were then.
+    """A read-only task that answers from a copy of a task's weights, as they were when it was made.
 
-    `predict` and the verbs that read it (`classify`, `embed`, `answer`, ...) are the task's own. Threads may share it: each call
-    computes on all of its threads, one call at a time.
+    `predict` and the verbs that call it (`classify`, `embed`, `answer`, ...) are the task's own. Threads may share a frozen task: each
+    call computes on all of its threads, one call at a time.
+
+    Args:
+      task: a task with a preprocessor.
+      threads: of the computation; by default as many as there are cores, 8 at most.
     """
 
-    def __init__(self, task, threads=None):
+    def __init__(self, task: Prediction, threads: int | None = None) -> None:
         if task.preprocessor is None:
             raise ValueError("a frozen task takes texts: build the task with a TextPreprocessor")
         if threads is not None and (not isinstance(threads, int) or threads < 1):
@@ -39,27 +57,34 @@ class FrozenTask:
         self._interpreter = interpreter_maker()
         self._task, self._threads = task, threads or min(8, os.cpu_count() or 1)
         self._lock = threading.Lock()
-        self._readers = {}  # by the number of texts of an input
+        self._readers: dict[int, _Reader] = {}  # by the number of texts of a row
         interpreter = self._interpreter(_convert_model(task), self._threads)
         self._models = {rows: interpreter.get_signature_runner(f"rows_{rows}") for rows in (1, ROWS)}
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         if name == "_task" or name.startswith("__"):  # not there yet, while it is made
             raise AttributeError(name)
-        if name in ("fit", "compile", "evaluate", "save", "save_to_preset", "export", "freeze"):
+        if name in READ_ONLY:
             raise AttributeError(f"a frozen task is read-only: call {name} on the task that it was made from")
         value = getattr(self._task, name)
         # A verb of the task runs with this object's predict.
         return functools.partial(value.__func__, self) if getattr(value, "__self__", None) is self._task else value
 
-    def predict(self, x, batch_size=None, verbose="auto"):
-        """As the task's `predict`, on texts."""
+    def predict(self, x: Any, batch_size: int | None = None, verbose: int | str = "auto") -> Any:
+        """Returns the outputs for texts as NumPy arrays, in the order given, as the task's own `predict` does.
+
+        Args:
+          x: texts, pairs as a tuple of two columns, or a stream of either.
+          batch_size: the most texts of one step; by default as many as fill a step with tokens.
+          verbose: 1 for a progress bar, 0 for none. By default there is one on a terminal after some seconds.
+        """
         return self._predict_texts(x, batch_size, verbose)
 
-    def _compute(self, columns, batch_size, progress):
-        """The outputs of texts, for `Prediction._predict_texts`."""
+    def _compute(self, columns: tuple[list, ...], batch_size: int | None, progress: Progress) -> tuple[list, list]:
+        """Returns groups of row numbers, and the outputs of each group, for plain columns."""
         count = len(columns[0])
-        ids, segments = [], []
+        ids: list[np.ndarray] = []
+        segments: list[np.ndarray] = []
         for start in range(0, count, TEXTS_PER_READ):
             packed, pieces = self._read([column[start : start + TEXTS_PER_READ] for column in columns])
             self._task.say_truncated(pieces, len(columns))
@@ -68,39 +93,53 @@ class FrozenTask:
             segments += [row[:n] for row, n in zip(packed["segment_ids"], lengths)]
         return self._compute_rows(ids, segments, batch_size, progress)
 
-    def _compute_pieces(self, ids, batch_size, progress):
-        """The outputs of a tuple of ragged ids that fit; as of `Task._compute_pieces`."""
+    def _compute_pieces(
+        self, ids: tuple[tf.RaggedTensor, ...], batch_size: int | None, progress: Progress
+    ) -> tuple[list, list]:
+        """Returns groups of row numbers, and the outputs of each group, for ragged ids that fit."""
         packed = self._task.preprocessor.pack(*ids)
         lengths = packed["padding_mask"].numpy().sum(1)
-        rows = [[row[:n] for row, n in zip(packed[name].numpy(), lengths)] for name in ("token_ids", "segment_ids")]
-        return self._compute_rows(*rows, batch_size, progress)
+        token_ids, segments = (
+            [row[:n] for row, n in zip(packed[name].numpy(), lengths)] for name in ("token_ids", "segment_ids")
+        )
+        return self._compute_rows(token_ids, segments, batch_size, progress)
 
-    def _compute_rows(self, ids, segments, batch_size, progress):
+    def _compute_rows(
+        self, ids: list[np.ndarray], segments: list[np.ndarray], batch_size: int | None, progress: Progress
+    ) -> tuple[list, list]:
         count = len(ids)
-        lengths = np.array([len(row) for row in ids], np.int32)
-        groups, outputs = [], []
+        groups: list[np.ndarray] = []
+        outputs: list = []
+        lengths = [len(row) for row in ids]
         for rows in plan(lengths, batch_size) or [[]]:
             groups.append(np.array([place for row in rows for place in row], int))
             outputs.append(self._run(rows, ids, segments))
             progress.advance(len(groups[-1]), count)
         return groups, outputs
 
-    def _read(self, columns):
-        """Texts to packed rows `[B, L]` and their numbers of pieces."""
+    def _read(self, columns: list[list]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Returns texts as packed rows `[B, L]`, and their numbers of pieces `[B]`."""
         with self._lock:
             if len(columns) not in self._readers:
                 self._readers[len(columns)] = _Reader(self._task.preprocessor, len(columns))
             return self._readers[len(columns)](columns)
 
-    def _run(self, rows, ids, segments):
-        """Texts in rows, to their outputs `[texts, ...]`, in the order of the rows."""
+    def _run(self, rows: list[list[int]], ids: list[np.ndarray], segments: list[np.ndarray]) -> Any:
+        """Returns the outputs `[texts, ...]` of texts in rows, in the order of the rows.
+
+        Args:
+          rows: the numbers of the texts of each row.
+          ids: the token ids of all texts.
+          segments: their segment ids.
+        """
         if not rows:  # the shape of no answers: those of an empty text, less that text
             one = np.array([self._task.tokenizer.cls_token_id, self._task.tokenizer.sep_token_id], np.int32)
             return tf.nest.map_structure(lambda output: output[:0], self._run([[0]], [one], [0 * one]))
         size = max(sum(len(ids[place]) for place in row) for row in rows)
-        inputs = {name: np.zeros((len(rows), size), np.int32) for name in ROW}
+        inputs: dict[str, np.ndarray] = {name: np.zeros((len(rows), size), np.int32) for name in ROW}
         inputs["texts"] -= 1
-        first, lengths = [], []
+        first: list[int] = []
+        lengths: list[int] = []
         for number, row in enumerate(rows):
             start = 0
             for place in row:
@@ -121,24 +160,26 @@ class FrozenTask:
         return outputs
 
 
-def plan(lengths, most_texts=None):
-    """Steps for texts of these lengths, longest first; a step is a list of rows, which are lists of the texts' places.
+def plan(lengths: Sequence[int] | np.ndarray, most_texts: int | None = None) -> list[list[list[int]]]:
+    """Returns steps for texts, longest first. A step is a list of rows, and a row a list of numbers of texts.
 
     >>> plan([3, 200, 5])
     [[[1]], [[2, 0]]]
 
     Args:
-      lengths: numbers of tokens.
+      lengths: the number of tokens of each text.
       most_texts: the most texts of a step.
     """
     order = np.argsort(-np.asarray(lengths), kind="stable").tolist()
     most_texts = most_texts or len(order)
-    steps, start = [], 0
+    steps: list[list[list[int]]] = []
+    start = 0
     while start < len(order):
         longest = lengths[order[start]]
         many = longest <= LONG and len(order) - start >= ROWS <= most_texts
         room = 0 if longest > LONG else max(longest, ROW_TOKENS if many else ONE_ROW_TOKENS)
-        rows, taken = [], 0
+        rows: list[list[int]] = []
+        taken = 0
         while len(rows) < (ROWS if many else 1) and start < len(order) and taken < most_texts:
             row, size = [order[start]], lengths[order[start]]
             start, taken = start + 1, taken + 1
@@ -152,8 +193,8 @@ def plan(lengths, most_texts=None):
     return steps
 
 
-def _apart(values, first, lengths):
-    """Values of tokens in rows `[R, S, ...]` to `[texts, longest, ...]`, zeros beyond a text's end."""
+def _apart(values: np.ndarray, first: list[int], lengths: np.ndarray) -> np.ndarray:
+    """Returns the values of tokens in rows `[R, S, ...]` as `[texts, longest, ...]`, with zeros beyond a text's end."""
     values = values.reshape(-1, *values.shape[2:])
     result = np.zeros((len(lengths), lengths.max(), *values.shape[1:]), values.dtype)
     for number, (start, length) in enumerate(zip(first, lengths)):
@@ -161,13 +202,13 @@ def _apart(values, first, lengths):
     return result
 
 
-def _convert_model(task):
-    """The encoder and the head, for one row and for `ROWS`."""
+def _convert_model(task: Prediction) -> bytes:
+    """Returns the encoder and the head as a LiteRT model, for one row and for `ROWS`."""
 
-    def spec(rows):
+    def spec(rows: int) -> dict[str, tf.TensorSpec]:
         return {name: tf.TensorSpec([None] if name == "first" else [rows, None], tf.int32, name=name) for name in ROW}
 
-    def answer(inputs):
+    def answer(inputs: dict[str, tf.Tensor]) -> Any:
         return task(inputs, training=False)
 
     return convert(
@@ -178,8 +219,8 @@ def _convert_model(task):
 class _Reader:
     """The tokenizer and packing as a graph: in LiteRT where it has the ops, for a call of TensorFlow costs 0.4 ms by itself."""
 
-    def __init__(self, preprocessor, columns):
-        def read(texts):
+    def __init__(self, preprocessor: TextPreprocessor, columns: int) -> None:
+        def read(texts: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             pieces = [preprocessor.tokenizer.call(texts[f"text_{n}"]) for n in range(columns)]
             counts = [tf.cast(column.row_lengths(), tf.int32) for column in pieces]
             return {**preprocessor.pack(*pieces), "pieces": tf.add_n(counts)}
@@ -187,7 +228,7 @@ class _Reader:
         spec = {f"text_{n}": tf.TensorSpec([None], tf.string, name=f"text_{n}") for n in range(columns)}
         if preprocessor.tokenizer.recognize_special_tokens:  # takes a regular expression, which LiteRT does not have
             compute = tf.function(read, input_signature=[spec])
-            self._run = lambda texts: tf.nest.map_structure(
+            self._run: Callable = lambda texts: tf.nest.map_structure(
                 lambda t: t.numpy(), compute({name: tf.constant(column, tf.string) for name, column in texts.items()})
             )
         else:
@@ -195,6 +236,6 @@ class _Reader:
             runner = interpreter.get_signature_runner("read")
             self._run = lambda texts: runner(**{name: np.array(column, object) for name, column in texts.items()})
 
-    def __call__(self, columns):
+    def __call__(self, columns: list[list]) -> tuple[dict[str, np.ndarray], np.ndarray]:
         outputs = self._run({f"text_{n}": column for n, column in enumerate(columns)})
         return {name: outputs[name] for name in INPUT_NAMES}, outputs["pieces"]

@@ -82,7 +82,7 @@ def class_weights(labels: list[str], class_weight: dict) -> np.ndarray:
     """Returns a dictionary of weights by label or index as float32 `[labels]`; a label left out weighs 1."""
     if not isinstance(class_weight, dict):
         raise TypeError(f"class_weight should be a dictionary from a label to its weight, got {class_weight!r}")
-    weights = np.ones(len(labels), np.float32)
+    weights: np.ndarray = np.ones(len(labels), np.float32)
     for label, weight in class_weight.items():
         weights[label_index(labels, label, "class_weight")] = weight
     if not (np.isfinite(weights) & (weights >= 0)).all():

@@ -16,7 +16,7 @@ from kbert.scoring.figures import Figures
 from kbert.tasks.columns import TEXT, Chunk
 from kbert.tasks.exported_answers import ComparableAnswer, slices_by_text
 from kbert.tasks.from_preset import load_task
-from kbert.tasks.one_window import fixed_shape, ids_with_special_tokens, one_row
+from kbert.tasks.one_window import masks_of_window
 from kbert.tasks.prediction import softmax
 from kbert.tasks.probes import PROBES
 from kbert.tasks.task import Task
@@ -153,7 +153,9 @@ class MaskedLM(Task):
 
     # Figures
 
-    job = "fill-mask"
+    @property
+    def job(self) -> str | None:
+        return "fill-mask"
 
     def figures(self, x: Any, y: None = None) -> Figures:
         """Returns the loss on texts with some tokens hidden, and its exponential, the perplexity.
@@ -286,28 +288,7 @@ class MaskedLM(Task):
         return [ComparableAnswer((), outputs["scores"][part]) for part in slices_by_text(outputs)]
 
     def window_answer(self, preprocessor: TextPreprocessor) -> Callable[..., dict[str, tf.Tensor]]:
-        return functools.partial(self._masks_of_window, preprocessor)
-
-    def _masks_of_window(self, preprocessor: TextPreprocessor, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns the five likeliest tokens of each mask that a text `[1]` holds, filled up to as many masks as there could be.
-
-        Returns:
-          `count` int32 `[1]`, and `tokens` strings, `ids` int32 and `scores` float32, each `[L - 2, 5]`.
-        """
-        most = preprocessor.max_length - 2
-        ids = ids_with_special_tokens(self.tokenizer, text)[:most]
-        packed = fixed_shape(preprocessor, preprocessor.pack(one_row(ids)))
-        places = tf.where(tf.equal(packed["token_ids"][0], self.tokenizer.mask_token_id))[:, 0]
-        vectors = tf.gather(self.encoder(packed, training=False)["sequence_output"][0], places)
-        best = tf.math.top_k(tf.nn.softmax(self.token_head(vectors[None], self.encoder.embeddings.tokens)[0]), 5)
-        rows = tf.range(tf.size(places))[:, None]
-        likeliest, scores = (tf.scatter_nd(rows, values, [most, 5]) for values in (best.indices, best.values))
-        return {
-            "count": tf.reshape(tf.size(places), [1]),
-            "tokens": tf.gather(tf.constant(self.tokenizer.vocabulary), likeliest),
-            "ids": likeliest,
-            "scores": scores,
-        }
+        return functools.partial(masks_of_window, self, preprocessor)
 
     def check_static_ranges(self) -> None:
         raise ValueError('a MaskedLM multiplies by its whole vocabulary, which has no fixed ranges: use quantize="int8"')

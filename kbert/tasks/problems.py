@@ -32,7 +32,8 @@ class Problem:
     fewest_labels = 1
     served = "probabilities"  # the output of an exported graph that holds what stands beside the labels
     onnx_operator: str  # the ONNX operator that turns logits into that output
-    has_label = True  # whether an answer names a label
+    serving_api = "classify"  # the signature for TF Serving's API of this kind
+    has_label = True  # whether targets are labels rather than numbers
     has_scores = True  # whether figures beside the metrics are counted
 
     def encode(self, labels: list[str], y: list) -> np.ndarray:
@@ -46,6 +47,32 @@ class Problem:
     def probabilities_in_numpy(self, logits: np.ndarray) -> np.ndarray:
         """Returns what logits `[B, C]` mean. A call of TensorFlow takes a tenth of the time of a frozen task's answer."""
         raise NotImplementedError
+
+    def answer(self, labels: list[str], row: np.ndarray, threshold: float) -> dict[str, Any]:
+        """Returns the answer to one text.
+
+        Args:
+          labels: the names of the labels.
+          row: what its logits mean, `[C]`.
+          threshold: the least probability of a label that is given, where a text can have several.
+        """
+        best = int(row.argmax())
+        return {"label": labels[best], "score": float(row[best]), "scores": dict(zip(labels, row.tolist()))}
+
+    def served_outputs(self, labels: list[str], values: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns what an exported graph answers, in ops of a graph.
+
+        Args:
+          labels: the names of the labels.
+          values: what the logits mean, `[B, C]`.
+        """
+        best = tf.gather(tf.constant(labels), tf.argmax(values, -1))
+        return {"label": best, "score": tf.reduce_max(values, -1), self.served: values}
+
+    def api_outputs(self, labels: list[str], outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Returns what TF Serving's API of this kind answers, of the outputs of an exported graph."""
+        scores = outputs[self.served]
+        return {"classes": tf.tile(tf.constant(labels)[None], [tf.shape(scores)[0], 1]), "scores": scores}
 
     def loss(self, label_smoothing: float) -> keras.losses.Loss:
         """Returns the loss on logits.
@@ -122,6 +149,10 @@ class MultiLabel(Problem):
 
     name, job, onnx_operator = MULTI, "multi-label", "Sigmoid"
 
+    def answer(self, labels: list[str], row: np.ndarray, threshold: float) -> dict[str, Any]:
+        given = [labels[n] for n in np.argsort(-row, kind="stable") if row[n] >= threshold]
+        return {**super().answer(labels, row, threshold), "labels": given}
+
     def encode(self, labels: list[str], y: list) -> np.ndarray:
         """Returns lists of names, or rows of 0 and 1, as float32 `[B, C]`."""
         rows = [labels_in_row(labels, names, f"y[{place}]") for place, names in enumerate(y)]
@@ -159,6 +190,16 @@ class Regression(Problem):
     """A number for each label: the logits themselves."""
 
     name, job, served, onnx_operator, has_label = REGRESSION, "regression", "scores", "Identity", False
+    serving_api = "regress"
+
+    def answer(self, labels: list[str], row: np.ndarray, threshold: float) -> dict[str, Any]:
+        return {"score": float(row[0]), "scores": dict(zip(labels, row.tolist()))}
+
+    def served_outputs(self, labels: list[str], values: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {self.served: values}
+
+    def api_outputs(self, labels: list[str], outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return {"outputs": outputs[self.served]}
 
     def encode(self, labels: list[str], y: list) -> np.ndarray:
         """Returns numbers, all of them finite, as float32 `[B, C]`."""

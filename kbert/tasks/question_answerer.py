@@ -16,12 +16,21 @@ from kbert.scoring.squad import squad_scores
 from kbert.tasks.columns import Chunk, Columns, plain_columns
 from kbert.tasks.exported_answers import ComparableAnswer
 from kbert.tasks.from_preset import head_dropout, load_task
-from kbert.tasks.one_window import fixed_shape, one_row, substrings
-from kbert.tasks.prediction import Progress, softmax
+from kbert.tasks.one_window import answer_of_window
+from kbert.tasks.prediction import Progress
 from kbert.tasks.probes import PROBES
-from kbert.tasks.spans import CANDIDATES, IMPOSSIBLE, at_pieces, best_of_texts, best_spans
+from kbert.tasks.spans import (
+    CANDIDATES,
+    IMPOSSIBLE,
+    at_pieces,
+    best_answers,
+    best_of_texts,
+    best_spans,
+    characters_of_answer,
+    right_answers,
+)
 from kbert.tasks.task import Task
-from kbert.text.packing import TextPreprocessor, windows
+from kbert.text.packing import TextPreprocessor, Windows, windows
 from kbert.training.examples import Examples
 from kbert.training.soft_targets import mean_of_labelled, soft_targets
 
@@ -30,7 +39,7 @@ WINDOWS_AT_ONCE = 256  # whose candidates [256, L, lengths] are held at a time
 
 @keras.saving.register_keras_serializable("kbert")
 class QuestionAnswerer(Task):
-    """Finds where a question is answered in a text.
+    """A task that finds where a question is answered in a text.
 
     >>> task = QuestionAnswerer.from_preset("all-minilm-l6-v2", max_length=384)  # doctest: +SKIP
     >>> task.fit((questions, contexts), answers)  # doctest: +SKIP
@@ -41,19 +50,31 @@ class QuestionAnswerer(Task):
     >>> sorted(QuestionAnswerer(encoder)({"token_ids": tf.constant([[2, 7, 3]])}))
     ['end_logits', 'start_logits']
 
+    `fit((questions, contexts), answers)` trains on an answer for each question, `{"text": str, "start": int}` in characters. A question
+    may have a list of answers, of which the first is learned; None or an empty list says that its text has no answer. A long text
+    makes several rows, its windows.
+
     Args:
       encoder: a `BertEncoder` or `MobileBertEncoder`; its pooler, if it has one, is not used.
-      preprocessor: a `TextPreprocessor`, or `None` for packed input.
-      dropout: of the tokens' vectors in training; 0, but for DistilBERT's checkpoints.
-      window_stride: pieces that neighbouring windows of a long text share.
+      preprocessor: a `TextPreprocessor`, or None for packed input.
+      dropout: the rate of the dropout on the tokens' vectors in training; 0, but for DistilBERT's checkpoints.
+      window_stride: the pieces that neighbouring windows of a long text share.
+      **kwargs: `name`, and `dtype`, a Keras dtype policy.
 
-    Calling it with the packed dictionary gives `start_logits` and `end_logits`, both `[B, L]`. They are computed on every position:
-    padding is among what the loss of the original code chooses from.
+    Calling the task with the packed dictionary gives `start_logits` and `end_logits`, both `[B, L]`. They are computed on every
+    position: padding is among what the loss of the original code chooses from.
     """
 
     head, pools, positional, on_real_tokens = "QuestionAnswering", False, True, False
 
-    def __init__(self, encoder, preprocessor=None, dropout=0.0, window_stride=128, **kwargs):
+    def __init__(
+        self,
+        encoder: Any,
+        preprocessor: TextPreprocessor | None = None,
+        dropout: float = 0.0,
+        window_stride: int = 128,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(encoder, preprocessor, **kwargs)
         if preprocessor is not None:  # less than the pieces that always have room beside the longest question
             window_stride = min(window_stride, (preprocessor.max_length - 3 - preprocessor.longest_query) // 2)
@@ -64,7 +85,9 @@ class QuestionAnswerer(Task):
         self.spans.build((None, encoder.config.hidden_size))
         self.built = True
 
-    def head_outputs(self, outputs, inputs, training=None):
+    def head_outputs(
+        self, outputs: dict[str, tf.Tensor], inputs: dict[str, tf.Tensor], training: bool | None = None
+    ) -> dict[str, tf.Tensor]:
         vectors = outputs["sequence_output"]  # [B, L, H]
         vectors = tf.cast(self.dropout(vectors, training=training), tf.float32)
         shape = tf.shape(vectors)
@@ -72,12 +95,32 @@ class QuestionAnswerer(Task):
         return {"start_logits": logits[:, :, 0], "end_logits": logits[:, :, 1]}
 
     @classmethod
-    def from_preset(cls, preset, max_length=None, dropout=None, **kwargs):
-        """A question answerer on the encoder of a preset; arguments as of `TextClassifier.from_preset`."""
+    def from_preset(
+        cls, preset: Any, max_length: int | None = None, dropout: float | None = None, **kwargs: Any
+    ) -> QuestionAnswerer:
+        """Returns a question answerer on the encoder of a checkpoint, with its answer head if it has one.
+
+        >>> task = QuestionAnswerer.from_preset("all-minilm-l6-v2", max_length=384)  # doctest: +SKIP
+
+        Args:
+          preset: a built-in name (`kbert.presets()`), `hf://owner/name[@revision]`, a folder, or a live KerasHub model.
+          max_length: the most positions of a question with a window of its text; the checkpoint's most (512) by default.
+          dropout: the rate of the dropout on the tokens' vectors; the checkpoint's by default.
+          **kwargs: `dtype`, a Keras dtype policy; `preprocessor`, a `TextPreprocessor` in place of the checkpoint's, or None for
+            packed input; `window_stride`, as in the constructor.
+
+        Raises:
+          FileNotFoundError: there is no such checkpoint, or its files are not complete.
+          ValueError: a weight is missing, left over or of another shape.
+        """
         return load_task(
-            cls, preset, lambda task, missing: "the answer head", max_length=max_length,
-            dropout=head_dropout(dropout, ("qa_dropout",), otherwise=0.0), **kwargs,
-        )  # fmt: skip
+            cls,
+            preset,
+            lambda task, missing: "the answer head",
+            max_length=max_length,
+            dropout=head_dropout(dropout, ("qa_dropout",), otherwise=0.0),
+            **kwargs,
+        )
 
     # Training
 
@@ -101,7 +144,7 @@ class QuestionAnswerer(Task):
         if class_weight is not None:
             raise ValueError("class_weight is for labels; a question answerer takes sample_weight")
         answers = [
-            self._place_of_answer(place, answer, context.decode("utf-8"))
+            characters_of_answer(place, answer, context.decode("utf-8"))
             for place, (answer, context) in enumerate(zip(chunk.targets or [], chunk.columns[1]))
         ]
         questions, contexts, starts, ends, cut = self._windows(chunk.columns)
@@ -128,8 +171,8 @@ class QuestionAnswerer(Task):
     def judge(self, chunk: Chunk, verbose: int | str = "auto") -> list[tuple[list[dict], tuple[str, str]]]:
         """Returns the right answers of each question, and the task's answer where there is one in any case and where there may be none."""
         found = list(self._best_spans(chunk.columns, 30, Progress(verbose)))
-        forced = [_answers(*spans, top_k=1, threshold=None)[0]["text"] for spans in found]
-        free = [_answers(*spans, top_k=1, threshold=0.0)[0]["text"] for spans in found]
+        forced = [best_answers(*spans, top_k=1, threshold=None)[0]["text"] for spans in found]
+        free = [best_answers(*spans, top_k=1, threshold=0.0)[0]["text"] for spans in found]
         return [(right_answers(answer), pair) for answer, pair in zip(chunk.targets or [], zip(forced, free))]
 
     def score(self, judged: list[tuple[list[dict], tuple[str, str]]]) -> dict[str, float]:
@@ -137,26 +180,8 @@ class QuestionAnswerer(Task):
         some_unanswered = not all(right for right, _ in judged)
         return squad_scores([texts[some_unanswered] for _, texts in judged], [right for right, _ in judged])
 
-    def _place_of_answer(self, place: int, answer: Any, context: str) -> tuple[int, int] | None:
-        """Returns the characters of the first of a question's answers, or None."""
-        right = right_answers(answer)
-        if not right:
-            return None
-        if not isinstance(right[0], dict) or not {"text", "start"} <= set(right[0]):
-            raise TypeError(f"y[{place}] should be a dictionary with text and start, a list of them, or None, got {answer!r}")
-        text, start = right[0]["text"], right[0]["start"]
-        if not isinstance(start, int) and not (isinstance(start, float) and start.is_integer()):
-            raise TypeError(f"y[{place}] has the start {start!r}, which is not a whole number of characters")
-        start = int(start)
-        if not text or context[start : start + len(text)] != text:
-            raise ValueError(
-                f"y[{place}] says that {text!r} stands at character {start} of its text, but there is "
-                f"{context[start : start + len(text)]!r}"
-            )
-        return start, start + len(text)
-
-    def _windows(self, columns):
-        """Questions and texts cut into windows.
+    def _windows(self, columns: Sequence) -> tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor, Windows]:
+        """Cuts questions and texts, two columns, into windows.
 
         Returns:
           Ragged ids of the windows' questions and of the windows, ragged starts and ends of the texts' pieces in characters, and
@@ -205,8 +230,8 @@ class QuestionAnswerer(Task):
         if not columns[0]:
             return []
         spans = self._best_spans(columns, max_answer_length, Progress(verbose))
-        answers = [_answers(*of_text, top_k=top_k, threshold=no_answer_threshold) for of_text in spans]
-        answers = [answer[0] for answer in answers] if top_k == 1 else answers
+        ranked = [best_answers(*of_text, top_k=top_k, threshold=no_answer_threshold) for of_text in spans]
+        answers = [answer[0] for answer in ranked] if top_k == 1 else ranked
         return answers[0] if single else answers
 
     def _best_spans(
@@ -229,19 +254,21 @@ class QuestionAnswerer(Task):
             yield text.decode("utf-8"), scores[place], starts[place], ends[place], null[place]
 
     @staticmethod
-    def _allowed(logits, before, cut):
-        """Where an answer may be: in the window, not in the question; bool `[W, L]`."""
+    def _allowed(logits: dict[str, tf.Tensor], before: tf.Tensor, cut: Windows) -> tf.Tensor:
+        """Returns where an answer may be: in the window, not in the question; bool `[W, L]`."""
         place = tf.range(tf.shape(logits["start_logits"])[1])
         return (place >= before[:, None]) & (place < (before + cut.length)[:, None])
 
     @staticmethod
-    def _null(logits):
-        """The logit of no answer, start and end at [CLS]; `[W]`."""
+    def _null(logits: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Returns the logit of no answer, start and end at [CLS]; `[W]`."""
         return logits["start_logits"][:, 0] + logits["end_logits"][:, 0]
 
     # Figures
 
-    job = "qa"
+    @property
+    def job(self) -> str | None:
+        return "qa"
 
     def figures(self, x: Any, y: Any) -> Figures:
         """Returns exact match and F1 in percent, as the official script of SQuAD counts them, and the answers that are not exact.
@@ -251,7 +278,7 @@ class QuestionAnswerer(Task):
           y: answers, as for `fit`.
         """
         right = [right_answers(answer) for answer in y]
-        found = self.answer(*x, no_answer_threshold=None if all(right) else 0.0)
+        found = self.answer(x[0], x[1], no_answer_threshold=None if all(right) else 0.0)
         mistakes = [
             Mistake(question, answers[0]["text"] if answers else "", answer["text"], answer["score"])
             for question, answers, answer in zip(x[0], right, found)
@@ -263,8 +290,12 @@ class QuestionAnswerer(Task):
 
     text_inputs = ("question", "context")
 
-    def serve(self, question, context):
-        """Questions and texts `[B]` to the best answer of each, in a graph.
+    def serve(self, question: tf.Tensor, context: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the best answer to each question, in ops of a graph.
+
+        Args:
+          question: strings `[B]`.
+          context: strings `[B]`.
 
         Returns:
           `answer` string `[B]`, `start` and `end` int32 `[B]` in characters, `score` float32 `[B]`, its share among the best spans, and
@@ -304,50 +335,17 @@ class QuestionAnswerer(Task):
         ]
 
     def window_answer(self, preprocessor: TextPreprocessor) -> Callable[..., dict[str, tf.Tensor]]:
-        return functools.partial(self._answer_of_window, preprocessor)
+        return functools.partial(answer_of_window, self, preprocessor)
 
-    def _answer_of_window(
-        self, preprocessor: TextPreprocessor, question: tf.Tensor, context: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
-        """Returns the best answer in the first window of a text, for a question and a text `[1]`.
-
-        Returns:
-          `answer` string, `start` and `end` int32 (characters), `score` and `no_answer` float32, each `[1]`.
-        """
-        question = one_row(self.tokenizer.call(question).values[: preprocessor.longest_query])
-        ids, starts, ends = self.tokenizer.tokenize_with_offsets(context)
-        _, byte_starts, byte_ends = self.tokenizer.tokenize_with_offsets(context, unit="bytes")
-        before = 2 + tf.size(question.values)
-        count = tf.minimum(tf.size(ids.values), preprocessor.max_length - 1 - before)
-        packed = fixed_shape(preprocessor, preprocessor.pack(question, one_row(ids.values[:count])))
-        logits = self(packed, training=False)
-        place = tf.range(preprocessor.max_length)
-        allowed = (place >= before) & (place < before + count)
-        scores, first, last = best_spans(logits["start_logits"], logits["end_logits"], allowed[None])
-        is_found = tf.cast(scores[:, 0] > IMPOSSIBLE / 2, tf.int32)  # [1]
-        first, last = first[:, :1] - before, last[:, :1] - before
-
-        def at(offsets: tf.RaggedTensor, piece: tf.Tensor) -> tf.Tensor:
-            return is_found * at_pieces(offsets, piece)[:, 0]
-
-        share = tf.cast(is_found, tf.float32)  # a product with 0 or 1: LiteRT has no choice between tensors of any shape
-        return {
-            "answer": substrings(context, at(byte_starts, first), at(byte_ends, last)),
-            "start": at(starts, first),
-            "end": at(ends, last),
-            "score": share * tf.nn.softmax(scores)[:, 0] + (1 - share),
-            "no_answer": share * (self._null(logits) - scores[:, 0]),
-        }
-
-    def default_loss(self):
+    def default_loss(self) -> dict[str, keras.losses.Loss]:
         """The mean of the cross-entropies of start and end."""
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         return {"start_logits": loss, "end_logits": loss}
 
-    def default_loss_weights(self):
+    def default_loss_weights(self) -> dict[str, float]:
         return {"start_logits": 0.5, "end_logits": 0.5}
 
-    def default_metrics(self):
+    def default_metrics(self) -> dict[str, keras.metrics.Metric]:
         return {}
 
     # Distillation
@@ -371,31 +369,8 @@ class QuestionAnswerer(Task):
         ]
         return tf.add_n(losses) / len(losses)
 
-    def preset_config(self):
+    def preset_config(self) -> dict[str, Any]:
         return {"qa_dropout": self.dropout_rate} if self.encoder.config.type_vocab_size == 0 else {}
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "dropout": self.dropout_rate, "window_stride": self.window_stride}
-
-
-def right_answers(answer: Any) -> list:
-    """Returns the right answers of a question, which are given as one, as several or as none (None, NaN or an empty list)."""
-    if answer is None or (isinstance(answer, float) and answer != answer):
-        return []
-    return [answer] if isinstance(answer, dict) else list(answer)
-
-
-def _answers(
-    text: str, scores: np.ndarray, starts: np.ndarray, ends: np.ndarray, null: float, top_k: int, threshold: float | None
-) -> list[dict]:
-    """Returns the best of a text's spans, and no answer among them where that is possible."""
-    spans = [(int(a), int(b), float(score)) for score, a, b in zip(scores, starts, ends) if score > IMPOSSIBLE / 2]
-    if threshold is not None or not spans:
-        spans.append((0, 0, float(null)))
-        if spans[0][2] < null - (threshold or 0.0):
-            spans.insert(0, spans.pop())
-    shares = softmax(np.array([score for *_, score in spans]))
-    return [
-        {"text": text[start:end], "start": start, "end": end, "score": float(share)}
-        for (start, end, _), share in zip(spans, shares)
-    ][:top_k]

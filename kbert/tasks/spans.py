@@ -1,20 +1,31 @@
-"""The best spans of texts by their start and end logits, in graph ops: Python, SavedModels and LiteRT files call them."""
+"""The one decoder of answers: the best spans of texts, in graph ops that Python, SavedModels and LiteRT files call."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 import tensorflow as tf
+
+from kbert.tasks.prediction import softmax
 
 CANDIDATES = 20  # spans of a window among which the best are chosen, as in the BERT paper's code
 IMPOSSIBLE = -1e9  # the score of a span that may not be
 
 
-def best_spans(start_logits, end_logits, allowed, max_answer_length=30, top_k=CANDIDATES):
-    """The spans with the highest `start + end`, in ops that TF Serving and LiteRT have.
+def best_spans(
+    start_logits: tf.Tensor, end_logits: tf.Tensor, allowed: tf.Tensor, max_answer_length: int = 30, top_k: int = CANDIDATES
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns the spans with the highest `start + end`, in ops that TF Serving and LiteRT have.
 
     >>> scores, starts, ends = best_spans(tf.constant([[0.0, 5.0, 1.0]]), tf.constant([[9.0, 0.0, 3.0]]), tf.constant([[1, 1, 1]]), top_k=1)
     >>> scores.numpy().tolist(), starts.numpy().tolist(), ends.numpy().tolist()
     ([[9.0]], [[0]], [[0]])
 
     Args:
-      start_logits, end_logits: float32 `[B, L]`.
+      start_logits: of each position as an answer's first token, float32 `[B, L]`.
+      end_logits: of each position as an answer's last token, float32 `[B, L]`.
       allowed: 1 where an answer may be, int32 `[B, L]`.
       max_answer_length: the most tokens of an answer, a number.
       top_k: how many spans.
@@ -32,8 +43,10 @@ def best_spans(start_logits, end_logits, allowed, max_answer_length=30, top_k=CA
     return best.values, first, first + best.indices % max_answer_length
 
 
-def best_of_texts(spans, document, shift, texts):
-    """The best spans of windows to those of their texts: each span once, whichever windows it stands in.
+def best_of_texts(
+    spans: Sequence[tf.Tensor], document: tf.Tensor, shift: tf.Tensor, texts: int | tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns the best spans of texts from those of their windows: each span once, whichever windows it stands in.
 
     Args:
       spans: scores, first and last tokens of windows, each `[W, K]`.
@@ -48,7 +61,7 @@ def best_of_texts(spans, document, shift, texts):
     scores, first, last = spans
     first, last = first + shift[:, None], last + shift[:, None]
 
-    def by_text(values, otherwise):
+    def by_text(values: tf.Tensor, otherwise: float) -> tf.Tensor:
         ragged = tf.RaggedTensor.from_value_rowids(values, tf.cast(document, tf.int64), nrows=tf.cast(texts, tf.int64))
         dense = ragged.to_tensor(tf.constant(otherwise, values.dtype))  # [B, windows, K]
         flat = tf.reshape(dense, [texts, tf.shape(dense)[1] * tf.shape(dense)[2]])
@@ -65,8 +78,78 @@ def best_of_texts(spans, document, shift, texts):
     return best.values, *(tf.gather(part, best.indices, batch_dims=1) for part in (first, last))
 
 
-def at_pieces(offsets, pieces):
-    """The offsets of pieces: of ragged `[B, (pieces)]` those at `[B, K]`; something where there is no such piece."""
+def at_pieces(offsets: tf.RaggedTensor, pieces: tf.Tensor) -> tf.Tensor:
+    """Returns the offsets of pieces, `[B, K]`.
+
+    Args:
+      offsets: the offsets of all pieces, ragged `[B, (pieces)]`.
+      pieces: numbers of pieces, `[B, K]`. Where there is no such piece, some other offset is returned.
+    """
     values = tf.concat([offsets.values, [0]], 0)
     places = tf.cast(offsets.row_splits[:-1], tf.int32)[:, None] + pieces
     return tf.gather(values, tf.clip_by_value(places, 0, tf.size(values) - 1))
+
+
+def right_answers(answer: Any) -> list:
+    """Returns the right answers of a question, which are given as one, as several or as none (None, NaN or an empty list)."""
+    if answer is None or (isinstance(answer, float) and answer != answer):
+        return []
+    return [answer] if isinstance(answer, dict) else list(answer)
+
+
+def best_answers(
+    text: str, scores: np.ndarray, starts: np.ndarray, ends: np.ndarray, null: float, top_k: int, threshold: float | None
+) -> list[dict]:
+    """Returns the best of a text's spans, and no answer among them where that is possible.
+
+    Args:
+      text: the text.
+      scores: of the best spans, `[K]`.
+      starts: their first characters, `[K]`.
+      ends: the characters after them, `[K]`.
+      null: the logit of no answer.
+      top_k: how many answers.
+      threshold: how far the logit of no answer has to be above the best span's; None if there is an answer in any case.
+
+    Returns:
+      A list of `{"text", "start", "end", "score"}`, the best first; `score` is the share among the spans.
+    """
+    spans = [(int(a), int(b), float(score)) for score, a, b in zip(scores, starts, ends) if score > IMPOSSIBLE / 2]
+    if threshold is not None or not spans:
+        spans.append((0, 0, float(null)))
+        if spans[0][2] < null - (threshold or 0.0):
+            spans.insert(0, spans.pop())
+    shares = softmax(np.array([score for *_, score in spans]))
+    return [
+        {"text": text[start:end], "start": start, "end": end, "score": float(share)}
+        for (start, end, _), share in zip(spans, shares)
+    ][:top_k]
+
+
+def characters_of_answer(place: int, answer: Any, context: str) -> tuple[int, int] | None:
+    """Returns the first and the last character, plus one, of the first of a question's answers; None if it has none.
+
+    Args:
+      place: the number of the question, for an error.
+      answer: its answers, as `fit` takes them.
+      context: its text.
+
+    Raises:
+      TypeError: an answer that is no dictionary with text and start.
+      ValueError: the answer does not stand in the text at its place.
+    """
+    right = right_answers(answer)
+    if not right:
+        return None
+    if not isinstance(right[0], dict) or not {"text", "start"} <= set(right[0]):
+        raise TypeError(f"y[{place}] should be a dictionary with text and start, a list of them, or None, got {answer!r}")
+    text, start = right[0]["text"], right[0]["start"]
+    if not isinstance(start, int) and not (isinstance(start, float) and start.is_integer()):
+        raise TypeError(f"y[{place}] has the start {start!r}, which is not a whole number of characters")
+    start = int(start)
+    if not text or context[start : start + len(text)] != text:
+        raise ValueError(
+            f"y[{place}] says that {text!r} stands at character {start} of its text, but there is "
+            f"{context[start : start + len(text)]!r}"
+        )
+    return start, start + len(text)

@@ -100,7 +100,10 @@ class Task(Fitting, Prediction, Exporting, Files):
 
     # Figures
 
-    job: str | None = None  # the command line's name of what the task does; None for a task that no command trains or asks
+    @property
+    def job(self) -> str | None:
+        """The command line's name of what the task does; None for a task that no command trains or asks."""
+        return None
 
     def figures(self, x: Any, y: Any) -> Figures:
         """Returns what the field counts for texts and their targets, with a table by label and the mistakes where there are any.

@@ -18,7 +18,7 @@ from kbert.tasks.exported_answers import ComparableAnswer, MediaPipeOutput, Onnx
 from kbert.tasks.from_preset import head_dropout, label_names, load_task, stated_labels
 from kbert.tasks.labels import check_labels, check_same_labels, class_weights, label_keys
 from kbert.tasks.prediction import Prediction, Progress
-from kbert.tasks.problems import MULTI, PROBLEMS, REGRESSION, SINGLE, check_problem_type
+from kbert.tasks.problems import PROBLEMS, REGRESSION, SINGLE, check_problem_type
 from kbert.tasks.task import Task
 from kbert.text.packing import TextPreprocessor, windows
 from kbert.training.examples import Examples
@@ -283,16 +283,8 @@ class TextClassifier(Task):
           there is also `"labels"`, those at or above the threshold, the likeliest first. In a regression it is
           `{"score": float, "scores": {name: float}}`, with the first number as the score.
         """
-        answers = []
-        for row in self._problem.probabilities_in_numpy(self.predict(texts, **kwargs)):
-            best = int(row.argmax()) if self._problem.has_label else 0
-            answer = {"score": float(row[best]), "scores": dict(zip(self.labels, row.tolist()))}
-            if self._problem.has_label:
-                answer = {"label": self.labels[best], **answer}
-            if self.problem_type == MULTI:
-                answer["labels"] = [self.labels[n] for n in np.argsort(-row, kind="stable") if row[n] >= threshold]
-            answers.append(answer)
-        return answers
+        rows = self._problem.probabilities_in_numpy(self.predict(texts, **kwargs))
+        return [self._problem.answer(self.labels, row, threshold) for row in rows]
 
     def probabilities(self, logits: tf.Tensor) -> tf.Tensor:
         """Returns what logits `[B, labels]` mean: probabilities, or a regression's numbers."""
@@ -365,14 +357,7 @@ class TextClassifier(Task):
 
     def serving_outputs(self, logits: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns what an exported graph answers for logits `[B, labels]`."""
-        values = self.probabilities(logits)
-        if not self._problem.has_label:
-            return {self._problem.served: values}
-        return {
-            "label": tf.gather(tf.constant(self.labels), tf.argmax(values, -1)),
-            "score": tf.reduce_max(values, -1),
-            self._problem.served: values,
-        }
+        return self._problem.served_outputs(self.labels, self.probabilities(logits))
 
     def serve(self, *texts: tf.Tensor) -> dict[str, tf.Tensor]:
         return self.serving_outputs(self(self.pack(*map(self.tokenizer.call, texts)), training=False))
@@ -389,16 +374,10 @@ class TextClassifier(Task):
         return [ComparableAnswer((), values) for values in outputs[self._problem.served]]
 
     def serving_apis(self) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
-        if self._problem.has_label:
-            return {"classify": self._classify_api}
-        return {"regress": self._regress_api} if len(self.labels) == 1 else {}
-
-    def _classify_api(self, *texts: tf.Tensor) -> dict[str, tf.Tensor]:
-        scores = self.serve(*texts)["probabilities"]
-        return {"classes": tf.tile(tf.constant(self.labels)[None], [tf.shape(scores)[0], 1]), "scores": scores}
-
-    def _regress_api(self, *texts: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"outputs": self.serve(*texts)["scores"]}
+        api = self._problem.serving_api
+        if api == "regress" and len(self.labels) > 1:
+            return {}  # the Regress API has one number for each text
+        return {api: lambda *texts: self._problem.api_outputs(self.labels, self.serve(*texts))}
 
     def window_answer(self, preprocessor: TextPreprocessor) -> Callable[..., dict[str, tf.Tensor]]:
         if self.window_stride is not None:

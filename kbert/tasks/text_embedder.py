@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,49 +16,65 @@ from kbert.checkpoints import sentence_transformers
 from kbert.checkpoints.opened import open_preset, writer_of
 from kbert.encoders.layers import ACTIVATIONS, Projection
 from kbert.scoring.correlation import pearson, spearman
-from kbert.scoring.figures import Figures, Mistake
-from kbert.scoring.ranking import found_first, mean_reciprocal_rank, ranks
+from kbert.scoring.figures import Figures, figures_of_search
 from kbert.tasks.batching import Batching
 from kbert.tasks.columns import TEXT, Chunk, Columns
 from kbert.tasks.exported_answers import ComparableAnswer, MediaPipeOutput
 from kbert.tasks.from_preset import load_task
+from kbert.tasks.inputs import is_stream, open_input
+from kbert.tasks.pooling import POOLINGS, pool, unit_length
 from kbert.tasks.task import Task
+from kbert.text.packing import TextPreprocessor
 from kbert.training import keras_internals
 from kbert.training.examples import Examples
 from kbert.training.losses import CosineSimilarityError, MultipleNegativesRanking
 
-POOLINGS = ("mean", "cls", "max")
 SCORES_AT_ONCE = 16_000_000  # similarities of queries and corpus held at a time in `search`
 
 
 @keras.saving.register_keras_serializable("kbert")
 class TextEmbedder(Task):
-    """Turns texts into vectors, to compare and to search.
+    """A task that turns texts into vectors, to compare and to search.
 
     >>> embedder = TextEmbedder.from_preset("all-minilm-l6-v2", max_length=32)
     >>> a, b, c = embedder.embed(["A cat sat.", "A cat was sitting.", "Shares fell."])
     >>> bool(a @ b > 0.8 > 0.2 > a @ c)
     True
 
+    `fit` trains on pairs of texts that belong together, `fit((anchors, positives))`, on triplets, `fit((anchors, positives,
+    negatives))`, or on pairs with scores, `fit((texts, others), scores)`. Without scores the loss is `MultipleNegativesRanking`: each
+    anchor has to find its own positive among all those (and the negatives) of its batch, so that large batches teach more. With
+    scores it is `CosineSimilarityError`: the cosine of a pair should be its score.
+
     Args:
       encoder: a `BertEncoder` or `MobileBertEncoder`; its pooler, if it has one, is not used.
-      preprocessor: a `TextPreprocessor`, or `None` for packed input.
+      preprocessor: a `TextPreprocessor`, or None for packed input.
       pooling: `"mean"` over a text's tokens, `"cls"` for the first one's vector, `"max"` over each coordinate.
-      normalize: scale vectors to length 1, so that their product is the cosine.
-      dense: layers behind the pooling, each a dictionary with `width` and `activation` (a name, or None), as sentence-transformers'
-        Dense modules.
+      normalize: scales vectors to length 1, so that their product is the cosine.
+      dense: layers behind the pooling, as sentence-transformers' Dense modules. Each is a dictionary with `width` and `activation`
+        (a name, or None).
+      **kwargs: `name`, and `dtype`, a Keras dtype policy.
 
-    Calling it with the packed dictionary gives vectors `[B, D]`, float32.
+    Calling the task with the packed dictionary gives vectors `[B, D]`, float32.
     """
 
     head, pools = "", False
 
-    def __init__(self, encoder, preprocessor=None, pooling="mean", normalize=True, dense=(), **kwargs):
+    def __init__(
+        self,
+        encoder: Any,
+        preprocessor: TextPreprocessor | None = None,
+        pooling: str = "mean",
+        normalize: bool = True,
+        dense: Sequence[dict[str, Any]] = (),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(encoder, preprocessor, **kwargs)
         if pooling not in POOLINGS:
             raise ValueError(f"pooling should be one of {', '.join(POOLINGS)}, got {pooling!r}")
         self.pooling, self.normalize, self.dense = pooling, bool(normalize), [dict(layer) for layer in dense]
-        width, self.dense_layers = encoder.config.hidden_size, []
+        width = encoder.config.hidden_size
+        self.dense_layers: list[Projection] = []
         for number, layer in enumerate(self.dense):
             projection = Projection(layer["width"], encoder.config.initializer_range, dtype="float32", name=f"dense_{number}")
             projection.build((None, width))
@@ -66,10 +83,12 @@ class TextEmbedder(Task):
         self.width = width
         self.built = True
 
-    def encoder_options(self, inputs):
+    def encoder_options(self, inputs: dict[str, tf.Tensor]) -> dict[str, Any]:
         return {"only_first": True} if self.pooling == "cls" else {}
 
-    def head_outputs(self, outputs, inputs, training=None):
+    def head_outputs(
+        self, outputs: dict[str, tf.Tensor], inputs: dict[str, tf.Tensor], training: bool | None = None
+    ) -> tf.Tensor:
         if self.pooling == "cls":
             vectors = tf.cast(outputs["first_output"], tf.float32)
         else:
@@ -80,12 +99,32 @@ class TextEmbedder(Task):
         return unit_length(vectors) if self.normalize else vectors  # [B, D]
 
     @classmethod
-    def from_preset(cls, preset, max_length=None, pooling=None, normalize=None, **kwargs):
-        """An embedder on the encoder of a preset.
+    def from_preset(
+        cls,
+        preset: Any,
+        max_length: int | None = None,
+        pooling: str | None = None,
+        normalize: bool | None = None,
+        **kwargs: Any,
+    ) -> TextEmbedder:
+        """Returns an embedder on the encoder of a checkpoint.
 
-        A sentence-transformers folder says in its `modules.json` how it pools, which Dense layers follow and whether vectors have length
-        1; without one it is the mean, normalized. Arguments that are given win; the others are those of
-        `TextClassifier.from_preset`.
+        >>> embedder = TextEmbedder.from_preset("all-minilm-l6-v2", max_length=32)
+
+        A sentence-transformers folder says in its `modules.json` how it pools, which Dense layers follow and whether vectors have
+        length 1. Without that file the embedder takes the mean, normalized. Arguments that are given win.
+
+        Args:
+          preset: a built-in name (`kbert.presets()`), `hf://owner/name[@revision]`, a folder, or a live KerasHub model.
+          max_length: the most positions of a text; by default the folder's own, or the checkpoint's most (512).
+          pooling: `"mean"`, `"cls"` or `"max"`; by default the folder's own.
+          normalize: scales vectors to length 1; by default the folder's own.
+          **kwargs: `dtype`, a Keras dtype policy; `preprocessor`, a `TextPreprocessor` in place of the checkpoint's, or None for
+            packed input; `dense`, as in the constructor.
+
+        Raises:
+          FileNotFoundError: there is no such checkpoint, or its files are not complete.
+          ValueError: a weight is missing, left over or of another shape, or a module of the folder is not known.
         """
         with open_preset(preset) as opened:
             modules = sentence_transformers.read_modules(opened.folder)
@@ -155,20 +194,30 @@ class TextEmbedder(Task):
             with self.distribute_strategy.scope():
                 super().compile(self.optimizer, wanted(), **again)
 
-    def default_loss(self):
+    def default_loss(self) -> keras.losses.Loss:
         return MultipleNegativesRanking()
 
-    def default_metrics(self):
+    def default_metrics(self) -> list[keras.metrics.Metric]:
         return []
 
     # Answers
 
-    def embed(self, texts, batch_size=None, normalize=None, verbose="auto"):
-        """The vectors of texts, float32 `[B, D]`, in the order given.
+    def embed(
+        self, texts: Any, batch_size: int | None = None, normalize: bool | None = None, verbose: int | str = "auto"
+    ) -> np.ndarray:
+        """Returns the vectors of texts, float32 `[B, D]`, in the order given.
+
+        >>> embedder.embed(["A cat sat."]).shape  # doctest: +SKIP
+        (1, 384)
 
         Args:
-          texts, batch_size, verbose: as of `predict`.
-          normalize: scale to length 1; by default the embedder's own `normalize`.
+          texts: texts, or a stream of them.
+          batch_size: the most texts of one step; by default as many as fill a step with tokens.
+          normalize: scales to length 1; by default the embedder's own `normalize`.
+          verbose: 1 for a progress bar, 0 for none. By default there is one on a terminal after some seconds.
+
+        Raises:
+          ValueError: `normalize=False` of an embedder that is built to give vectors of length 1.
         """
         vectors = self.predict(texts, batch_size=batch_size, verbose=verbose)
         if normalize and not self.normalize:
@@ -177,40 +226,59 @@ class TextEmbedder(Task):
             raise ValueError("this embedder gives vectors of length 1: build it with normalize=False to have others")
         return vectors
 
-    def similarity(self, texts, others):
-        """The cosines of texts, or of vectors, with others: `[A, B]`."""
+    def similarity(self, texts: Any, others: Any) -> np.ndarray:
+        """Returns the cosines of texts with others, `[A, B]`.
+
+        Args:
+          texts: `A` texts, or their vectors `[A, D]`.
+          others: `B` texts, or their vectors `[B, D]`.
+        """
         return self._vectors(texts) @ self._vectors(others).T
 
-    def search(self, queries, corpus, top_k=10):
-        """The texts of a corpus that are most similar to each query, exactly, in blocks of bounded memory.
+    def search(self, queries: Any, corpus: Any, top_k: int = 10) -> list[list[dict[str, Any]]]:
+        """Returns the texts of a corpus that are most similar to each query, exactly, in blocks of bounded memory.
+
+        >>> embedder.search(["a cat"], ["A cat sat.", "Shares fell."], top_k=1)  # doctest: +SKIP
+        [[{'place': 0, 'score': 0.79, 'text': 'A cat sat.'}]]
 
         Args:
           queries: texts, or their vectors `[Q, D]`.
-          corpus: texts, or their vectors `[C, D]` from `embed`, which need not be computed again for each search.
-          top_k: how many.
+          corpus: texts, or a stream of them; or their vectors `[C, D]` from `embed`, which need not be computed again for each search.
+          top_k: how many texts for each query.
 
         Returns:
-          A list for each query: `{"place": int, "score": float}` and, if the corpus is texts, `"text"`; the best first.
+          A list for each query, the best first: `{"place": int, "score": float}` and, if the corpus is texts, `"text"`.
+
+        Raises:
+          ValueError: `top_k` is no positive number, or queries and corpus have other widths.
         """
         if not isinstance(top_k, int) or top_k < 1:
             raise ValueError(f"top_k should be a positive whole number, got {top_k!r}")
-        texts = None if isinstance(corpus, np.ndarray) and corpus.dtype.kind == "f" else list(corpus)
-        queries, corpus = self._vectors(queries), self._vectors(corpus)
-        if queries.shape[1] != corpus.shape[1]:
-            raise ValueError(f"queries have {queries.shape[1]} coordinates, the corpus {corpus.shape[1]}: embed both alike")
-        top_k, block = min(top_k, len(corpus)), max(1, SCORES_AT_ONCE // max(1, len(corpus)))
+        texts = None if isinstance(corpus, np.ndarray) and corpus.dtype.kind == "f" else self._texts_of(corpus)
+        queries, vectors = self._vectors(queries), self._vectors(corpus if texts is None else texts)
+        if queries.shape[1] != vectors.shape[1]:
+            raise ValueError(f"queries have {queries.shape[1]} coordinates, the corpus {vectors.shape[1]}: embed both alike")
+        top_k, block = min(top_k, len(vectors)), max(1, SCORES_AT_ONCE // max(1, len(vectors)))
         answers = []
         for start in range(0, len(queries), block):
-            scores = queries[start : start + block] @ corpus.T
+            scores = queries[start : start + block] @ vectors.T
             best = np.argpartition(-scores, top_k - 1, axis=1)[:, :top_k] if top_k else np.zeros((len(scores), 0), int)
             for row, places in zip(scores, best):
-                places = places[np.argsort(-row[places], kind="stable")]
-                found = [{"place": int(place), "score": float(row[place])} for place in places]
-                answers.append(found if texts is None else [{**one, "text": texts[one["place"]]} for one in found])
+                nearest = []
+                for place in places[np.argsort(-row[places], kind="stable")].tolist():
+                    text = {} if texts is None else {"text": texts[place]}
+                    nearest.append({"place": place, "score": float(row[place]), **text})
+                answers.append(nearest)
         return answers
 
-    def _vectors(self, texts):
-        """Vectors of length 1, of texts or of vectors."""
+    def _texts_of(self, corpus: Any) -> list:
+        """Returns the texts of a corpus as a list; a stream is read to its end."""
+        if not is_stream(corpus):
+            return list(corpus)
+        return [text.decode("utf-8") for chunk in open_input(self.columns, corpus) for text in chunk.columns[0]]
+
+    def _vectors(self, texts: Any) -> np.ndarray:
+        """Returns vectors of length 1, of texts or of vectors."""
         if isinstance(texts, np.ndarray) and texts.dtype.kind == "f":
             vectors = texts
         else:
@@ -219,7 +287,9 @@ class TextEmbedder(Task):
 
     # Figures
 
-    job = "embedding"
+    @property
+    def job(self) -> str | None:
+        return "embedding"
 
     def figures(self, x: Any, y: Any = None) -> Figures:
         """Returns how well the embedder tells which texts belong together.
@@ -236,24 +306,7 @@ class TextEmbedder(Task):
             cosines = [float(a @ b) for a, b in zip(self.embed(x[0], normalize=True), self.embed(x[1], normalize=True))]
             return Figures({"pearson": pearson(cosines, y), "spearman": spearman(cosines, y)})
         anchors, others = map(list, x)
-        results = self.search(anchors, self.embed(others), top_k=10)
-        of_right = ranks([[found["place"] for found in result] for result in results], range(len(results)))
-        mistakes = [
-            Mistake(anchors[n], others[n], others[result[0]["place"]], result[0]["score"])
-            for n, result in enumerate(results)
-            if of_right[n] > 1
-        ]
-        scores = {"found_first": found_first(of_right), "mean_reciprocal_rank": mean_reciprocal_rank(of_right)}
-        return Figures(scores, mistakes=mistakes)
-
-    # Export
-
-    def serve(self, text):
-        """Texts `[B]` to `embedding`, `[B, D]`, in a graph."""
-        return self.serve_tokens(self.preprocessor.call((text,)))
-
-    def serve_tokens(self, packed):
-        return {"embedding": self(packed, training=False)}
+        return figures_of_search(anchors, others, self.search(anchors, self.embed(others), top_k=10))
 
     # Distillation
 
@@ -275,6 +328,13 @@ class TextEmbedder(Task):
 
     onnx_output = "sentence_embedding"
 
+    def serve(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the vectors of strings `[B]` as `embedding`, `[B, D]`, in ops of a graph."""
+        return self.serve_tokens(self.preprocessor.call((text,)))
+
+    def serve_tokens(self, packed: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return {"embedding": self(packed, training=False)}
+
     @property
     def reads_one_window(self) -> bool:
         return True
@@ -291,52 +351,30 @@ class TextEmbedder(Task):
     def mediapipe_output(self) -> MediaPipeOutput:
         return MediaPipeOutput("TextEmbedder", "embedding", "embedding", None)
 
-    def preset_config(self):
+    def preset_config(self) -> dict[str, Any]:
         return {}
 
-    def save_to_preset(self, folder, layout="huggingface"):
-        """As of a task; in Hugging Face's layout with sentence-transformers' modules, so that `SentenceTransformer(folder)` opens it."""
+    def save_to_preset(self, folder: str | os.PathLike, layout: str = "huggingface") -> None:
+        """Writes a Hugging Face folder with sentence-transformers' modules, which `SentenceTransformer(folder)` opens.
+
+        >>> embedder.save_to_preset("minilm")  # doctest: +SKIP
+
+        Args:
+          folder: the folder to write; it is made if it is not there.
+          layout: `"huggingface"`; no other layout has a place for the pooling.
+
+        Raises:
+          ValueError: another layout.
+        """
         if layout != "huggingface":
             raise ValueError(f"an embedder's folder is Hugging Face's with modules.json, got layout {layout!r}")
         writer_of(layout)(folder, self.encoder, self.preprocessor)
         sentence_transformers.write_modules(pathlib.Path(folder), self)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "pooling": self.pooling,
             "normalize": self.normalize,
             "dense": json.loads(json.dumps(self.dense)),
         }
-
-
-def unit_length(vectors):
-    """Vectors scaled to length 1; one of zeros stays so."""
-    return vectors * tf.math.rsqrt(tf.maximum(tf.reduce_sum(vectors * vectors, -1, keepdims=True), 1e-24))
-
-
-def pool(vectors, inputs, pooling):
-    """Tokens' vectors `[B, L, H]` to texts' vectors `[B, H]`, over what is not padding.
-
-    Args:
-      vectors: of each position.
-      inputs: the packed dictionary, or texts in rows (`RowsView`).
-      pooling: `"mean"` or `"max"`.
-    """
-    if "texts" in inputs:  # one row for each text, each with its own mask
-        count = tf.shape(inputs["first"])[0]
-        vectors = tf.reshape(vectors, [1, -1, vectors.shape[-1]])  # [1, N, H]
-        mask = tf.equal(tf.reshape(tf.range(count), [-1, 1]), tf.reshape(inputs["texts"], [1, -1]))  # [T, N]
-    elif inputs.get("padding_mask") is None:
-        mask = tf.ones_like(inputs["token_ids"], tf.bool)
-    else:
-        mask = tf.not_equal(inputs["padding_mask"], 0)  # [B, L]
-    if pooling == "max":
-        beyond = tf.cast(~mask, vectors.dtype) * vectors.dtype.min  # where() on a broadcast mask is not an op of LiteRT
-        return tf.reduce_max(vectors + tf.expand_dims(beyond, 2), axis=1)
-    counted = tf.cast(mask, vectors.dtype)
-    if "texts" in inputs:
-        total = tf.matmul(counted, vectors[0])
-    else:
-        total = tf.matmul(counted[:, None], vectors)[:, 0]
-    return total / tf.maximum(tf.reduce_sum(counted, 1, keepdims=True), 1.0)

@@ -11,18 +11,25 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.encoders.layers import Projection
-from kbert.scoring.entities import check_lengths, check_tags, entities, entity_scores, scores_of_entities
-from kbert.scoring.figures import Figures, Mistake
+from kbert.scoring.entities import check_tags, entity_scores
+from kbert.scoring.figures import Figures, figures_of_entities
 from kbert.tasks.columns import Chunk, Columns
-from kbert.tasks.entity_graph import Entities, best_window, entities_of_pieces, entities_of_words, entity_types
+from kbert.tasks.entity_graph import (
+    Entities,
+    best_window,
+    entities_of_pieces,
+    entities_of_words,
+    entity_answers,
+    entity_types,
+)
 from kbert.tasks.exported_answers import ComparableAnswer, slices_by_text
 from kbert.tasks.from_preset import head_dropout, load_task, stated_labels
 from kbert.tasks.inputs import open_input
 from kbert.tasks.labels import check_labels, check_same_labels, label_index, label_keys
-from kbert.tasks.one_window import fixed_shape, one_row, substrings
+from kbert.tasks.one_window import entities_of_window
 from kbert.tasks.prediction import Prediction, Progress, softmax
 from kbert.tasks.task import Task
-from kbert.tasks.words import Words, read_words
+from kbert.tasks.words import Words, labels_of_found_words, labels_of_given_words, read_words
 from kbert.text.packing import TextPreprocessor, Windows, windows
 from kbert.training.examples import Examples
 from kbert.training.losses import NO_LABEL, LabelledCrossentropy
@@ -31,31 +38,43 @@ from kbert.training.soft_targets import soft_targets
 
 @keras.saving.register_keras_serializable("kbert")
 class TokenClassifier(Task):
-    """Labels words: names, parts of speech.
+    """A task that labels words: names, parts of speech.
 
     >>> task = TokenClassifier.from_preset("all-minilm-l6-v2", labels=["O", "B-city", "I-city"])  # doctest: +SKIP
     >>> task.fit([["In", "New", "York"]], [["O", "B-city", "I-city"]])  # doctest: +SKIP
     >>> task.classify(["It rains in New York."])  # doctest: +SKIP
     [[{'label': 'city', 'text': 'New York', 'start': 12, 'end': 20, 'score': 0.98}]]
 
+    `fit(sentences, tags)` trains on lists of words with a label for each word; or on texts with entities, a list of `{"start", "end",
+    "label"}` in characters for each text, where the task's labels are their BIO tags. If the labels are BIO or BIOES tags and there
+    is validation data of words, `val_precision`, `val_recall` and `val_f1` of entities are reported after each epoch.
+
     Args:
       encoder: a `BertEncoder` or `MobileBertEncoder`; its pooler, if it has one, is not used.
-      preprocessor: a `TextPreprocessor`, or `None` for packed input.
+      preprocessor: a `TextPreprocessor`, or None for packed input.
       labels: the names of the classes, in the order of their indices; for entities BIO or BIOES tags.
-      dropout: of the tokens' vectors in training; the encoder's own by default.
-      label_all_pieces: train on all pieces of a word; by default on its first alone, as in the BERT paper. The answer is always the
-        first one's.
-      window_stride: pieces that neighbouring windows share, where a text is longer than `max_length`. A piece's answer is that of the
-        window in which it stands farthest from an edge.
+      dropout: the rate of the dropout on the tokens' vectors in training; the encoder's own by default.
+      label_all_pieces: trains on all pieces of a word; by default on its first alone, as in the BERT paper. The answer is always that
+        of the first piece.
+      window_stride: the pieces that neighbouring windows share, where a text is longer than `max_length`. A piece's answer is that
+        of the window in which it stands farthest from an edge.
+      **kwargs: `name`, and `dtype`, a Keras dtype policy.
 
-    Calling it with the packed dictionary gives logits `[B, L, labels]`.
+    Calling the task with the packed dictionary gives logits `[B, L, labels]`.
     """
 
     head, pools, positional = "TokenClassification", False, True
 
     def __init__(
-        self, encoder, preprocessor=None, labels=None, dropout=None, label_all_pieces=False, window_stride=32, **kwargs
-    ):
+        self,
+        encoder: Any,
+        preprocessor: TextPreprocessor | None = None,
+        labels: Sequence[str] | None = None,
+        dropout: float | None = None,
+        label_all_pieces: bool = False,
+        window_stride: int = 32,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(encoder, preprocessor, **kwargs)
         self.labels = check_labels(labels)
         self.label_all_pieces = bool(label_all_pieces)
@@ -69,7 +88,9 @@ class TokenClassifier(Task):
         self.classifier.build((None, encoder.config.hidden_size))
         self.built = True
 
-    def head_outputs(self, outputs, inputs, training=None):
+    def head_outputs(
+        self, outputs: dict[str, tf.Tensor], inputs: dict[str, tf.Tensor], training: bool | None = None
+    ) -> tf.Tensor:
         vectors = outputs["sequence_output"]  # [B, L, H]
         vectors = tf.cast(self.dropout(vectors, training=training), tf.float32)
         shape = tf.shape(vectors)
@@ -77,12 +98,39 @@ class TokenClassifier(Task):
         return tf.reshape(logits, [shape[0], shape[1], len(self.labels)])
 
     @classmethod
-    def from_preset(cls, preset, labels=None, max_length=None, dropout=None, **kwargs):
-        """A token classifier on the encoder of a preset; arguments as of `TextClassifier.from_preset`."""
+    def from_preset(
+        cls,
+        preset: Any,
+        labels: Sequence[str] | None = None,
+        max_length: int | None = None,
+        dropout: float | None = None,
+        **kwargs: Any,
+    ) -> TokenClassifier:
+        """Returns a token classifier on the encoder of a checkpoint, with its token head if it has one that fits.
+
+        >>> task = TokenClassifier.from_preset("all-minilm-l6-v2", labels=["O", "B-city", "I-city"])  # doctest: +SKIP
+
+        Args:
+          preset: a built-in name (`kbert.presets()`), `hf://owner/name[@revision]`, a folder, or a live KerasHub model.
+          labels: the names of the classes. A checkpoint that was fine-tuned brings its own. If it brings as many, its head is kept.
+          max_length: the most positions of a window; the checkpoint's most (512) by default. A shorter one is faster.
+          dropout: the rate of the dropout on the tokens' vectors; the checkpoint's by default.
+          **kwargs: `dtype`, a Keras dtype policy; `preprocessor`, a `TextPreprocessor` in place of the checkpoint's, or None for
+            packed input; `label_all_pieces` and `window_stride`, as in the constructor.
+
+        Raises:
+          FileNotFoundError: there is no such checkpoint, or its files are not complete.
+          ValueError: a weight is missing, left over or of another shape, or the checkpoint does not say its labels.
+        """
         return load_task(
-            cls, preset, lambda task, missing: f"the token classification head ({len(task.labels)} labels)",
-            max_length=max_length, labels=stated_labels(preset, labels), dropout=head_dropout(dropout, ("classifier_dropout",)), **kwargs,
-        )  # fmt: skip
+            cls,
+            preset,
+            lambda task, missing: f"the token classification head ({len(task.labels)} labels)",
+            max_length=max_length,
+            labels=stated_labels(preset, labels),
+            dropout=head_dropout(dropout, ("classifier_dropout",)),
+            **kwargs,
+        )
 
     # Training
 
@@ -104,8 +152,8 @@ class TokenClassifier(Task):
         if class_weight is not None:
             self.encode_class_weight(class_weight)  # refuses
         words = read_words(chunk.columns[0], self.tokenizer)
-        of_text = self._labels_of_given_words if chunk.has_words else self._labels_of_found_words
-        labels = [of_text(words, place, labels) for place, labels in enumerate(chunk.targets or [])]
+        of_text = labels_of_given_words if chunk.has_words else labels_of_found_words
+        labels = [of_text(self.labels, words, place, given) for place, given in enumerate(chunk.targets or [])]
         of_word = tf.constant([label for text in labels for label in text], tf.int32)
         of_piece = tf.gather(of_word, words.word)
         if not self.label_all_pieces:
@@ -138,30 +186,6 @@ class TokenClassifier(Task):
         except ValueError:
             return False
         return True
-
-    def _labels_of_given_words(self, words: Words, place: int, labels: list) -> list[int]:
-        """Returns the indices of the labels of one text's words."""
-        count = int(words.splits[place + 1] - words.splits[place])
-        if len(labels) != count:
-            raise ValueError(f"x[{place}] has {count} words, y[{place}] {len(labels)} labels; each word needs one")
-        return [label_index(self.labels, label, f"y[{place}][{n}]") for n, label in enumerate(labels)]
-
-    def _labels_of_found_words(self, words: Words, place: int, labels: list[dict]) -> list[int]:
-        """Returns the indices of the tags that entities in characters give one text's words."""
-        text = words.texts[place].decode("utf-8")
-        of_text = slice(words.splits[place], words.splits[place + 1])
-        starts, ends = words.starts[of_text].numpy(), words.ends[of_text].numpy()
-        tags = ["O"] * len(starts)
-        for n, entity in enumerate(labels):
-            where = f"y[{place}][{n}]"
-            if not isinstance(entity, dict) or not {"start", "end", "label"} <= set(entity):
-                raise TypeError(f"{where} should be a dictionary with start, end and label, got {entity!r}")
-            if not 0 <= entity["start"] < entity["end"] <= len(text):
-                raise ValueError(f"{where} is {entity!r}, but the text has {len(text)} characters")
-            inside = np.flatnonzero((starts < entity["end"]) & (ends > entity["start"]))
-            for number, word in enumerate(inside):
-                tags[word] = f"{'I' if number else 'B'}-{entity['label']}"
-        return [label_index(self.labels, tag, f"y[{place}]") for tag in tags]
 
     def _windows(self, ids: tf.RaggedTensor) -> Windows:
         """Returns the windows of ragged pieces `[B, (pieces)]`."""
@@ -226,29 +250,14 @@ class TokenClassifier(Task):
         logits = tf.constant(self.ordered(*self._compute_pieces((cut.of(ids),), batch_size, progress)))  # [windows, L, labels]
         entities = self.entities_of_windows(ids, cut, logits)
         starts, ends = tf.gather(starts.values, entities.first), tf.gather(ends.values, entities.last)
-        return self._answers_of_entities(texts, entities, starts, ends)
+        return entity_answers(self.labels, texts, entities, starts, ends)
 
     def _entities_of_given_words(self, rows: list[list[bytes]], batch_size: int | None, progress: Progress) -> list[list[dict]]:
         words, probabilities = self._word_probabilities(rows, batch_size, progress)
         text = tf.repeat(tf.range(len(rows)), tf.cast(words.splits[1:] - words.splits[:-1], tf.int32))
         entities = entities_of_words(self.labels, text, tf.constant(probabilities, tf.float32))
         starts, ends = tf.gather(words.starts, entities.first), tf.gather(words.ends, entities.last)
-        return self._answers_of_entities(words.texts, entities, starts, ends)
-
-    def _answers_of_entities(
-        self, texts: list[bytes], entities: Entities, starts: tf.Tensor, ends: tf.Tensor
-    ) -> list[list[dict]]:
-        """Returns entities with their places in characters as a list of dictionaries for each text."""
-        answers: list[list[dict]] = [[] for _ in texts]
-        types = entity_types(self.labels)
-        parts = (part.numpy().tolist() for part in (entities.text, entities.kind, starts, ends, entities.score))
-        for row, kind, start, end, score in zip(*parts):
-            answers[row].append({"label": types[kind], "text": "", "start": start, "end": end, "score": score})
-        for text, answer in zip(texts, answers):
-            decoded = text.decode("utf-8") if answer else ""
-            for entity in answer:
-                entity["text"] = decoded[entity["start"] : entity["end"]]
-        return answers
+        return entity_answers(self.labels, words.texts, entities, starts, ends)
 
     def entities_of_windows(self, ids: tf.RaggedTensor, cut: Windows, logits: tf.Tensor) -> Entities:
         """Returns the entities of texts with the first and last piece of each, in ops of a graph.
@@ -263,12 +272,12 @@ class TokenClassifier(Task):
         )  # [P, labels]
         return entities_of_pieces(self.labels, self.tokenizer.vocabulary, ids.values, ids.value_rowids(), of_pieces)
 
-    def serve(self, text):
-        """Texts `[B]` to their entities, `E` in all, in a graph.
+    def serve(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the entities of strings `[B]`, `E` in all, in ops of a graph.
 
         Returns:
           `label` and `entity` strings, `start` and `end` int32 in characters, `score` float32, each `[E]`, text by text, and `row_splits`
-          int64 `[B + 1]`: the entities of text `n` are `row_splits[n]` to `row_splits[n + 1]`.
+          int64 `[B + 1]`. The entities of text `n` are `row_splits[n]` to `row_splits[n + 1]`.
         """
         check_tags(self.labels)
         ids, starts, ends = self.tokenizer.tokenize_with_offsets(text)
@@ -304,41 +313,7 @@ class TokenClassifier(Task):
 
     def window_answer(self, preprocessor: TextPreprocessor) -> Callable[..., dict[str, tf.Tensor]]:
         check_tags(self.labels)
-        return functools.partial(self._entities_of_window, preprocessor)
-
-    def _entities_of_window(self, preprocessor: TextPreprocessor, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns the entities of a text `[1]`, filled up to as many as there could be.
-
-        Some platforms cannot read outputs without values.
-
-        Returns:
-          `count` int32 `[1]`, and `label`, `entity` (strings), `start`, `end` (int32, characters) and `score`, each `[L - 2]`.
-        """
-        most = preprocessor.max_length - 2
-        ids, starts, ends = self.tokenizer.tokenize_with_offsets(text)
-        _, byte_starts, byte_ends = self.tokenizer.tokenize_with_offsets(text, unit="bytes")
-        ids = one_row(ids.values[:most])
-        logits = self(fixed_shape(preprocessor, preprocessor.pack(ids)), training=False)
-        count = tf.size(ids.values)
-        _, kind, first, last, score = entities_of_pieces(
-            self.labels, self.tokenizer.vocabulary, ids.values, tf.zeros([count], tf.int64), logits[0, 1:][:count]
-        )
-        places = tf.range(tf.size(kind))[:, None]
-
-        def filled(values: tf.Tensor) -> tf.Tensor:
-            return tf.scatter_nd(places, values, [most])
-
-        def at(offsets: tf.RaggedTensor, pieces: tf.Tensor) -> tf.Tensor:
-            return filled(tf.gather(offsets.values, pieces))
-
-        return {
-            "count": tf.reshape(tf.size(kind), [1]),
-            "label": tf.gather(tf.constant(["", *entity_types(self.labels)]), filled(kind + 1)),
-            "entity": substrings(text, at(byte_starts, first), at(byte_ends, last)),
-            "start": at(starts, first),
-            "end": at(ends, last),
-            "score": filled(score),
-        }
+        return functools.partial(entities_of_window, self, preprocessor)
 
     # Words
 
@@ -352,14 +327,16 @@ class TokenClassifier(Task):
         pieces = logits.reshape(-1, len(self.labels))[best_window(words.ids, cut, logits.shape[1]).numpy()]
         is_first = words.is_first.numpy()
         # A word without pieces (an invisible character, say) is none: O, if there is such a label.
-        none = np.eye(len(self.labels), dtype=np.float32)[self.labels.index("O") if "O" in self.labels else 0]
+        none: np.ndarray = np.eye(len(self.labels), dtype=np.float32)[self.labels.index("O") if "O" in self.labels else 0]
         probabilities = np.tile(none, (int(words.splits[-1]), 1))
         probabilities[words.word.numpy()[is_first]] = softmax(pieces[is_first])
         return words, probabilities
 
     # Figures
 
-    job = "ner"
+    @property
+    def job(self) -> str | None:
+        return "ner"
 
     def figures(self, x: Any, y: Any) -> Figures:
         """Returns precision, recall and F1 of entities, the same for each type of entity, and the wrong entities.
@@ -371,31 +348,12 @@ class TokenClassifier(Task):
         Raises:
           ValueError: the labels or `y` are not such tags.
         """
-        found, expected, answered, mistakes = self.classify(x), [], [], []
-        for words, tags, answers in zip(x, y, found):
-            check_lengths(tags, words)
-            text = " ".join(words)
-            starts = np.cumsum([0, *(len(word) + 1 for word in words)]).tolist()  # of words, in characters
-            true = {(kind, starts[first], starts[beyond] - 1) for kind, first, beyond in entities(tags)}
-            given = [(entity["label"], entity["start"], entity["end"]) for entity in answers]
-            in_order = [f"{kind}: {text[start:end]}" for kind, start, end in sorted(true, key=lambda entity: entity[1])]
-            mistakes += [
-                Mistake(text, in_order, f"{entity['label']}: {entity['text']}", entity["score"])
-                for entity, place in zip(answers, given)
-                if place not in true
-            ]
-            expected.append(true)
-            answered.append(set(given))
-        scores = scores_of_entities(expected, answered)
-        names = ("precision", "recall", "f1")
-        rows = [(kind, *(of_kind[name] for name in (*names, "support"))) for kind, of_kind in scores["by_type"].items()]
-        head = ("entity", "precision", "recall", "F1", "entities")
-        return Figures({name: scores[name] for name in names}, head, rows, mistakes)
+        return figures_of_entities(x, y, self.classify(x))
 
-    def default_loss(self):
+    def default_loss(self) -> keras.losses.Loss:
         return LabelledCrossentropy()
 
-    def default_metrics(self):
+    def default_metrics(self) -> list[keras.metrics.Metric]:
         return []
 
     # Distillation
@@ -418,12 +376,12 @@ class TokenClassifier(Task):
         super().check_student(student)
         check_same_labels(self, student)
 
-    def preset_config(self):
-        stated = label_keys(self.labels)
+    def preset_config(self) -> dict[str, Any]:
+        stated: dict[str, Any] = label_keys(self.labels)
         if self.encoder.config.type_vocab_size:  # DistilBERT's token head has the encoder's dropout and no key of its own
             stated["classifier_dropout"] = self.dropout_rate
         return stated
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         own = ("labels", "label_all_pieces", "window_stride")
         return {**super().get_config(), **{name: getattr(self, name) for name in own}, "dropout": self.dropout_rate}

@@ -1,11 +1,16 @@
-"""Words and their pieces: which piece is a word's first, and where words stand in their text."""
+"""Words: their pieces, their places in the text, and their labels as targets."""
 
-from typing import NamedTuple
+from __future__ import annotations
 
+from typing import Any, NamedTuple
+
+import numpy as np
 import tensorflow as tf
 
 from kbert.tasks.columns import are_words
+from kbert.tasks.labels import label_index
 from kbert.text.texts import text_list
+from kbert.text.tokenizer import WordPieceTokenizer
 
 
 class Words(NamedTuple):
@@ -20,11 +25,16 @@ class Words(NamedTuple):
     ends: tf.Tensor  # int64 [W]
 
 
-def read_words(x, tokenizer, name="x"):
-    """Texts, or lists of words, with their pieces.
+def read_words(x: Any, tokenizer: WordPieceTokenizer, name: str = "x") -> Words:
+    """Returns texts, or lists of words, with their pieces.
 
     Lists of words are read as the text `" ".join(words)`, so that a word has the pieces that it has by itself. The words of a text are
     what BERT's own pre-tokenizer makes of it: cut at white space, and punctuation by itself.
+
+    Args:
+      x: texts, or lists of words.
+      tokenizer: the task's tokenizer.
+      name: what to call `x` in an error.
     """
     if not are_words(x):
         texts = text_list(x, name)
@@ -37,8 +47,8 @@ def read_words(x, tokenizer, name="x"):
     return Words([b" ".join(column) for column in columns], *_given_words(tokenizer, words))
 
 
-def _given_words(tokenizer, words):
-    """Ragged strings `[B, (words)]` with their pieces, in ops of a graph."""
+def _given_words(tokenizer: WordPieceTokenizer, words: tf.RaggedTensor) -> tuple:
+    """Returns ragged strings `[B, (words)]` as the parts of `Words`, in ops of a graph."""
     pieces = tokenizer(words.values)  # ragged [W, (pieces)]
     word = pieces.value_rowids()
     ids = tf.RaggedTensor.from_row_splits(pieces.values, tf.gather(pieces.row_splits, words.row_splits))
@@ -49,8 +59,10 @@ def _given_words(tokenizer, words):
     return ids, word, _first_of_run(word), words.row_splits, ends - length, ends
 
 
-def _words_of_texts(tokenizer, ids, starts, ends):
-    """The words that BERT's pre-tokenizer finds: a piece that does not begin with `##` begins one."""
+def _words_of_texts(
+    tokenizer: WordPieceTokenizer, ids: tf.RaggedTensor, starts: tf.RaggedTensor, ends: tf.RaggedTensor
+) -> tuple:
+    """Returns the words that BERT's pre-tokenizer finds as the parts of `Words`; a piece that does not begin with `##` begins one."""
     continues = tf.constant([token.startswith("##") for token in tokenizer.vocabulary])
     is_first = ~tf.gather(continues, ids.values) | _first_of_run(ids.value_rowids())
     word = tf.cumsum(tf.cast(is_first, tf.int64)) - 1
@@ -60,6 +72,49 @@ def _words_of_texts(tokenizer, ids, starts, ends):
     return ids, word, is_first, splits, tf.cast(starts, tf.int64), tf.cast(ends, tf.int64)
 
 
-def _first_of_run(numbers):
-    """Where numbers `[P]` that never fall go up, and the first of all."""
+def _first_of_run(numbers: tf.Tensor) -> tf.Tensor:
+    """Returns where numbers `[P]` that never fall go up, and the first of all, bool `[P]`."""
     return tf.concat([tf.ones_like(numbers[:1], tf.bool), numbers[1:] != numbers[:-1]], 0)
+
+
+# Targets
+
+
+def labels_of_given_words(labels: list[str], words: Words, place: int, given: list) -> list[int]:
+    """Returns the indices of the labels of one text's words.
+
+    Args:
+      labels: the task's labels.
+      words: the words of all texts.
+      place: the number of the text.
+      given: a label for each of its words.
+    """
+    count = int(words.splits[place + 1] - words.splits[place])
+    if len(given) != count:
+        raise ValueError(f"x[{place}] has {count} words, y[{place}] {len(given)} labels; each word needs one")
+    return [label_index(labels, label, f"y[{place}][{n}]") for n, label in enumerate(given)]
+
+
+def labels_of_found_words(labels: list[str], words: Words, place: int, given: list[dict]) -> list[int]:
+    """Returns the indices of the tags that entities in characters give one text's words.
+
+    Args:
+      labels: the task's labels, BIO tags.
+      words: the words of all texts.
+      place: the number of the text.
+      given: its entities, `{"start", "end", "label"}` in characters.
+    """
+    text = words.texts[place].decode("utf-8")
+    of_text = slice(words.splits[place], words.splits[place + 1])
+    starts, ends = words.starts[of_text].numpy(), words.ends[of_text].numpy()
+    tags = ["O"] * len(starts)
+    for n, entity in enumerate(given):
+        where = f"y[{place}][{n}]"
+        if not isinstance(entity, dict) or not {"start", "end", "label"} <= set(entity):
+            raise TypeError(f"{where} should be a dictionary with start, end and label, got {entity!r}")
+        if not 0 <= entity["start"] < entity["end"] <= len(text):
+            raise ValueError(f"{where} is {entity!r}, but the text has {len(text)} characters")
+        inside = np.flatnonzero((starts < entity["end"]) & (ends > entity["start"]))
+        for number, word in enumerate(inside):
+            tags[word] = f"{'I' if number else 'B'}-{entity['label']}"
+    return [label_index(labels, tag, f"y[{place}]") for tag in tags]
