@@ -289,13 +289,13 @@ class QuestionAnswerer(Task):
         def at(offsets: tf.RaggedTensor, piece: tf.Tensor) -> tf.Tensor:
             return is_found * at_pieces(offsets, piece)[:, 0]
 
-        share = tf.cast(is_found, tf.float32)  # a product with 0 or 1: LiteRT has no choice between tensors of any shape
+        is_answer = tf.cast(is_found, tf.float32)
         return {
             "answer": substrings(context, at(byte_starts, first), at(byte_ends, last)),
             "start": at(starts, first),
             "end": at(ends, last),
-            "score": share * tf.nn.softmax(scores)[:, 0] + (1 - share),
-            "no_answer": share * (self._null(logits) - scores[:, 0]),
+            "score": is_answer * tf.nn.softmax(scores)[:, 0] + (1 - is_answer),
+            "no_answer": is_answer * (self._null(logits) - scores[:, 0]),
         }
 
     def default_loss(self):
