@@ -10,6 +10,7 @@ import asyncio
 import concurrent.futures
 import pathlib
 import threading
+from collections.abc import Mapping
 from types import TracebackType
 
 from kbert.export.server.rest import rest
@@ -40,7 +41,7 @@ class Server:
 
     def __init__(
         self,
-        folders: dict[str, str | pathlib.Path],
+        folders: Mapping[str, str | pathlib.Path],
         rest_port: int = 8501,
         grpc_port: int = 8500,
         host: str = "127.0.0.1",
