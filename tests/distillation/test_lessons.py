@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import kbert
-from kbert.distillation.lessons import packer, read_lessons
+from kbert.distillation.lessons import Lessons, open_lessons, read_lessons
 from tests.distillation.test_distiller import DATA, make
 
 LABELLED = {
@@ -22,21 +22,25 @@ LABELLED = {
 }
 
 
+def lessons_of(task, x, y=None) -> Lessons:
+    return read_lessons(task, open_lessons(task, x, y))
+
+
 @pytest.mark.parametrize("kind", DATA)
 def test_lessons_say_which_rows_have_a_label(kind):
-    lessons = read_lessons(make(kind), *DATA[kind])
+    lessons = lessons_of(make(kind), *DATA[kind])
     assert lessons.rows == 2 and lessons.labelled.dtype == np.float32
     assert lessons.labelled.tolist() == LABELLED[kind]
     assert (lessons.masks is not None) == (kind == "masks")
     texts = DATA[kind][0]
     if kind != "masks":
-        assert not read_lessons(make(kind), texts, None).labelled.any()
+        assert not lessons_of(make(kind), texts).labelled.any()
 
 
 def test_windows_of_a_text_without_labels_have_none():
     task = make("tokens")
     words = [["good", "cat"] * 30, ["a", "bad", "dog"] * 20]
-    lessons = read_lessons(task, words, [None, ["B-mood"] * 60])
+    lessons = lessons_of(task, words, [None, ["B-mood"] * 60])
     first = np.flatnonzero(lessons.labelled)[0]
     assert first > 1 and lessons.labelled[first:].all() and lessons.rows > first + 1
 
@@ -44,8 +48,8 @@ def test_windows_of_a_text_without_labels_have_none():
 @pytest.mark.parametrize("kind", ["single", "multi", "regression", "tokens", "answers"])
 def test_what_stands_in_for_a_missing_label_counts_for_nothing(kind):
     task = make(kind)
-    lessons = read_lessons(task, DATA[kind][0], None)
-    inputs, y = next(iter(lessons.batches(packer(task), 2, False, None)))
+    lessons = lessons_of(task, DATA[kind][0])
+    inputs, y = next(iter(lessons.batches(task.pack, 2, False, None)))
     assert float(task.hard_loss(task(inputs), y["targets"], y["labelled"])) == 0
     assert float(task.hard_loss(task(inputs), y["targets"], tf.ones_like(y["labelled"]))) > 0
 
@@ -53,8 +57,8 @@ def test_what_stands_in_for_a_missing_label_counts_for_nothing(kind):
 @pytest.mark.parametrize("kind", DATA)
 def test_a_task_that_is_its_own_teacher_has_nothing_to_learn(kind):
     task = make(kind)
-    lessons = read_lessons(task, *DATA[kind])
-    inputs, y = next(iter(lessons.batches(packer(task), 2, False, None)))
+    lessons = lessons_of(task, *DATA[kind])
+    inputs, y = next(iter(lessons.batches(task.pack, 2, False, None)))
     outputs, mask = task(inputs), tf.cast(inputs["padding_mask"], tf.float32)
     assert float(task.soft_loss(outputs, outputs, 2.0, mask, y["targets"])) == pytest.approx(0, abs=1e-6)
 
