@@ -18,8 +18,8 @@ from kbert.pretraining.throughput import Throughput, counted
 from kbert.tasks.columns import rows_kept
 from kbert.tasks.fitting import as_list
 from kbert.tasks.from_preset import load_task
-from kbert.tasks.masked_lm import TokenHead, only_at_masks, vectors_at_masks
 from kbert.tasks.task import Task
+from kbert.tasks.token_head import TokenHead, only_at_masks, vectors_at_masks
 from kbert.text.packing import TextPreprocessor
 from kbert.training.batches import Phase, batches
 from kbert.training.losses import LabelledCrossentropy

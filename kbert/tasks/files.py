@@ -83,9 +83,7 @@ class Files(Batching):
           ValueError: no such format, or an option that the format does not take.
           RuntimeError: the file that was written answers otherwise than the task.
         """
-        from kbert.export.litert import export_litert
-        from kbert.export.onnx import export_onnx
-        from kbert.export.saved_model import export_saved_model
+        from kbert.export import export_litert, export_onnx, export_saved_model
 
         writers: dict[str, Any] = {"tf_saved_model": export_saved_model, "litert": export_litert, "onnx": export_onnx}
         if format not in writers:

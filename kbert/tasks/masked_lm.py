@@ -5,14 +5,13 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from kbert.encoders.layers import ACTIVATIONS, Projection, initial_values
 from kbert.scoring.figures import Figures
 from kbert.tasks.columns import TEXT, Chunk
 from kbert.tasks.exported_answers import ComparableAnswer, slices_by_text
@@ -21,70 +20,26 @@ from kbert.tasks.one_window import fixed_shape, ids_with_special_tokens, one_row
 from kbert.tasks.prediction import softmax
 from kbert.tasks.probes import PROBES
 from kbert.tasks.task import Task
+from kbert.tasks.token_head import TokenHead, only_at_masks, vectors_at_masks
 from kbert.text.packing import TextPreprocessor
 from kbert.text.texts import text_list
 from kbert.text.tokenizer import WordPieceTokenizer
+from kbert.training import keras_internals
 from kbert.training.examples import Examples
 from kbert.training.losses import NO_LABEL, LabelledCrossentropy
 from kbert.training.masking import mask_tokens, with_draws
 from kbert.training.metrics import LabelledAccuracy
 from kbert.training.soft_targets import soft_targets
 
-ROWS_AT_ONCE = 64  # of `fill`: each has logits of the whole vocabulary
-
-
-class TokenHead(keras.layers.Layer):
-    """From a position's vector to a logit for each token of the vocabulary: a projection, then the embedding table transposed.
-
-    Where the embedding is narrower than the encoder (MobileBERT), `rest` is the table of the other columns.
-    """
-
-    def __init__(self, config, activation, epsilon, **kwargs):
-        super().__init__(**kwargs)
-        self.config = config
-        width = config.hidden_size
-        self.transform = Projection(width, config.initializer_range, dtype=self.dtype_policy, name="transform")
-        self.activation = ACTIVATIONS[activation]
-        self.norm = keras.layers.LayerNormalization(epsilon=epsilon, dtype=self.dtype_policy, name="norm")
-        self.embedded = getattr(config, "embedding_size", width)
-
-    def build(self):
-        config = self.config
-        self.transform.build((None, config.hidden_size))
-        self.norm.build((None, config.hidden_size))
-        self.bias = self.add_weight(shape=(config.vocab_size,), initializer="zeros", name="bias")
-        if hasattr(config, "embedding_size"):
-            shape = (config.hidden_size - self.embedded, config.vocab_size)
-            self.rest = self.add_weight(shape=shape, initializer=initial_values(config.initializer_range), name="rest")
-        self.built = True
-
-    def call(self, vectors, table):
-        """Vectors `[B, M, H]` and the embedding table `[V, E]` to logits `[B, M, V]`, float32."""
-        shape = tf.shape(vectors)
-        rows = self.norm(self.activation(self.transform(tf.reshape(vectors, [-1, vectors.shape[-1]]))))
-        logits = tf.matmul(rows[:, : self.embedded], table, transpose_b=True)
-        if self.embedded < self.config.hidden_size:
-            logits += tf.matmul(rows[:, self.embedded :], self.rest)
-        logits = tf.cast(tf.nn.bias_add(logits, self.bias), tf.float32)
-        return tf.reshape(logits, [shape[0], shape[1], self.config.vocab_size])
-
-
-def only_at_masks(inputs):
-    """Has an encoder compute the vectors at `mask_positions` alone, where the inputs name them."""
-    return {"only_at": inputs["mask_positions"]} if inputs.get("mask_positions") is not None else {}
-
-
-def vectors_at_masks(outputs, inputs):
-    """An encoder's vectors `[B, M, H]` at `mask_positions` `[B, M]`, or all of them where the inputs name none."""
-    if "output_at" in outputs:
-        return outputs["output_at"]
-    vectors, positions = outputs["sequence_output"], inputs.get("mask_positions")
-    return vectors if positions is None else tf.gather(vectors, tf.cast(positions, tf.int32), batch_dims=1)
+ROWS_AT_ONCE = 64  # rows of `fill` in one step, for each has logits of the whole vocabulary
 
 
 @keras.saving.register_keras_serializable("kbert")
 class MaskedLM(Task):
-    """Predicts the tokens of positions, most of all those of [MASK].
+    """A task that predicts the tokens of positions, most of all those of [MASK].
+
+    `fit(texts)` trains on plain texts: further pretraining on texts of one's own trade. In every epoch other tokens are hidden
+    (`kbert.training.masking`). `fill(texts)` answers.
 
     >>> encoder = kbert.BertEncoder(kbert.BertConfig(vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2))
     >>> task = MaskedLM(encoder)
@@ -95,16 +50,25 @@ class MaskedLM(Task):
 
     Args:
       encoder: a `BertEncoder` or `MobileBertEncoder`, whose embedding is the output table too.
-      preprocessor: a `TextPreprocessor`, or `None` for packed input.
-      head_act, head_layer_norm_eps: of the head, where they are not the encoder's (a KerasHub preset's).
+      preprocessor: a `TextPreprocessor`, or None for packed input.
+      head_act: the head's activation; by default the encoder's. A KerasHub preset has its own.
+      head_layer_norm_eps: the epsilon of the head's layer norm; by default the encoder's.
+      **kwargs: `name`, and `dtype`, a Keras dtype policy.
 
-    Calling it with the packed dictionary gives logits `[B, L, V]`; with `mask_positions` `[B, M]` in it, `[B, M, V]`, which costs
-    only those. A label of -100 counts for nothing in the loss.
+    Calling the task with the packed dictionary gives logits `[B, L, V]`. With `mask_positions` `[B, M]` in it the logits are
+    `[B, M, V]`, and only those are computed. A label of -100 counts for nothing in the loss.
     """
 
     head, pools, positional = "MaskedLM", False, True
 
-    def __init__(self, encoder, preprocessor=None, head_act=None, head_layer_norm_eps=None, **kwargs):
+    def __init__(
+        self,
+        encoder: Any,
+        preprocessor: TextPreprocessor | None = None,
+        head_act: str | None = None,
+        head_layer_norm_eps: float | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(encoder, preprocessor, **kwargs)
         self.head_act = head_act or encoder.config.hidden_act
         self.head_layer_norm_eps = head_layer_norm_eps or encoder.config.layer_norm_eps
@@ -114,15 +78,30 @@ class MaskedLM(Task):
         self.token_head.build()
         self.built = True
 
-    def encoder_options(self, inputs):
+    def encoder_options(self, inputs: dict[str, tf.Tensor]) -> dict[str, Any]:
         return only_at_masks(inputs)
 
-    def head_outputs(self, outputs, inputs, training=None):
+    def head_outputs(
+        self, outputs: dict[str, tf.Tensor], inputs: dict[str, tf.Tensor], training: bool | None = None
+    ) -> tf.Tensor:
         return self.token_head(vectors_at_masks(outputs, inputs), self.encoder.embeddings.tokens)
 
     @classmethod
-    def from_preset(cls, preset, max_length=None, **kwargs):
-        """A masked LM on the encoder of a preset; arguments as of `TextClassifier.from_preset`."""
+    def from_preset(cls, preset: Any, max_length: int | None = None, **kwargs: Any) -> MaskedLM:
+        """Returns a masked LM on the encoder of a checkpoint, with its masked-LM head if it has one.
+
+        >>> task = MaskedLM.from_preset("bert-base-uncased")  # doctest: +SKIP
+
+        Args:
+          preset: a built-in name (`kbert.presets()`), `hf://owner/name[@revision]`, a folder, or a live KerasHub model.
+          max_length: the most positions of a text; the checkpoint's most (512) by default. A shorter one is faster.
+          **kwargs: `dtype`, a Keras dtype policy; `preprocessor`, a `TextPreprocessor` in place of the checkpoint's, or None for
+            packed input; `head_act` and `head_layer_norm_eps`, as in the constructor.
+
+        Raises:
+          FileNotFoundError: there is no such checkpoint, or its files are not complete.
+          ValueError: a weight is missing, left over or of another shape.
+        """
         stated = {key: operator.methodcaller("get", key) for key in ("head_act", "head_layer_norm_eps")}
         return load_task(cls, preset, lambda task, missing: "the masked-LM head", max_length=max_length, **{**stated, **kwargs})
 
@@ -191,55 +170,61 @@ class MaskedLM(Task):
 
     # Answers
 
-    def fill(self, texts, top_k=5, candidates=None):
-        """The likeliest tokens in the place of each [MASK].
+    def fill(self, texts: Any, top_k: int = 5, candidates: Sequence[str] | None = None) -> list:
+        """Returns the likeliest tokens in the place of each [MASK].
 
         >>> task.fill("Paris is the [MASK] of France.", top_k=2)  # doctest: +SKIP
         [{'token': 'capital', 'id': 3007, 'score': 0.99}, {'token': 'heart', 'id': 2540, 'score': 0.01}]
 
         Args:
           texts: a text or a list of texts, each with one or more mask tokens (`tokenizer.mask_token`).
-          top_k: how many for each mask.
-          candidates: words to choose among, in place of the whole vocabulary; of texts with one mask. A word of several pieces stands in
-            the place of as many masks. `score` is then the share of the candidates' probabilities, and `log_likelihood` its logarithm
-            before that, summed over the pieces.
+          top_k: how many tokens for each mask.
+          candidates: words to choose among, in place of the whole vocabulary, for texts with one mask. A word of several pieces
+            stands in the place of as many masks.
 
         Returns:
-          For one text a list of `{"token": str, "id": int, "score": float}`, the likeliest first, and a list of such lists where it has
-          several masks; for a list of texts a list of those.
+          For one text a list of `{"token": str, "id": int, "score": float}`, the likeliest first, and a list of such lists where it
+          has several masks; for a list of texts a list of those. With candidates `score` is the share of the candidates'
+          probabilities. `log_likelihood` is the logarithm of the probability before that, summed over the pieces.
+
+        Raises:
+          TypeError: something is no text, or the task has no preprocessor.
+          ValueError: a text has no mask, or is too long for `max_length`.
         """
         single = isinstance(texts, (str, bytes))
-        texts = text_list(texts)
+        column = text_list(texts)
         if not isinstance(top_k, int) or not 1 <= top_k <= self.tokenizer.vocabulary_size:
             raise ValueError(f"top_k should be between 1 and {self.tokenizer.vocabulary_size}, got {top_k!r}")
-        rows = self._rows_with_masks(texts)
+        rows = self._rows_with_masks(column)
         mask = self.tokenizer.mask_token_id
         if candidates is not None:
-            answers = [self._choose(row, place, candidates) for place, row in enumerate(rows)]
-            return answers[0] if single else answers
+            chosen = [self._choose(row, place, candidates) for place, row in enumerate(rows)]
+            return chosen[0] if single else chosen
         where = [np.flatnonzero(row == mask) for row in rows]
-        answers = []
+        answers: list[list] = []
         for logs in self.log_probabilities(rows, where):
             best = np.argsort(-logs, axis=-1, kind="stable")[:, :top_k]
-            found = [
+            likeliest = [
                 [{"token": self.tokenizer.id_to_token(n), "id": int(n), "score": float(np.exp(row[n]))} for n in ids]
                 for row, ids in zip(logs, best)
             ]
-            answers.append(found[0] if len(found) == 1 else found)
+            answers.append(likeliest[0] if len(likeliest) == 1 else likeliest)
         return answers[0] if single else answers
 
-    def pseudo_perplexity(self, texts):
-        """How badly the model foresees each text: `exp` of the mean of `-log p(token | all others)` (Salazar et al. 2020, section 2.3).
+    def pseudo_perplexity(self, texts: Any) -> np.ndarray:
+        """Returns how badly the model foresees each text (Salazar et al. 2020, section 2.3).
+
+        That is `exp` of the mean of `-log p(token | all others)`. Each token is masked once, so that a text costs as many rows as it
+        has tokens.
 
         Args:
-          texts: a list of texts. Each token is masked once, so that it costs as many rows as there are tokens.
+          texts: a list of texts.
 
         Returns:
-          Float array `[B]`; nan for a text without tokens.
+          Float array `[B]`; NaN for a text without tokens.
         """
-        texts = text_list(texts)
         mask, answers = self.tokenizer.mask_token_id, []
-        for ids in self.read((texts,))[0]:
+        for ids in self.read((text_list(texts),))[0]:
             ids = self._with_ends(ids.numpy())
             rows, where = [], []
             for place in range(1, len(ids) - 1):
@@ -252,21 +237,23 @@ class MaskedLM(Task):
         return np.array(answers)
 
     @property
-    def _recognizing(self):
+    def _recognizing(self) -> WordPieceTokenizer:
         """The tokenizer, with typed special tokens as tokens."""
-        if "_recognizing_tokenizer" not in self.__dict__:
-            config = {**self.tokenizer.get_config(), "recognize_special_tokens": True}
-            self.__dict__["_recognizing_tokenizer"] = WordPieceTokenizer.from_config(
-                config
-            )  # not through Keras, which would track it
-        return self.__dict__["_recognizing_tokenizer"]
 
-    def serve(self, text):
-        """Texts `[B]` with masks, `M` in all, to the five likeliest tokens of each mask, in a graph.
+        def make() -> WordPieceTokenizer:
+            return WordPieceTokenizer.from_config({**self.tokenizer.get_config(), "recognize_special_tokens": True})
+
+        return keras_internals.hidden(self, "_recognizing_tokenizer", make)
+
+    def serve(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the five likeliest tokens of each mask, in ops of a graph.
+
+        Args:
+          text: strings `[B]`, with `M` masks in all. A mask beyond `max_length` is cut off.
 
         Returns:
-          `tokens` string, `ids` int32 and `scores` float32, each `[M, 5]`, the likeliest first, and `row_splits` int64 `[B + 1]`: the masks
-          of text `n` are `row_splits[n]` to `row_splits[n + 1]`. A mask beyond `max_length` is cut off.
+          `tokens` string, `ids` int32 and `scores` float32, each `[M, 5]`, the likeliest first, and `row_splits` int64 `[B + 1]`.
+          The masks of text `n` are `row_splits[n]` to `row_splits[n + 1]`.
         """
         packed = self.preprocessor.pack(self._recognizing.call(text))
         vectors = self.encoder(packed, training=False)["sequence_output"]
@@ -327,78 +314,90 @@ class MaskedLM(Task):
 
     # Rows with masks
 
-    def _with_ends(self, ids):
+    def _with_ends(self, ids: np.ndarray) -> np.ndarray:
+        """Returns pieces with [CLS] and [SEP] at the ends, int32."""
         return np.concatenate([[self.tokenizer.cls_token_id], ids, [self.tokenizer.sep_token_id]]).astype(np.int32)
 
-    def _rows_with_masks(self, texts):
-        """Texts to ids with [CLS] and [SEP], in which typed special tokens are tokens."""
+    def _rows_with_masks(self, texts: list[bytes]) -> list[np.ndarray]:
+        """Returns texts as ids with [CLS] and [SEP], in which typed special tokens are tokens."""
         if self.preprocessor is None:
             raise TypeError("this task was built with preprocessor=None; build it with a TextPreprocessor to fill texts")
         rows = [self._with_ends(ids.numpy()) for ids in self._recognizing(texts)]
         for place, row in enumerate(rows):
             if not (row == self.tokenizer.mask_token_id).any():
                 raise ValueError(
-                    f"texts[{place}] has no {self.tokenizer.mask_token}: {texts[place].decode('utf-8')!r:.80}; write it where a word is "
-                    "to be found"
+                    f"texts[{place}] has no {self.tokenizer.mask_token}: {texts[place].decode('utf-8')!r:.80}; write it where a "
+                    "word is to be found"
                 )
             if len(row) > self.preprocessor.max_length:
                 raise ValueError(
-                    f"texts[{place}] has {len(row)} tokens with [CLS] and [SEP], more than max_length {self.preprocessor.max_length}; "
-                    "shorten it, for the mask might be cut off"
+                    f"texts[{place}] has {len(row)} tokens with [CLS] and [SEP], more than max_length "
+                    f"{self.preprocessor.max_length}; shorten it, for the mask might be cut off"
                 )
         return rows
 
-    def _choose(self, row, place, candidates):
-        """Candidates for the one mask of a row, the likeliest first."""
+    def _choose(self, row: np.ndarray, place: int, candidates: Sequence[str]) -> list[dict]:
+        """Returns candidates for the one mask of a row, the likeliest first.
+
+        Args:
+          row: ids with [CLS] and [SEP].
+          place: the number of the text, for an error.
+          candidates: the words to choose among.
+        """
         (masks,) = np.nonzero(row == self.tokenizer.mask_token_id)
         if len(masks) != 1:
             raise ValueError(f"candidates are for texts with one mask, texts[{place}] has {len(masks)}")
-        candidates = list(candidates)
-        pieces = [ids.numpy() for ids in self.tokenizer(candidates)] if candidates else []
-        if not candidates or not all(map(len, pieces)):
-            raise ValueError(f"candidates should be words, got {candidates}")
+        words = list(candidates)
+        pieces = [ids.numpy() for ids in self.tokenizer(words)] if words else []
+        if not words or not all(map(len, pieces)):
+            raise ValueError(f"candidates should be words, got {words}")
         rows, where = [], []
         for ids in pieces:
-            hidden = np.full(len(ids), self.tokenizer.mask_token_id, np.int32)
+            hidden: np.ndarray = np.full(len(ids), self.tokenizer.mask_token_id, np.int32)
             rows.append(np.concatenate([row[: masks[0]], hidden, row[masks[0] + 1 :]]))
             where.append(masks[0] + np.arange(len(ids)))
         logs = self.log_probabilities(rows, where)
         sums = np.array([log[np.arange(len(ids)), ids].sum() for log, ids in zip(logs, pieces)])
         shares = softmax(sums)
         return [
-            {"token": candidates[n], "score": float(shares[n]), "log_likelihood": float(sums[n])}
+            {"token": words[n], "score": float(shares[n]), "log_likelihood": float(sums[n])}
             for n in np.argsort(-sums, kind="stable")
         ]
 
-    def log_probabilities(self, rows, where):
-        """For each row the logarithms of the probabilities at its positions, `[positions, V]`; some rows at a time."""
+    def log_probabilities(self, rows: list[np.ndarray], where: list[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yields for each row the logarithms of the probabilities of all tokens at some positions, `[positions, V]`.
+
+        Args:
+          rows: ids with [CLS] and [SEP].
+          where: the positions of each row.
+        """
         for start in range(0, len(rows), ROWS_AT_ONCE):
-            some, places = rows[start : start + ROWS_AT_ONCE], where[start : start + ROWS_AT_ONCE]
-            length, most = max(map(len, some)), max(map(len, places))
-            ids = np.full((len(some), length), self.tokenizer.pad_token_id, np.int32)
-            positions = np.zeros((len(some), most), np.int32)
+            batch, places = rows[start : start + ROWS_AT_ONCE], where[start : start + ROWS_AT_ONCE]
+            length, most = max(map(len, batch)), max(map(len, places))
+            ids: np.ndarray = np.full((len(batch), length), self.tokenizer.pad_token_id, np.int32)
+            positions: np.ndarray = np.zeros((len(batch), most), np.int32)
             mask = np.zeros_like(ids)
-            for n, (row, at) in enumerate(zip(some, places)):
+            for n, (row, at) in enumerate(zip(batch, places)):
                 ids[n, : len(row)], mask[n, : len(row)], positions[n, : len(at)] = row, 1, at
             inputs = {"token_ids": ids, "segment_ids": 0 * ids, "padding_mask": mask, "mask_positions": positions}
             logs = tf.nn.log_softmax(self._forward_at({name: tf.constant(v) for name, v in inputs.items()})).numpy()
             yield from (logs[n, : len(at)] for n, at in enumerate(places))
 
     @property
-    def _forward_at(self):
-        """The compiled forward pass at some positions; as `_forward`."""
-        if "_compiled_forward_at" not in self.__dict__:
+    def _forward_at(self) -> Callable:
+        """The compiled forward pass at some positions, traced once for every batch size and length, and kept."""
+
+        def make() -> Callable:
             names = ("token_ids", "segment_ids", "padding_mask", "mask_positions")
             spec = {name: tf.TensorSpec([None, None], tf.int32) for name in names}
-            self.__dict__["_compiled_forward_at"] = tf.function(
-                lambda inputs: self(inputs, training=False), input_signature=[spec], autograph=False
-            )
-        return self.__dict__["_compiled_forward_at"]
+            return tf.function(lambda inputs: self(inputs, training=False), input_signature=[spec], autograph=False)
 
-    def default_loss(self):
+        return keras_internals.hidden(self, "_compiled_forward_at", make)
+
+    def default_loss(self) -> keras.losses.Loss:
         return LabelledCrossentropy()
 
-    def default_metrics(self):
+    def default_metrics(self) -> list[keras.metrics.Metric]:
         return [LabelledAccuracy()]
 
     # Distillation
@@ -413,15 +412,15 @@ class MaskedLM(Task):
     def hard_loss(self, outputs: tf.Tensor, targets: tf.Tensor, labelled: tf.Tensor) -> tf.Tensor:
         return self.default_loss()(targets, outputs)  # a mean over the hidden tokens
 
-    def preset_config(self):
-        """Keys of config.json; those of a head unlike its encoder are read here, but not by transformers."""
+    def preset_config(self) -> dict[str, Any]:
+        """Returns the head's keys of config.json; those of a head unlike its encoder are read here, but not by transformers."""
         return {"tie_word_embeddings": True, **self._own_head()}
 
-    def _own_head(self):
+    def _own_head(self) -> dict[str, Any]:
         config = self.encoder.config
         if (self.head_act, self.head_layer_norm_eps) == (config.hidden_act, config.layer_norm_eps):
             return {}
         return {"head_act": self.head_act, "head_layer_norm_eps": self.head_layer_norm_eps}
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self._own_head()}

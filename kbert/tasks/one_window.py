@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from kbert.text.packing import TextPreprocessor
 from kbert.text.normalizer import tensorflow_text
+from kbert.text.packing import TextPreprocessor
 from kbert.text.tokenizer import WordPieceTokenizer
 
 

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import kbert
-from kbert.distillation.lessons import Lessons, open_lessons, read_lessons
+from kbert.distillation.lessons import open_lessons, read_lessons
 from tests.distillation.test_distiller import DATA, make
 
 LABELLED = {
@@ -22,7 +22,7 @@ LABELLED = {
 }
 
 
-def lessons_of(task, x, y=None) -> Lessons:
+def lessons_of(task, x, y=None):
     return read_lessons(task, open_lessons(task, x, y))
 
 
@@ -34,7 +34,7 @@ def test_lessons_say_which_rows_have_a_label(kind):
     assert (lessons.masks is not None) == (kind == "masks")
     texts = DATA[kind][0]
     if kind != "masks":
-        assert not lessons_of(make(kind), texts).labelled.any()
+        assert not lessons_of(make(kind), texts, None).labelled.any()
 
 
 def test_windows_of_a_text_without_labels_have_none():
@@ -48,7 +48,7 @@ def test_windows_of_a_text_without_labels_have_none():
 @pytest.mark.parametrize("kind", ["single", "multi", "regression", "tokens", "answers"])
 def test_what_stands_in_for_a_missing_label_counts_for_nothing(kind):
     task = make(kind)
-    lessons = lessons_of(task, DATA[kind][0])
+    lessons = lessons_of(task, DATA[kind][0], None)
     inputs, y = next(iter(lessons.batches(task.pack, 2, False, None)))
     assert float(task.hard_loss(task(inputs), y["targets"], y["labelled"])) == 0
     assert float(task.hard_loss(task(inputs), y["targets"], tf.ones_like(y["labelled"]))) > 0

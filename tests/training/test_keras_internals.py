@@ -3,6 +3,9 @@
 A test that fails here says which member moved. Mend `kbert/training/keras_internals.py`, and no other file.
 """
 
+import re
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -13,6 +16,11 @@ from kbert.training.distribute import DistributedModel
 from kbert.training.optimizer import AdamW, Lamb, WarmupLinearDecay
 
 OPTIMIZERS = [AdamW, Lamb]
+MEMBERS = """
+_convert_input_args _allow_non_tensor_positional_args _flatten_layers _distribute_strategy _use_cached_eval_dataset
+_maybe_symbolic_build _learning_rate _iterations _momentums _velocities _get_variable_index _use_weight_decay
+_apply_weight_decay _backend_apply_gradients _all_reduce_sum_gradients _distribution_strategy
+""".split()
 
 
 def built(optimizer):
@@ -43,6 +51,20 @@ def trained(model, **options):
     model.compile(loss="mse", optimizer="sgd")
     model.fit(np.zeros((4, 2), "float32"), np.zeros((4, 1), "float32"), batch_size=2, verbose=0, **options)
     return model
+
+
+def test_no_other_file_touches_a_private_member():
+    root, file = Path(__file__).parents[2], Path(keras_internals.__file__)
+    member = re.compile(rf"(?<![a-z])({'|'.join(MEMBERS)})\b|keras\.src")
+    assert set(MEMBERS) <= set(member.findall(file.read_text(encoding="utf-8")))
+    touched = [
+        f"{path.relative_to(root)}: {name}"
+        for folder in ("kbert", "export")
+        for path in (root / folder).rglob("*.py")
+        if path.name != file.name
+        for name in sorted(set(member.findall(path.read_text(encoding="utf-8"))))
+    ]
+    assert not touched, "what Keras keeps private belongs into kbert/training/keras_internals.py:\n" + "\n".join(touched)
 
 
 # Attributes
