@@ -18,6 +18,7 @@ from kbert.encoders.layers import Projection
 from kbert.tasks import smaller
 from kbert.tasks.fitting import as_list
 from kbert.tasks.task import Task
+from kbert.training import keras_internals
 from kbert.training.optimizer import AdamW, WarmupLinearDecay, start_schedule
 
 Weight = float | Callable[[tf.Tensor], Any]
@@ -87,7 +88,8 @@ class Distiller(keras.Model):
         for name, value, known in (("hidden_loss", hidden_loss, HIDDEN), ("attention_loss", attention_loss, ATTENTION)):
             if value not in known:
                 raise ValueError(f"{name} should be one of {', '.join(known)}, got {value!r}")
-        self.__dict__["teacher"] = teacher  # not through Keras, which would train and save it
+        self.teacher: Task
+        keras_internals.hide(self, "teacher", teacher)  # Keras would train and save it
         self.student, self.temperature = student, float(temperature)
         self.loss_weights = used_weights(
             {

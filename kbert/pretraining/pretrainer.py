@@ -82,7 +82,8 @@ class Pretrainer(Task):
         """
         if isinstance(config, dict):
             return super().from_config(config)
-        return cls((MobileBertEncoder if isinstance(config, MobileBertConfig) else BertEncoder)(config))
+        encoder_class: Any = MobileBertEncoder if isinstance(config, MobileBertConfig) else BertEncoder
+        return cls(encoder_class(config))
 
     @classmethod
     def from_preset(cls, preset: Any, max_length: int | None = None, **kwargs: Any) -> Pretrainer:
@@ -167,7 +168,7 @@ class Pretrainer(Task):
             return super().fit(
                 x,
                 y,
-                batch_size=batch_size,
+                batch_size=batch_size,  # type: ignore[arg-type]
                 validation_split=validation_split,
                 validation_data=validation_data,
                 shuffle=shuffle,
@@ -193,7 +194,7 @@ class Pretrainer(Task):
             Phase(counted(self._batches(corpus, rows, shuffle, length, **options), tokens), phase_epochs)
             for length, phase_epochs, rows in checked_phases
         ]
-        kwargs.setdefault("total_steps", sum(part.steps for part in parts))
+        kwargs.setdefault("total_steps", sum(part.steps or 0 for part in parts))
         callbacks = [Throughput(tokens), *as_list(callbacks)]
         return self._fit_phases(parts, callbacks=callbacks, validation_data=validation_data, **kwargs)
 
