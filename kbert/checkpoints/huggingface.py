@@ -57,7 +57,7 @@ def read_config(folder: pathlib.Path) -> Description:
     family = FAMILIES[kind]
     if values.get("tie_word_embeddings", True) is False and any("LM" in name for name in values.get("architectures") or ()):
         raise ValueError(f"{path}: tie_word_embeddings false is not supported: the output table is the embedding")
-    translated = {**values, **{ours: values[theirs] for ours, theirs in family.keys.items() if theirs in values}}
+    translated = {**values, **{key: values[stored] for key, stored in family.keys.items() if stored in values}}
     config = family.config_class.from_dict({**translated, **family.implied}, source=str(path))
     return Description(family, config, values)
 
@@ -74,7 +74,7 @@ def read_tokenizer_options(folder: pathlib.Path, vocabulary: Sequence[str]) -> d
         path = folder / name
         if path.is_file():
             stated.update(read_json(path))
-    options = {ours: stated[theirs] for theirs, ours in TOKENIZER_KEYS.items() if theirs in stated}
+    options = {argument: stated[key] for key, argument in TOKENIZER_KEYS.items() if key in stated}
     for name in SPECIAL_TOKENS:
         token = stated.get(name)
         if isinstance(token, dict):  # an AddedToken
@@ -189,7 +189,7 @@ def _save_tokenizer(folder: pathlib.Path, preprocessor: Preprocessor, family: Fa
         {
             # MobileBERT's tokenizer is BERT's.
             "tokenizer_class": f"{family.name.removeprefix('Mobile')}Tokenizer",
-            **{theirs: getattr(tokenizer, ours) for theirs, ours in TOKENIZER_KEYS.items()},
+            **{key: getattr(tokenizer, argument) for key, argument in TOKENIZER_KEYS.items()},
             "model_max_length": preprocessor.max_length,
             **special,
         },

@@ -1,7 +1,8 @@
 """Reads and writes KerasHub's preset folders and live models: config.json, model.weights.h5 and task.weights.h5.
 
 KerasHub's BERT has the tanh GELU. Its masked-LM head has the exact GELU and a layer norm of epsilon 1e-5. A model that is read
-from KerasHub computes the same here. A model of kbert's computes a little differently there, and `to_keras_hub` says by how much.
+from KerasHub computes the same here. A model of kbert's computes a little differently there.
+`to_keras_hub` warns by how much.
 """
 
 from __future__ import annotations
@@ -202,7 +203,7 @@ def read_config(folder: pathlib.Path) -> Description:
     if stated["class_name"] != "BertBackbone":
         raise ValueError(f"{path} describes a {stated['class_name']}; of KerasHub's presets kbert reads BertBackbone only")
     sizes = stated.get("config", {})
-    config = {ours: sizes[theirs] for ours, theirs in FAMILY.keys.items() if theirs in sizes}
+    config = {key: sizes[stored_key] for key, stored_key in FAMILY.keys.items() if stored_key in sizes}
     config.setdefault("attention_probs_dropout_prob", config.get("hidden_dropout_prob", 0.1))
     values: dict[str, Any] = {**MASKED_LM_HEAD}
     task = path.with_name("task.json")
@@ -264,7 +265,7 @@ def to_keras_hub(encoder: Encoder, preprocessor: Preprocessor | None = None, tas
     from keras_hub import models
 
     backbone = models.BertBackbone(
-        dtype=encoder.dtype_policy, **{theirs: getattr(config, ours) for ours, theirs in FAMILY.keys.items()}
+        dtype=encoder.dtype_policy, **{stored_key: getattr(config, key) for key, stored_key in FAMILY.keys.items()}
     )
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / WEIGHTS

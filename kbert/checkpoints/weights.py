@@ -103,7 +103,7 @@ def weights_of(owner: Any, rules: Iterable[Rule], prefix: str = "") -> dict[str,
 
 
 def initialize(owner: Any, paths: Sequence[str], first_values: Callable[[tuple[int, ...], Any], Any]) -> None:
-    """Gives first values to the matrices of weights that a checkpoint lacks. Biases and norms keep theirs.
+    """Gives first values to the matrices of weights that a checkpoint lacks. Biases and norms stay as they are.
 
     Args:
       owner: what has variables at the paths.

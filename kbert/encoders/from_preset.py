@@ -86,8 +86,8 @@ def read_encoder(cls: type, opened: Opened, add_pooling_layer: bool | None = Non
 def class_for(cls: type, config: Config) -> Any:
     """Returns the class of encoder that a configuration describes, or None.
 
-    An encoder class names the class of its configurations in `config_class`. So this module imports no encoder class, and those may
-    import this module.
+    An encoder class names the class of its configurations in `config_class`. So this module imports no encoder class, and
+    the files of those classes may import this module.
 
     Args:
       cls: the class that is asked first. Then come the classes that are derived from it.
