@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.encoders.layers import Projection
+from kbert.training import keras_internals
 
 if TYPE_CHECKING:
     from kbert.tasks.task import Task
@@ -86,7 +87,7 @@ def ranges_of(task: Task, texts: Any, max_length: int | None = None) -> dict[int
 
 def projections_of(task: Task) -> list[Projection]:
     """Returns the layers of a task that multiply by weights."""
-    return [layer for layer in task._flatten_layers() if isinstance(layer, Projection)]
+    return [layer for layer in keras_internals.all_layers(task) if isinstance(layer, Projection)]
 
 
 @contextlib.contextmanager
@@ -97,7 +98,7 @@ def in_int8(task: Task, ranges: dict[int, Ranges]) -> Iterator[None]:
       task: the task, whose layers are traced inside the context.
       ranges: what `ranges_of` found.
     """
-    replaced = {
+    replaced: dict[Any, dict[str, Callable[..., Any]]] = {
         layer: {"product": functools.partial(_product, ranges[id(layer)])}
         for layer in projections_of(task)
         if id(layer) in ranges
@@ -112,13 +113,13 @@ def _replaced(attributes: dict[Any, dict[str, Callable[..., Any]]]) -> Iterator[
     """Gives layers other functions as attributes while the context lasts: a dictionary from a layer to functions by name."""
     for layer, functions in attributes.items():
         for name, function in functions.items():
-            layer.__dict__[name] = function
+            keras_internals.hide(layer, name, function)
     try:
         yield
     finally:
         for layer, functions in attributes.items():
             for name in functions:
-                del layer.__dict__[name]
+                delattr(layer, name)
 
 
 def _product(ranges: Ranges, rows: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:

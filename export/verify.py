@@ -137,7 +137,8 @@ def compare_in_batches(
     Returns:
       The largest absolute difference of a number, and the indices of the texts whose answers differ.
     """
-    largest, wrong = 0.0, []
+    largest = 0.0
+    wrong: list[int] = []
     for start in range(0, len(columns[0]), AT_ONCE):
         batch = tuple(column[start : start + AT_ONCE] for column in columns)
         inputs = dict(zip(names, batch))
@@ -184,7 +185,8 @@ def compare_tokens(file: ExportedFile, task: Task, columns: Columns, tolerance: 
     Returns:
       The largest absolute difference of a number, and the indices of the texts whose outputs differ.
     """
-    expected, served = [], []
+    expected: list[ComparableAnswer] = []
+    served: list[ComparableAnswer] = []
     for row in zip(*columns):
         packed = packed_for(file, task, row)
         task_outputs = {name: value.numpy() for name, value in task.serve_tokens(packed).items()}
@@ -265,10 +267,8 @@ def verify(
       RuntimeError: token ids or answers differ; the texts are named.
     """
     path = pathlib.Path(path)
-    if texts is None:
-        columns = task.probes(pairs)
-    else:
-        columns = texts if isinstance(texts, tuple) else (texts,)
+    given: tuple = texts if isinstance(texts, tuple) else (texts,)
+    columns = task.probes(pairs) if texts is None else given
     largest, count, file = check(path, task, pairs, columns, tolerance, max_length)
     size = sum(part.stat().st_size for part in ([path] if path.is_file() else path.rglob("*")) if part.is_file())
     figures = {

@@ -4,7 +4,7 @@ import os as _os
 import sys as _sys
 
 
-def _check_backend(name):
+def _check_backend(name: str) -> None:
     if name != "tensorflow":
         raise ImportError(
             f"kbert runs on Keras's TensorFlow backend, but Keras is set to {name!r}. Set the environment variable "

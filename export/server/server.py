@@ -72,13 +72,13 @@ class Server:
           wanted_port: the port, or 0.
           port: a future that is given the port on which the server listens, or the error.
         """
-        import tornado.httpserver
-        import tornado.netutil
-        import tornado.web
+        import tornado.httpserver as httpserver
+        import tornado.netutil as netutil
+        import tornado.web as web
 
         server = self
 
-        class Handler(tornado.web.RequestHandler):
+        class Handler(web.RequestHandler):
             async def answer(self, method: str) -> None:
                 work = server._pool.submit(rest, server.models, method, self.request.path, self.request.body)
                 status, content = await asyncio.wrap_future(work)
@@ -97,12 +97,12 @@ class Server:
         async def run() -> None:
             self._loop, self._done = asyncio.get_running_loop(), asyncio.Event()
             try:
-                sockets = tornado.netutil.bind_sockets(wanted_port, host)
+                sockets = netutil.bind_sockets(wanted_port, host)
             except OSError as error:
                 port.set_exception(OSError(f"port {wanted_port} cannot be listened on: {error}"))
                 return
-            application = tornado.web.Application([(r"/.*", Handler)], log_function=lambda handler: None)
-            http = tornado.httpserver.HTTPServer(application, max_body_size=MOST_BYTES, max_buffer_size=2 * MOST_BYTES)
+            application = web.Application([(r"/.*", Handler)], log_function=lambda handler: None)
+            http = httpserver.HTTPServer(application, max_body_size=MOST_BYTES, max_buffer_size=2 * MOST_BYTES)
             http.add_sockets(sockets)
             port.set_result(sockets[0].getsockname()[1])
             await self._done.wait()

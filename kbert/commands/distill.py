@@ -174,7 +174,8 @@ def megabytes_in_int8(task: Task, inputs: str) -> float:
 
 def latency(task: Task, job: Job, question: Any) -> float:
     """Returns the median time of a frozen task's answer to `question`, a list of one text, in milliseconds."""
-    frozen, times = task.freeze(), []
+    frozen: Any = task.freeze()  # has the task's verbs
+    times = []
     for _ in range(WARM_UP + TIMED):
         started = time.perf_counter()
         job.time(frozen, question)

@@ -117,7 +117,7 @@ def fit(
 
     smoothing = {"label_smoothing": options.label_smoothing} if options.label_smoothing else {}
     task.compile(learning_rate=options.learning_rate, **smoothing)
-    weights = {"class_weight": balanced(train[1])} if options.balance else {}
+    weights: dict[str, Any] = {"class_weight": balanced(train[1])} if options.balance else {}
     stop = keras.callbacks.EarlyStopping(patience=options.patience or options.epochs, restore_best_weights=True)
     history = task.fit(
         *train,

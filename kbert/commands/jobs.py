@@ -62,7 +62,8 @@ class Job:
 
 
 def _build_classes(preset: str, y: Sequence[str], options: argparse.Namespace) -> Task:
-    from kbert.tasks.text_classifier import SINGLE, TextClassifier
+    from kbert.tasks.problems import SINGLE
+    from kbert.tasks.text_classifier import TextClassifier
 
     names = sorted(set(y))
     if len(names) < 2:
@@ -71,19 +72,21 @@ def _build_classes(preset: str, y: Sequence[str], options: argparse.Namespace) -
 
 
 def _build_labels(preset: str, y: Sequence[Sequence[str]], options: argparse.Namespace) -> Task:
-    from kbert.tasks.text_classifier import MULTI, TextClassifier
+    from kbert.tasks.problems import MULTI
+    from kbert.tasks.text_classifier import TextClassifier
 
     names = sorted({label for labels in y for label in labels})
     return TextClassifier.from_preset(preset, labels=names, problem_type=MULTI, **_lengths(options))
 
 
 def _build_numbers(preset: str, y: Sequence[float], options: argparse.Namespace) -> Task:
-    from kbert.tasks.text_classifier import REGRESSION, TextClassifier
+    from kbert.tasks.problems import REGRESSION
+    from kbert.tasks.text_classifier import TextClassifier
 
     return TextClassifier.from_preset(preset, problem_type=REGRESSION, **_lengths(options))
 
 
-def _lengths(options: argparse.Namespace) -> dict[str, int | None]:
+def _lengths(options: argparse.Namespace) -> dict[str, Any]:
     return {"max_length": options.max_length, "window_stride": options.window_stride}
 
 

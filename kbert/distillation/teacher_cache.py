@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from kbert.distillation.lessons import Lessons, count_tokens
 from kbert.files.atomic import written_aside
-from kbert.tasks.prediction import Progress
+from kbert.tasks.progress import Progress
 from kbert.tasks.task import Task
 from kbert.training.batches import sorted_batches
 

@@ -124,8 +124,8 @@ def figures_of_entities(sentences: Sequence[Sequence[str]], y: Sequence[Sequence
     Args:
       sentences: lists of words.
       y: for each list of words its BIO or BIOES tags.
-      answers: the entities that were found in each sentence, dictionaries with `label`, `text`, `start`, `end` and `score`, whose
-        places are characters of `" ".join(words)`.
+      answers: the entities that were found in each sentence, dictionaries with `label`, `text`, `start`, `end` and `score`,
+        whose places are characters of `" ".join(words)`.
     """
     expected, answered, mistakes = [], [], []
     for words, tags, found in zip(sentences, y, answers):

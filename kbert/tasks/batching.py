@@ -60,8 +60,8 @@ class Batching(DistributedModel, keras.Model):
         if longest > room and not self._said_truncated:
             self._said_truncated = True
             warnings.warn(
-                f"{(lengths > room).sum()} of {len(lengths)} texts are longer than max_length={self.preprocessor.max_length} and "
-                f"are cut (the longest has {longest} pieces); this is said once",
+                f"{(lengths > room).sum()} of {len(lengths)} texts are longer than max_length={self.preprocessor.max_length} "
+                f"and are cut (the longest has {longest} pieces); this is said once",
                 stacklevel=6,
             )
         return room

@@ -1,7 +1,7 @@
 """Plain columns: what any container of rows in memory becomes, and the only form that a task sees.
 
-After this no task meets pandas, NumPy scalars or tensors: a text is UTF-8 bytes, a sentence of given words is a list of them, a target
-is a Python value, a weight is a float32.
+After this no task meets pandas, NumPy scalars or tensors: a text is UTF-8 bytes, a sentence of given words is a list of them,
+a target is a Python value, a weight is a float32.
 """
 
 from __future__ import annotations

@@ -32,8 +32,8 @@ def entity_types(labels: Sequence[str]) -> list[str]:
 def entities_of_words(labels: Sequence[str], text: tf.Tensor, probabilities: tf.Tensor) -> Entities:
     """Returns the entities of words, in ops that LiteRT has too.
 
-    A word goes on an entity if its tag is I or E after B or I of the same type in the same text. An I or E that goes on nothing begins
-    an entity, as in conlleval; see `kbert.scoring.entities`.
+    A word goes on an entity if its tag is I or E after B or I of the same type in the same text. An I or E that goes on
+    nothing begins an entity, as in conlleval; see `kbert.scoring.entities`.
 
     Args:
       labels: BIO or BIOES tags, in the order of their indices.

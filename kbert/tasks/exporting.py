@@ -96,8 +96,8 @@ class Exporting(Batching):
     def serving_apis(self) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
         """Returns the further signatures of a SavedModel: graph functions of the string inputs, by name.
 
-        TF Serving's Classify API asks for `classify` with the outputs `classes` and `scores`, its Regress API for `regress` with
-        the output `outputs`.
+        TF Serving's Classify API asks for `classify` with the outputs `classes` and `scores`, its Regress API for `regress`
+        with the output `outputs`.
         """
         return {}
 

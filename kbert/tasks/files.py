@@ -44,8 +44,8 @@ class Files(Batching):
         Args:
           folder: the folder to write; it is made if it is not there.
           layout: `"huggingface"` (config.json, vocab.txt, tokenizer_config.json, model.safetensors), which transformers opens;
-            `"google"` (bert_config.json, vocab.txt, bert_model.ckpt.*) or `"keras_hub"` (config.json, model.weights.h5, ...), which
-            have no place for the labels' names.
+            `"google"` (bert_config.json, vocab.txt, bert_model.ckpt.*) or `"keras_hub"` (config.json, model.weights.h5, ...),
+            which have no place for the labels' names.
 
         Raises:
           ValueError: no such layout, or one that has no place for this encoder or head.
@@ -74,7 +74,8 @@ class Files(Batching):
         Args:
           path: the folder (a SavedModel) or file to write; it must not exist, unless `overwrite=True`.
           format: `"tf_saved_model"` for TF Serving, `"litert"` for phones, or `"onnx"`.
-          **kwargs: the options of the format, described in `kbert.export.export_saved_model`, `export_litert` and `export_onnx`.
+          **kwargs: the options of the format, described in `kbert.export.export_saved_model`, `export_litert` and
+            `export_onnx`.
 
         Returns:
           The path.

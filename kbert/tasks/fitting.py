@@ -36,9 +36,9 @@ class Fitting(Measuring):
         >>> task.compile(learning_rate=2e-5)  # doctest: +SKIP
 
         Args:
-          optimizer: `"auto"` is AdamW with weight decay 0.01, none on biases and layer norms, and gradients clipped to a global norm of
-            1. Its rate rises over the first tenth of the steps and then falls linearly to 0. `"lamb"` is LAMB with the same schedule,
-            for large batches. Anything else is Keras's.
+          optimizer: `"auto"` is AdamW with weight decay 0.01, none on biases and layer norms, and gradients clipped to a
+            global norm of 1. Its rate rises over the first tenth of the steps and then falls linearly to 0. `"lamb"` is LAMB
+            with the same schedule, for large batches. Anything else is Keras's.
           loss: `"auto"` is the task's own loss.
           metrics: `"auto"` are the task's own metrics.
           learning_rate: the peak of the default optimizer's rate.
@@ -133,18 +133,19 @@ class Fitting(Measuring):
           callbacks: Keras callbacks, one or a list.
           validation_split: the share at the end of the data to hold out, as in Keras; for texts in memory.
           validation_data: `(texts, targets)`, with weights as an optional third, or a stream.
-          shuffle: makes a new order in each epoch, with rows of similar length in one batch. A stream is shuffled within some thousand
-            rows.
+          shuffle: makes a new order in each epoch, with rows of similar length in one batch. A stream is shuffled within some
+            thousand rows.
           class_weight: a dictionary from a label, or its index, to the weight of its rows.
           sample_weight: a weight for each text in memory.
           initial_epoch: the number of the first epoch.
           steps_per_epoch: batches of an epoch, for a stream that does not end.
           max_tokens: the most pieces of a batch, in place of `batch_size`. Short texts then come in larger batches.
-          resume: a folder in which the state of the training is kept. The same call in a new process, after a crash or a kill, goes on
-            from there and ends with the weights of an undisturbed run; with the same seed set before, bit for bit on one device. It
-            is emptied when the training has ended.
+          resume: a folder in which the state of the training is kept. The same call in a new process, after a crash or a
+            kill, goes on from there and ends with the weights of an undisturbed run; with the same seed set before, bit for
+            bit on one device. It is emptied when the training has ended.
           resume_every: seconds after which the state is kept within an epoch. After each epoch it is kept in any case.
-          total_steps: batches of the whole training, for the default learning-rate schedule, where the data do not say how many.
+          total_steps: batches of the whole training, for the default learning-rate schedule, where the data do not say how
+            many.
           **kwargs: `validation_steps`, `validation_batch_size` and `validation_freq`, as in `keras.Model.fit`.
 
         Returns:

@@ -1,10 +1,12 @@
 """`task.freeze()`: a read-only task on the LiteRT runtime.
 
-LiteRT was chosen by measurement: the MiniLM encoder (6 layers, width 384) on one row of 16 tokens, two threads, took 2.65 ms in LiteRT,
-3.25 ms in onnxruntime and 8.8 ms in a TensorFlow graph, in one run on one machine with AVX-512. `docs/facts.md` has the other shapes.
+LiteRT was chosen by measurement: the MiniLM encoder (6 layers, width 384) on one row of 16 tokens, two threads, took 2.65 ms
+in LiteRT, 3.25 ms in onnxruntime and 8.8 ms in a TensorFlow graph, in one run on one machine with AVX-512. `docs/facts.md`
+has the other shapes.
 
 The model is converted once, for texts that stand one after the other in rows of any length (`RowsView`). Next to no padding is
-computed, and a new length costs 0.3 ms and no new model. Two signatures share the weights: one row for a text alone, eight for many.
+computed, and a new length costs 0.3 ms and no new model. Two signatures share the weights: one row for a text alone, eight
+for many.
 """
 
 from __future__ import annotations
@@ -13,20 +15,19 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from kbert.encoders.bert import INPUT_NAMES
 from kbert.engines.litert import convert, interpreter_maker
+from kbert.tasks.progress import Progress
 from kbert.text.packing import TextPreprocessor
 
-if TYPE_CHECKING:
-    from kbert.tasks.prediction import Prediction, Progress
-
-# MiniLM on tweets, two cores, microseconds a token: 112 in one row of 176 tokens, 105 in 4 of 88, 102 in 8 of 44. A row's attention
-# is computed across its texts, so that a row should not be long. A step should have some hundred tokens, so that the cores are busy.
+# MiniLM on tweets, two cores, microseconds a token: 112 in one row of 176 tokens, 105 in 4 of 88, 102 in 8 of 44. A row's
+# attention is computed across its texts, so that a row should not be long. A step should have some hundred tokens, so that
+# the cores are busy.
 ROWS = 8
 ROW_TOKENS = 48
 LONG = 128  # a text of more tokens is a step by itself
@@ -41,15 +42,15 @@ READ_ONLY = (
 class FrozenTask:
     """A read-only task that answers from a copy of a task's weights, as they were when it was made.
 
-    `predict` and the verbs that call it (`classify`, `embed`, `answer`, ...) are the task's own. Threads may share a frozen task: each
-    call computes on all of its threads, one call at a time.
+    `predict` and the verbs that call it (`classify`, `embed`, `answer`, ...) are the task's own. Threads may share a frozen
+    task: each call computes on all of its threads, one call at a time.
 
     Args:
       task: a task with a preprocessor.
       threads: of the computation; by default as many as there are cores, 8 at most.
     """
 
-    def __init__(self, task: Prediction, threads: int | None = None) -> None:
+    def __init__(self, task: Any, threads: int | None = None) -> None:
         if task.preprocessor is None:
             raise ValueError("a frozen task takes texts: build the task with a TextPreprocessor")
         if threads is not None and (not isinstance(threads, int) or threads < 1):
@@ -202,7 +203,7 @@ def _apart(values: np.ndarray, first: list[int], lengths: np.ndarray) -> np.ndar
     return result
 
 
-def _convert_model(task: Prediction) -> bytes:
+def _convert_model(task: Any) -> bytes:
     """Returns the encoder and the head as a LiteRT model, for one row and for `ROWS`."""
 
     def spec(rows: int) -> dict[str, tf.TensorSpec]:

@@ -95,8 +95,8 @@ class MaskedLM(Task):
         Args:
           preset: a built-in name (`kbert.presets()`), `hf://owner/name[@revision]`, a folder, or a live KerasHub model.
           max_length: the most positions of a text; the checkpoint's most (512) by default. A shorter one is faster.
-          **kwargs: `dtype`, a Keras dtype policy; `preprocessor`, a `TextPreprocessor` in place of the checkpoint's, or None for
-            packed input; `head_act` and `head_layer_norm_eps`, as in the constructor.
+          **kwargs: `dtype`, a Keras dtype policy; `preprocessor`, a `TextPreprocessor` in place of the checkpoint's, or None
+            for packed input; `head_act` and `head_layer_norm_eps`, as in the constructor.
 
         Raises:
           FileNotFoundError: there is no such checkpoint, or its files are not complete.
@@ -185,9 +185,9 @@ class MaskedLM(Task):
             stands in the place of as many masks.
 
         Returns:
-          For one text a list of `{"token": str, "id": int, "score": float}`, the likeliest first, and a list of such lists where it
-          has several masks; for a list of texts a list of those. With candidates `score` is the share of the candidates'
-          probabilities. `log_likelihood` is the logarithm of the probability before that, summed over the pieces.
+          For one text a list of `{"token": str, "id": int, "score": float}`, the likeliest first, and a list of such lists
+          where it has several masks; for a list of texts a list of those. With candidates `score` is the share of the
+          candidates' probabilities. `log_likelihood` is the logarithm of the probability before that, summed over the pieces.
 
         Raises:
           TypeError: something is no text, or the task has no preprocessor.
@@ -216,8 +216,8 @@ class MaskedLM(Task):
     def pseudo_perplexity(self, texts: Any) -> np.ndarray:
         """Returns how badly the model foresees each text (Salazar et al. 2020, section 2.3).
 
-        That is `exp` of the mean of `-log p(token | all others)`. Each token is masked once, so that a text costs as many rows as it
-        has tokens.
+        That is `exp` of the mean of `-log p(token | all others)`. Each token is masked once, so that a text costs as many
+        rows as it has tokens.
 
         Args:
           texts: a list of texts.
@@ -254,8 +254,8 @@ class MaskedLM(Task):
           text: strings `[B]`, with `M` masks in all. A mask beyond `max_length` is cut off.
 
         Returns:
-          `tokens` string, `ids` int32 and `scores` float32, each `[M, 5]`, the likeliest first, and `row_splits` int64 `[B + 1]`.
-          The masks of text `n` are `row_splits[n]` to `row_splits[n + 1]`.
+          `tokens` string, `ids` int32 and `scores` float32, each `[M, 5]`, the likeliest first, and `row_splits` int64 `[B +
+          1]`. The masks of text `n` are `row_splits[n]` to `row_splits[n + 1]`.
         """
         packed = self.preprocessor.pack(self._recognizing.call(text))
         vectors = self.encoder(packed, training=False)["sequence_output"]
@@ -307,8 +307,8 @@ class MaskedLM(Task):
         for place, row in enumerate(rows):
             if not (row == self.tokenizer.mask_token_id).any():
                 raise ValueError(
-                    f"texts[{place}] has no {self.tokenizer.mask_token}: {texts[place].decode('utf-8')!r:.80}; write it where a "
-                    "word is to be found"
+                    f"texts[{place}] has no {self.tokenizer.mask_token}: {texts[place].decode('utf-8')!r:.80}; write it "
+                    "where a word is to be found"
                 )
             if len(row) > self.preprocessor.max_length:
                 raise ValueError(

@@ -1,20 +1,18 @@
-"""Answering texts: chunks through the door, one compiled forward pass, outputs in the order given, progress when it takes long."""
+"""Answering texts: chunks through the door, one compiled forward pass, outputs in the order given."""
 
 from __future__ import annotations
 
 import contextlib
-import sys
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from kbert.tasks.batching import Batching
 from kbert.tasks.columns import Chunk
 from kbert.tasks.inputs import open_input
+from kbert.tasks.progress import Progress
 from kbert.training import keras_internals
 from kbert.training.batches import sorted_batches
 
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     from kbert.tasks.frozen import FrozenTask
 
 TOKENS_PER_PREDICTION = 4096  # positions of one step of predict: enough for the cores, small for the memory
-PATIENCE = 3.0  # seconds before progress is shown
 
 
 class Prediction(Batching):
@@ -38,8 +35,8 @@ class Prediction(Batching):
         (2, 2)
 
         Args:
-          x: a list, an array or a column of texts, or a text; for pairs a tuple of two columns. Or a stream of texts or pairs, of which
-            some thousand are held at a time. Or packed dictionaries.
+          x: a list, an array or a column of texts, or a text; for pairs a tuple of two columns. Or a stream of texts or
+            pairs, of which some thousand are held at a time. Or packed dictionaries.
           batch_size: the most texts of one step; by default as many as fill a step with tokens.
           verbose: 1 for a progress bar, 0 for none. By default there is one on a terminal after some seconds.
           **kwargs: `steps` and `callbacks`, as in `keras.Model.predict`, for packed dictionaries.
@@ -106,7 +103,8 @@ class Prediction(Batching):
     def _forward(self, columns: int, padded: bool) -> Callable:
         """Returns the compiled way from rows of ragged ids to outputs: traced once for every batch size and length, and kept.
 
-        One text has no padding. Its shapes are `PaddedView`'s, whose graph has fewer ops, and for one text ops are what takes the time.
+        One text has no padding. Its shapes are `PaddedView`'s, whose graph has fewer ops, and for one text ops are what takes
+        the time.
         """
         functions = keras_internals.hidden(self, "_compiled_forward", dict)
         key = columns, padded and self.encoder.real_tokens
@@ -127,8 +125,8 @@ class Prediction(Batching):
         >>> fast = task.freeze()  # doctest: +SKIP
         >>> fast.classify(["I could not be happier"])  # doctest: +SKIP
 
-        The weights are those of now: after more training, freeze again. It computes with LiteRT (`pip install "kbert[litert]"`), in
-        this process; making it takes some seconds. Threads may share it.
+        The weights are those of now: after more training, freeze again. It computes with LiteRT (`pip install
+        "kbert[litert]"`), in this process; making it takes some seconds. Threads may share it.
 
         Args:
           threads: of the computation; by default as many as there are cores, 8 at most.
@@ -176,26 +174,3 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     """Returns the probabilities of logits along the last axis, in NumPy."""
     powers = np.exp(logits - logits.max(-1, keepdims=True, initial=-np.inf))
     return powers / powers.sum(-1, keepdims=True)
-
-
-class Progress:
-    """Keras's progress bar, by number of texts; by default only on a terminal, and once it has taken some seconds.
-
-    Args:
-      verbose: 1 shows it from the start, 0 never, `"auto"` on a terminal after some seconds.
-    """
-
-    def __init__(self, verbose: int | str) -> None:
-        self.shown = verbose == 1 or (verbose == "auto" and sys.stdout.isatty())
-        self.patience = 0 if verbose == 1 else PATIENCE
-        self.started, self.done = time.monotonic(), 0
-        self.bar: Any = None
-
-    def advance(self, count: int, of: int) -> None:
-        """Counts texts that are done, of `of` in all."""
-        self.done += count
-        if not self.shown or time.monotonic() - self.started < self.patience:
-            return
-        if self.bar is None:
-            self.bar = keras.utils.Progbar(of)
-        self.bar.update(min(self.done, of))

@@ -17,8 +17,8 @@ from kbert.tasks.columns import Chunk, Columns, plain_columns
 from kbert.tasks.exported_answers import ComparableAnswer
 from kbert.tasks.from_preset import head_dropout, load_task
 from kbert.tasks.one_window import answer_of_window
-from kbert.tasks.prediction import Progress
 from kbert.tasks.probes import PROBES
+from kbert.tasks.progress import Progress
 from kbert.tasks.spans import (
     CANDIDATES,
     IMPOSSIBLE,
@@ -50,9 +50,9 @@ class QuestionAnswerer(Task):
     >>> sorted(QuestionAnswerer(encoder)({"token_ids": tf.constant([[2, 7, 3]])}))
     ['end_logits', 'start_logits']
 
-    `fit((questions, contexts), answers)` trains on an answer for each question, `{"text": str, "start": int}` in characters. A question
-    may have a list of answers, of which the first is learned; None or an empty list says that its text has no answer. A long text
-    makes several rows, its windows.
+    `fit((questions, contexts), answers)` trains on an answer for each question, `{"text": str, "start": int}` in characters.
+    A question may have a list of answers, of which the first is learned; None or an empty list says that its text has no
+    answer. A long text makes several rows, its windows.
 
     Args:
       encoder: a `BertEncoder` or `MobileBertEncoder`; its pooler, if it has one, is not used.
@@ -106,8 +106,8 @@ class QuestionAnswerer(Task):
           preset: a built-in name (`kbert.presets()`), `hf://owner/name[@revision]`, a folder, or a live KerasHub model.
           max_length: the most positions of a question with a window of its text; the checkpoint's most (512) by default.
           dropout: the rate of the dropout on the tokens' vectors; the checkpoint's by default.
-          **kwargs: `dtype`, a Keras dtype policy; `preprocessor`, a `TextPreprocessor` in place of the checkpoint's, or None for
-            packed input; `window_stride`, as in the constructor.
+          **kwargs: `dtype`, a Keras dtype policy; `preprocessor`, a `TextPreprocessor` in place of the checkpoint's, or None
+            for packed input; `window_stride`, as in the constructor.
 
         Raises:
           FileNotFoundError: there is no such checkpoint, or its files are not complete.
@@ -169,7 +169,7 @@ class QuestionAnswerer(Task):
         return super().batches_of(*args, **kwargs).map(tf.autograph.experimental.do_not_convert(by_name))
 
     def judge(self, chunk: Chunk, verbose: int | str = "auto") -> list[tuple[list[dict], tuple[str, str]]]:
-        """Returns the right answers of each question, and the task's answer where there is one in any case and where there may be none."""
+        """Returns the right answers of each question, and two of the task: one in any case, and one that may be empty."""
         found = list(self._best_spans(chunk.columns, 30, Progress(verbose)))
         forced = [best_answers(*spans, top_k=1, threshold=None)[0]["text"] for spans in found]
         free = [best_answers(*spans, top_k=1, threshold=0.0)[0]["text"] for spans in found]
@@ -184,8 +184,8 @@ class QuestionAnswerer(Task):
         """Cuts questions and texts, two columns, into windows.
 
         Returns:
-          Ragged ids of the windows' questions and of the windows, ragged starts and ends of the texts' pieces in characters, and
-          `Windows`.
+          Ragged ids of the windows' questions and of the windows, ragged starts and ends of the texts' pieces in characters,
+          and `Windows`.
         """
         questions = self.tokenizer(columns[0])[:, : self.preprocessor.longest_query]
         contexts, starts, ends = self.tokenizer.tokenize_with_offsets(columns[1])
@@ -214,14 +214,14 @@ class QuestionAnswerer(Task):
           context: a text of any length, or a list with one for each question.
           top_k: how many answers for a question.
           max_answer_length: the most tokens of an answer.
-          no_answer_threshold: with a number, an empty answer is possible. It is given where its logit (the lowest of the windows' at
-            [CLS]) is more than this above the best span's. With None there always is an answer.
+          no_answer_threshold: with a number, an empty answer is possible. It is given where its logit (the lowest of the
+            windows' at [CLS]) is more than this above the best span's. With None there always is an answer.
           verbose: 1 for a progress bar, 0 for none. By default there is one on a terminal after some seconds.
 
         Returns:
-          `{"text", "start", "end", "score"}` for a question, or a list of them; with `top_k` more than 1 a list for each question, the
-          best first. `context[start:end]` is the text. `score` is its share among the best spans and, if it is possible, the empty
-          answer. An empty text, or none, is `{"text": "", "start": 0, "end": 0}`.
+          `{"text", "start", "end", "score"}` for a question, or a list of them; with `top_k` more than 1 a list for each
+          question, the best first. `context[start:end]` is the text. `score` is its share among the best spans and, if it is
+          possible, the empty answer. An empty text, or none, is `{"text": "", "start": 0, "end": 0}`.
         """
         single = isinstance(question, (str, bytes))
         if not isinstance(top_k, int) or not 1 <= top_k <= CANDIDATES:
@@ -237,7 +237,7 @@ class QuestionAnswerer(Task):
     def _best_spans(
         self, columns: tuple[list, ...], max_answer_length: int, progress: Progress
     ) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray, float]]:
-        """Yields for each question its text, the best spans' scores, starts and ends in characters, and the logit of no answer."""
+        """Yields for each question its text, the best spans' scores, first and last characters, and the logit of no answer."""
         questions, pieces, starts, ends, cut = self._windows(columns)
         logits = self.ordered(*self._compute_pieces((questions, pieces), None, progress))
         before = 2 + tf.cast(questions.row_lengths(), tf.int32)
@@ -271,7 +271,8 @@ class QuestionAnswerer(Task):
         return "qa"
 
     def figures(self, x: Any, y: Any) -> Figures:
-        """Returns exact match and F1 in percent, as the official script of SQuAD counts them, and the answers that are not exact.
+        """Returns exact match and F1 in percent, as the official script of SQuAD counts them, and the answers that are not
+        exact.
 
         Args:
           x: a tuple of two columns, questions and texts.
@@ -298,8 +299,8 @@ class QuestionAnswerer(Task):
           context: strings `[B]`.
 
         Returns:
-          `answer` string `[B]`, `start` and `end` int32 `[B]` in characters, `score` float32 `[B]`, its share among the best spans, and
-          `no_answer` float32 `[B]`: how far the logit of no answer is above the answer's.
+          `answer` string `[B]`, `start` and `end` int32 `[B]` in characters, `score` float32 `[B]`, its share among the best
+          spans, and `no_answer` float32 `[B]`: how far the logit of no answer is above the answer's.
         """
         questions, pieces, starts, ends, cut = self._windows((question, context))
         logits = self(self.preprocessor.pack(questions, pieces), training=False)

@@ -19,7 +19,8 @@ def best_spans(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns the spans with the highest `start + end`, in ops that TF Serving and LiteRT have.
 
-    >>> scores, starts, ends = best_spans(tf.constant([[0.0, 5.0, 1.0]]), tf.constant([[9.0, 0.0, 3.0]]), tf.constant([[1, 1, 1]]), top_k=1)
+    >>> scores, starts, ends = best_spans(tf.constant([[0.0, 5.0, 1.0]]), tf.constant([[9.0, 0.0, 3.0]]), tf.constant([[1, 1,
+    1]]), top_k=1)
     >>> scores.numpy().tolist(), starts.numpy().tolist(), ends.numpy().tolist()
     ([[9.0]], [[0]], [[0]])
 
@@ -55,8 +56,8 @@ def best_of_texts(
       texts: how many texts there are, `B`; each has a window.
 
     Returns:
-      Scores and the first and last pieces, each `[B, CANDIDATES]` or fewer, the best first. Where there are not as many spans, the
-      last scores are below `IMPOSSIBLE / 2`.
+      Scores and the first and last pieces, each `[B, CANDIDATES]` or fewer, the best first. Where there are not as many
+      spans, the last scores are below `IMPOSSIBLE / 2`.
     """
     scores, first, last = spans
     first, last = first + shift[:, None], last + shift[:, None]

@@ -42,8 +42,8 @@ def _off_tensors(element: Any) -> Any:
 def inputs_and_targets(forms: tuple[Columns, ...], element: Any, targets: Targets) -> tuple[Any, Any, Any]:
     """Returns the inputs, the targets and the weights of a stream's element; None for what it does not have.
 
-    Keras's order decides: `(inputs, targets, weights)`, where the inputs of a pair are a tuple or a dictionary. Without targets a
-    flat tuple of texts is the columns of a pair.
+    Keras's order decides: `(inputs, targets, weights)`, where the inputs of a pair are a tuple or a dictionary. Without
+    targets a flat tuple of texts is the columns of a pair.
     """
     sizes = {len(form.names) for form in forms}
     if not isinstance(element, tuple):
@@ -79,8 +79,8 @@ def _holds_texts(value: Any) -> bool:
 def is_row(forms: tuple[Columns, ...], element: tuple[Any, Any, Any], once: bool) -> bool:
     """Returns whether a stream's `(inputs, targets, weights)` are one row, rather than a batch of rows.
 
-    A list of strings is a batch of texts, or one sentence of words. It is a sentence if it has a label for each word; without labels,
-    if it comes from an iterator, whose elements are rows.
+    A list of strings is a batch of texts, or one sentence of words. It is a sentence if it has a label for each word; without
+    labels, if it comes from an iterator, whose elements are rows.
     """
     x, y, _ = element
     column = first_column(x)

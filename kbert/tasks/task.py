@@ -23,7 +23,8 @@ class Task(Fitting, Prediction, Exporting, Files):
     A subclass says what is special to it, and nobody else asks which class a task is:
 
     - `head` (transformers' name, by which the head's weights are named), `head_outputs` and `encoder_options`;
-    - `columns`, `training_columns`, `read`, `encode_targets` and `pack`: from texts and targets to batches (`kbert.tasks.batching`);
+    - `columns`, `training_columns`, `read`, `encode_targets` and `pack`: from texts and targets to batches
+    (`kbert.tasks.batching`);
     - `default_loss`, `default_metrics`, `judge` and `score`: what is learned and what is counted;
     - its answers in Python, and `serve`, its answers in graph ops, through one decoder.
 
@@ -33,7 +34,8 @@ class Task(Fitting, Prediction, Exporting, Files):
       **kwargs: `name`, and `dtype`, a Keras dtype policy.
 
     Raises:
-      ValueError: a preprocessor with rows longer than the encoder's positions, with more tokens than it embeds, or with ragged rows.
+      ValueError: a preprocessor with rows longer than the encoder's positions, with more tokens than it embeds, or with
+        ragged rows.
     """
 
     head = ""  # what transformers calls the head
@@ -62,7 +64,7 @@ class Task(Fitting, Prediction, Exporting, Files):
                 )
 
     def encoder_options(self, inputs: dict[str, tf.Tensor]) -> dict[str, Any]:
-        """Returns keyword arguments for the encoder's call, for example `only_first=True` if the head reads only the first token."""
+        """Returns keyword arguments for the encoder's call, such as `only_first=True` if it reads only the first token."""
         return {}
 
     def call(self, inputs: dict[str, tf.Tensor], training: bool | None = None) -> Any:
@@ -106,7 +108,8 @@ class Task(Fitting, Prediction, Exporting, Files):
         return None
 
     def figures(self, x: Any, y: Any) -> Figures:
-        """Returns what the field counts for texts and their targets, with a table by label and the mistakes where there are any.
+        """Returns what the field counts for texts and their targets, with a table by label and the mistakes where there are
+        any.
 
         Args:
           x: texts, as `fit` takes them.
@@ -128,7 +131,8 @@ class Task(Fitting, Prediction, Exporting, Files):
         >>> student = task.make_student(num_hidden_layers=3)  # doctest: +SKIP
 
         Args:
-          num_hidden_layers: the student's number of layers. Embeddings, the chosen layers and the head are copied from this task.
+          num_hidden_layers: the student's number of layers. Embeddings, the chosen layers and the head are copied from this
+            task.
           hidden_size: the student's width. No weight fits another width, so that all are new.
           layers: which layers are copied: `"uniform"`, `"last"` or a list of as many, counted from 0.
           **sizes: other values of the encoder's configuration (`intermediate_size`, ...); all weights are then new.
@@ -145,13 +149,13 @@ class Task(Fitting, Prediction, Exporting, Files):
         {'tokens': 8000, 'tokens_before': 30522, 'unknown': 0.0004, 'unknown_before': 0.0001}
 
         Args:
-          texts: such as the task will read. The tokens that occur most often stay, and the single ASCII characters, which spell words
-            that have no token of their own.
+          texts: such as the task will read. The tokens that occur most often stay, and the single ASCII characters, which
+            spell words that have no token of their own.
           size: the most tokens; by default as many as occur.
 
         Returns:
-          A new task. Texts whose words it kept have the same answers. Its `trimmed` says what share of the texts' pieces is [UNK],
-          before and after.
+          A new task. Texts whose words it kept have the same answers. Its `trimmed` says what share of the texts' pieces is
+          [UNK], before and after.
         """
         from kbert.tasks.smaller import trim_vocabulary
 
@@ -161,7 +165,11 @@ class Task(Fitting, Prediction, Exporting, Files):
 
     hard_targets = "given"  # where a student's labels come from: "given" with the texts, "drawn" from the texts, or "none"
     none_is_a_target = False  # whether None among given targets is a target of its own, and not a missing one
-    merges_windows = False  # whether one row of outputs can be the mean over several windows of a long text
+
+    @property
+    def merges_windows(self) -> bool:
+        """Whether one row of outputs can be the mean over several windows of a long text."""
+        return False
 
     def soft_loss(
         self, teacher_outputs: Any, student_outputs: Any, temperature: float, mask: tf.Tensor, targets: Any

@@ -17,8 +17,9 @@ from kbert.tasks.columns import Chunk, plain_targets
 from kbert.tasks.exported_answers import ComparableAnswer, MediaPipeOutput, OnnxAnswer
 from kbert.tasks.from_preset import head_dropout, label_names, load_task, stated_labels
 from kbert.tasks.labels import check_labels, check_same_labels, class_weights, label_keys
-from kbert.tasks.prediction import Prediction, Progress
+from kbert.tasks.prediction import Prediction
 from kbert.tasks.problems import PROBLEMS, REGRESSION, SINGLE, check_problem_type
+from kbert.tasks.progress import Progress
 from kbert.tasks.task import Task
 from kbert.text.packing import TextPreprocessor, windows
 from kbert.training.examples import Examples
@@ -33,13 +34,14 @@ class TextClassifier(Task):
     >>> task.classify(["WINNER!! Claim your prize"])  # doctest: +SKIP
     [{'label': 'spam', 'score': 0.99, 'scores': {'ham': 0.01, 'spam': 0.99}}]
 
-    `fit(texts, labels)` trains on texts, or on pairs of texts as a tuple of two columns. A target is a label's name or index. With
-    several labels it is a list of names, or 0 or 1 for each label; in a regression it is a number, or a row of numbers.
+    `fit(texts, labels)` trains on texts, or on pairs of texts as a tuple of two columns. A target is a label's name or index.
+    With several labels it is a list of names, or 0 or 1 for each label; in a regression it is a number, or a row of numbers.
 
     Args:
       encoder: a `BertEncoder` or `MobileBertEncoder`.
       preprocessor: a `TextPreprocessor`, or None for packed input.
-      labels: the names of the classes, in the order of their indices. In a regression they name its numbers, `["score"]` by default.
+      labels: the names of the classes, in the order of their indices. In a regression they name its numbers, `["score"]` by
+        default.
       problem_type: `"single_label_classification"` (a softmax, the default), `"multi_label_classification"` (a sigmoid for each
         label; any number of them can be right) or `"regression"`; `"single_label"` and `"multi_label"` for short.
       dropout: the rate of the dropout on the text's vector in training; the encoder's own by default.
@@ -50,7 +52,8 @@ class TextClassifier(Task):
       **kwargs: `name`, and `dtype`, a Keras dtype policy.
 
     Calling the task with the packed dictionary gives logits `[B, labels]`; in a regression, the numbers themselves. If the
-    dictionary also has `document`, int32 `[B]` ascending, its rows are windows of documents and the logits `[documents, labels]`.
+    dictionary also has `document`, int32 `[B]` ascending, its rows are windows of documents and the logits `[documents,
+    labels]`.
 
     Raises:
       ValueError: fewer labels than the problem needs, a window stride that leaves no room, or an encoder without a pooler.
@@ -163,7 +166,8 @@ class TextClassifier(Task):
           optimizer: `"auto"` is BERT's AdamW with warm-up and linear decay, `"lamb"` LAMB; anything else is Keras's.
           loss: `"auto"` is the cross-entropy of logits; in a regression, the squared error.
           label_smoothing: the share of each target that the default loss spreads evenly over all labels; not for a regression.
-          **kwargs: `metrics`, `learning_rate`, `gradient_accumulation_steps`, `jit_compile` and Keras's, as `Task.compile` takes them.
+          **kwargs: `metrics`, `learning_rate`, `gradient_accumulation_steps`, `jit_compile` and Keras's, as `Task.compile`
+            takes them.
 
         Raises:
           ValueError: label smoothing beside a loss of one's own or a regression, or XLA beside windows.
@@ -180,8 +184,8 @@ class TextClassifier(Task):
     def check_training(self, examples: Examples) -> None:
         if self.problem_type == SINGLE and len(np.unique(examples.targets)) == 1:
             warnings.warn(
-                f"all {len(examples.targets)} texts have the label {self.labels[examples.targets[0]]!r}, so that there is nothing "
-                "to tell apart; train on texts of the other labels too",
+                f"all {len(examples.targets)} texts have the label {self.labels[examples.targets[0]]!r}, so that there is "
+                "nothing to tell apart; train on texts of the other labels too",
                 stacklevel=4,
             )
 
@@ -212,13 +216,14 @@ class TextClassifier(Task):
 
         Args:
           preset: a built-in name (`kbert.presets()`), `hf://owner/name[@revision]`, a folder, or a live KerasHub model.
-          labels: the names of the classes. A checkpoint that was fine-tuned brings its own. If it brings as many, its head is kept.
+          labels: the names of the classes. A checkpoint that was fine-tuned brings its own. If it brings as many, its head is
+            kept.
           max_length: the most positions of a text; the checkpoint's most (512) by default. A shorter one is faster.
           dropout: the rate of the dropout on the text's vector; the checkpoint's by default.
           problem_type: by default what the checkpoint says; a regression, if it has one label.
           head: `"NextSentencePrediction"` opens the head of that name, with labels `is_next` and `not_next`.
-          **kwargs: `dtype`, a Keras dtype policy; `preprocessor`, a `TextPreprocessor` in place of the checkpoint's, or None for
-            packed input; `window_stride`, as in the constructor.
+          **kwargs: `dtype`, a Keras dtype policy; `preprocessor`, a `TextPreprocessor` in place of the checkpoint's, or None
+            for packed input; `window_stride`, as in the constructor.
 
         Raises:
           FileNotFoundError: there is no such checkpoint, or its files are not complete.
@@ -279,8 +284,8 @@ class TextClassifier(Task):
           **kwargs: `batch_size` and `verbose`, as `predict` takes them.
 
         Returns:
-          A list with `{"label": str, "score": float, "scores": {label: float}}` for each text. Where a text can have several labels,
-          there is also `"labels"`, those at or above the threshold, the likeliest first. In a regression it is
+          A list with `{"label": str, "score": float, "scores": {label: float}}` for each text. Where a text can have several
+          labels, there is also `"labels"`, those at or above the threshold, the likeliest first. In a regression it is
           `{"score": float, "scores": {name: float}}`, with the first number as the score.
         """
         rows = self._problem.probabilities_in_numpy(self.predict(texts, **kwargs))
@@ -312,8 +317,9 @@ class TextClassifier(Task):
     def figures(self, x: Any, y: Any) -> Figures:
         """Returns accuracy or its like, a table by label, and the texts whose answer is not the target.
 
-        The scores are `accuracy` and `macro_f1` for one label a text, `macro_f1` and `all_labels_right` for several, and `pearson`,
-        `spearman` and `mean_absolute_error` for a regression, of its first number. A regression's "mistakes" are all of its texts.
+        The scores are `accuracy` and `macro_f1` for one label a text, `macro_f1` and `all_labels_right` for several, and
+        `pearson`, `spearman` and `mean_absolute_error` for a regression, of its first number. A regression's "mistakes" are
+        all of its texts.
 
         Args:
           x: texts in memory, or a tuple of two columns.

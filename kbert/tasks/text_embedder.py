@@ -42,17 +42,17 @@ class TextEmbedder(Task):
     True
 
     `fit` trains on pairs of texts that belong together, `fit((anchors, positives))`, on triplets, `fit((anchors, positives,
-    negatives))`, or on pairs with scores, `fit((texts, others), scores)`. Without scores the loss is `MultipleNegativesRanking`: each
-    anchor has to find its own positive among all those (and the negatives) of its batch, so that large batches teach more. With
-    scores it is `CosineSimilarityError`: the cosine of a pair should be its score.
+    negatives))`, or on pairs with scores, `fit((texts, others), scores)`. Without scores the loss is
+    `MultipleNegativesRanking`: each anchor has to find its own positive among all those (and the negatives) of its batch, so
+    that large batches teach more. With scores it is `CosineSimilarityError`: the cosine of a pair should be its score.
 
     Args:
       encoder: a `BertEncoder` or `MobileBertEncoder`; its pooler, if it has one, is not used.
       preprocessor: a `TextPreprocessor`, or None for packed input.
       pooling: `"mean"` over a text's tokens, `"cls"` for the first one's vector, `"max"` over each coordinate.
       normalize: scales vectors to length 1, so that their product is the cosine.
-      dense: layers behind the pooling, as sentence-transformers' Dense modules. Each is a dictionary with `width` and `activation`
-        (a name, or None).
+      dense: layers behind the pooling, as sentence-transformers' Dense modules. Each is a dictionary with `width` and
+        `activation` (a name, or None).
       **kwargs: `name`, and `dtype`, a Keras dtype policy.
 
     Calling the task with the packed dictionary gives vectors `[B, D]`, float32.
@@ -111,16 +111,16 @@ class TextEmbedder(Task):
 
         >>> embedder = TextEmbedder.from_preset("all-minilm-l6-v2", max_length=32)
 
-        A sentence-transformers folder says in its `modules.json` how it pools, which Dense layers follow and whether vectors have
-        length 1. Without that file the embedder takes the mean, normalized. Arguments that are given win.
+        A sentence-transformers folder says in its `modules.json` how it pools, which Dense layers follow and whether vectors
+        have length 1. Without that file the embedder takes the mean, normalized. Arguments that are given win.
 
         Args:
           preset: a built-in name (`kbert.presets()`), `hf://owner/name[@revision]`, a folder, or a live KerasHub model.
           max_length: the most positions of a text; by default the folder's own, or the checkpoint's most (512).
           pooling: `"mean"`, `"cls"` or `"max"`; by default the folder's own.
           normalize: scales vectors to length 1; by default the folder's own.
-          **kwargs: `dtype`, a Keras dtype policy; `preprocessor`, a `TextPreprocessor` in place of the checkpoint's, or None for
-            packed input; `dense`, as in the constructor.
+          **kwargs: `dtype`, a Keras dtype policy; `preprocessor`, a `TextPreprocessor` in place of the checkpoint's, or None
+            for packed input; `dense`, as in the constructor.
 
         Raises:
           FileNotFoundError: there is no such checkpoint, or its files are not complete.
@@ -177,7 +177,8 @@ class TextEmbedder(Task):
         Args:
           optimizer: `"auto"` is BERT's AdamW with warm-up and linear decay, `"lamb"` LAMB; anything else is Keras's.
           loss: `"auto"` is `MultipleNegativesRanking` for pairs without scores, `CosineSimilarityError` for pairs with them.
-          **kwargs: `metrics`, `learning_rate`, `gradient_accumulation_steps`, `jit_compile` and Keras's, as `Task.compile` takes them.
+          **kwargs: `metrics`, `learning_rate`, `gradient_accumulation_steps`, `jit_compile` and Keras's, as `Task.compile`
+            takes them.
         """
         super().compile(optimizer, loss, **kwargs)
         of_optimizer = ("learning_rate", "gradient_accumulation_steps")
@@ -243,7 +244,8 @@ class TextEmbedder(Task):
 
         Args:
           queries: texts, or their vectors `[Q, D]`.
-          corpus: texts, or a stream of them; or their vectors `[C, D]` from `embed`, which need not be computed again for each search.
+          corpus: texts, or a stream of them; or their vectors `[C, D]` from `embed`, which need not be computed again for
+            each search.
           top_k: how many texts for each query.
 
         Returns:
@@ -294,9 +296,9 @@ class TextEmbedder(Task):
     def figures(self, x: Any, y: Any = None) -> Figures:
         """Returns how well the embedder tells which texts belong together.
 
-        With scores these are the correlations of the pairs' cosines with them, `pearson` and `spearman`. Without scores each first
-        text searches for its own second text among all second texts: `found_first` is the share of first texts that find it in the
-        first place, `mean_reciprocal_rank` the mean of 1 / place, which is 0 beyond the tenth place.
+        With scores these are the correlations of the pairs' cosines with them, `pearson` and `spearman`. Without scores each
+        first text searches for its own second text among all second texts: `found_first` is the share of first texts that
+        find it in the first place, `mean_reciprocal_rank` the mean of 1 / place, which is 0 beyond the tenth place.
 
         Args:
           x: a tuple of two columns of texts.

@@ -27,7 +27,8 @@ from kbert.tasks.from_preset import head_dropout, load_task, stated_labels
 from kbert.tasks.inputs import open_input
 from kbert.tasks.labels import check_labels, check_same_labels, label_index, label_keys
 from kbert.tasks.one_window import entities_of_window
-from kbert.tasks.prediction import Prediction, Progress, softmax
+from kbert.tasks.prediction import Prediction, softmax
+from kbert.tasks.progress import Progress
 from kbert.tasks.task import Task
 from kbert.tasks.words import Words, labels_of_found_words, labels_of_given_words, read_words
 from kbert.text.packing import TextPreprocessor, Windows, windows
@@ -45,19 +46,20 @@ class TokenClassifier(Task):
     >>> task.classify(["It rains in New York."])  # doctest: +SKIP
     [[{'label': 'city', 'text': 'New York', 'start': 12, 'end': 20, 'score': 0.98}]]
 
-    `fit(sentences, tags)` trains on lists of words with a label for each word; or on texts with entities, a list of `{"start", "end",
-    "label"}` in characters for each text, where the task's labels are their BIO tags. If the labels are BIO or BIOES tags and there
-    is validation data of words, `val_precision`, `val_recall` and `val_f1` of entities are reported after each epoch.
+    `fit(sentences, tags)` trains on lists of words with a label for each word; or on texts with entities, a list of
+    `{"start", "end", "label"}` in characters for each text, where the task's labels are their BIO tags. If the labels are BIO
+    or BIOES tags and there is validation data of words, `val_precision`, `val_recall` and `val_f1` of entities are reported
+    after each epoch.
 
     Args:
       encoder: a `BertEncoder` or `MobileBertEncoder`; its pooler, if it has one, is not used.
       preprocessor: a `TextPreprocessor`, or None for packed input.
       labels: the names of the classes, in the order of their indices; for entities BIO or BIOES tags.
       dropout: the rate of the dropout on the tokens' vectors in training; the encoder's own by default.
-      label_all_pieces: trains on all pieces of a word; by default on its first alone, as in the BERT paper. The answer is always that
-        of the first piece.
-      window_stride: the pieces that neighbouring windows share, where a text is longer than `max_length`. A piece's answer is that
-        of the window in which it stands farthest from an edge.
+      label_all_pieces: trains on all pieces of a word; by default on its first alone, as in the BERT paper. The answer is
+        always that of the first piece.
+      window_stride: the pieces that neighbouring windows share, where a text is longer than `max_length`. A piece's answer is
+        that of the window in which it stands farthest from an edge.
       **kwargs: `name`, and `dtype`, a Keras dtype policy.
 
     Calling the task with the packed dictionary gives logits `[B, L, labels]`.
@@ -112,11 +114,12 @@ class TokenClassifier(Task):
 
         Args:
           preset: a built-in name (`kbert.presets()`), `hf://owner/name[@revision]`, a folder, or a live KerasHub model.
-          labels: the names of the classes. A checkpoint that was fine-tuned brings its own. If it brings as many, its head is kept.
+          labels: the names of the classes. A checkpoint that was fine-tuned brings its own. If it brings as many, its head is
+            kept.
           max_length: the most positions of a window; the checkpoint's most (512) by default. A shorter one is faster.
           dropout: the rate of the dropout on the tokens' vectors; the checkpoint's by default.
-          **kwargs: `dtype`, a Keras dtype policy; `preprocessor`, a `TextPreprocessor` in place of the checkpoint's, or None for
-            packed input; `label_all_pieces` and `window_stride`, as in the constructor.
+          **kwargs: `dtype`, a Keras dtype policy; `preprocessor`, a `TextPreprocessor` in place of the checkpoint's, or None
+            for packed input; `label_all_pieces` and `window_stride`, as in the constructor.
 
         Raises:
           FileNotFoundError: there is no such checkpoint, or its files are not complete.
@@ -174,7 +177,7 @@ class TokenClassifier(Task):
         return list(zip(targets, answers))
 
     def score(self, judged: list[tuple[list[str], list[str]]]) -> dict[str, float]:
-        """Returns precision, recall and F1 of entities, as seqeval counts them; nothing for texts, or labels that are no tags."""
+        """Returns precision, recall and F1 of entities, as seqeval counts them; nothing for texts or other labels than tags."""
         if not judged:
             return {}
         scores = entity_scores([target for target, _ in judged], [answer for _, answer in judged])
@@ -230,9 +233,9 @@ class TokenClassifier(Task):
           verbose: 1 for a progress bar, 0 for none. By default there is one on a terminal after some seconds.
 
         Returns:
-          For each text a list of `{"label": str, "text": str, "start": int, "end": int, "score": float}`. `text[start:end]` is the
-          entity, `score` the mean probability of its words' labels. An I (or E) that continues nothing of its type begins an entity,
-          as in conlleval.
+          For each text a list of `{"label": str, "text": str, "start": int, "end": int, "score": float}`. `text[start:end]`
+          is the entity, `score` the mean probability of its words' labels. An I (or E) that continues nothing of its type
+          begins an entity, as in conlleval.
 
         Raises:
           ValueError: the task's labels are not BIO or BIOES tags.
@@ -276,8 +279,8 @@ class TokenClassifier(Task):
         """Returns the entities of strings `[B]`, `E` in all, in ops of a graph.
 
         Returns:
-          `label` and `entity` strings, `start` and `end` int32 in characters, `score` float32, each `[E]`, text by text, and `row_splits`
-          int64 `[B + 1]`. The entities of text `n` are `row_splits[n]` to `row_splits[n + 1]`.
+          `label` and `entity` strings, `start` and `end` int32 in characters, `score` float32, each `[E]`, text by text, and
+          `row_splits` int64 `[B + 1]`. The entities of text `n` are `row_splits[n]` to `row_splits[n + 1]`.
         """
         check_tags(self.labels)
         ids, starts, ends = self.tokenizer.tokenize_with_offsets(text)

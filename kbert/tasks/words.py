@@ -28,8 +28,8 @@ class Words(NamedTuple):
 def read_words(x: Any, tokenizer: WordPieceTokenizer, name: str = "x") -> Words:
     """Returns texts, or lists of words, with their pieces.
 
-    Lists of words are read as the text `" ".join(words)`, so that a word has the pieces that it has by itself. The words of a text are
-    what BERT's own pre-tokenizer makes of it: cut at white space, and punctuation by itself.
+    Lists of words are read as the text `" ".join(words)`, so that a word has the pieces that it has by itself. The words of a
+    text are what BERT's own pre-tokenizer makes of it: cut at white space, and punctuation by itself.
 
     Args:
       x: texts, or lists of words.
@@ -62,7 +62,7 @@ def _given_words(tokenizer: WordPieceTokenizer, words: tf.RaggedTensor) -> tuple
 def _words_of_texts(
     tokenizer: WordPieceTokenizer, ids: tf.RaggedTensor, starts: tf.RaggedTensor, ends: tf.RaggedTensor
 ) -> tuple:
-    """Returns the words that BERT's pre-tokenizer finds as the parts of `Words`; a piece that does not begin with `##` begins one."""
+    """Returns the words that BERT's pre-tokenizer finds as the parts of `Words`; a piece without `##` begins one."""
     continues = tf.constant([token.startswith("##") for token in tokenizer.vocabulary])
     is_first = ~tf.gather(continues, ids.values) | _first_of_run(ids.value_rowids())
     word = tf.cumsum(tf.cast(is_first, tf.int64)) - 1

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from kbert.text.texts import Texts, is_tensor, text_list
 from kbert.text.tokenizer import WordPieceTokenizer
+from kbert.training import keras_internals
 
 TRUNCATIONS = ("longest_first", "only_first", "only_second")
 
@@ -164,8 +165,7 @@ class TextPreprocessor(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self._convert_input_args = False
-        self._allow_non_tensor_positional_args = True
+        keras_internals.take_strings(self)
         self.built = True
         if truncation not in TRUNCATIONS:
             raise ValueError(f"truncation should be one of {', '.join(TRUNCATIONS)}, got {truncation!r}")

@@ -17,6 +17,7 @@ from kbert.text.learn_vocabulary import learn_vocabulary
 from kbert.text.texts import Texts, is_tensor, text_list
 from kbert.text.typed_tokens import TypedTokens
 from kbert.text.wordpiece import WordPieceGraph
+from kbert.training import keras_internals
 
 
 class TokensWithOffsets(NamedTuple):
@@ -81,8 +82,7 @@ class WordPieceTokenizer(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         # Strings are not numbers: Keras must neither convert nor cast what is passed to this layer.
-        self._convert_input_args = False
-        self._allow_non_tensor_positional_args = True
+        keras_internals.take_strings(self)
         self.built = True
         self._tokens = tuple(read_vocabulary(vocabulary) if isinstance(vocabulary, (str, os.PathLike)) else vocabulary)
         self.lowercase = bool(lowercase)
@@ -98,7 +98,7 @@ class WordPieceTokenizer(keras.layers.Layer):
             self._tokens, self.unk_token, self.lowercase, self.strip_accents, self.tokenize_chinese_chars, typed_tokens
         )
         # A plain dictionary that Keras does not track: it holds functions, not weights.
-        self.__dict__["_compiled"] = {}
+        keras_internals.hide(self, "_compiled", {})
 
     # Vocabulary
 
