@@ -78,7 +78,7 @@ def plain_columns(forms: tuple[Columns, ...], x: Any, name: str = "x") -> tuple[
         given = _columns_by_name(forms, x, "a dictionary")
     elif hasattr(x, "columns") and any(len(form.names) > 1 and set(form.names) <= set(x.columns) for form in forms):
         given = _columns_by_name(forms, {column: x[column] for column in x.columns}, "a table")
-    elif isinstance(x, tuple) and most > 1 and not _are_texts(x):
+    elif isinstance(x, tuple) and not words and x and not _are_texts(x) and (most > 1 or all(map(_is_container, x))):
         given = x
     elif most > 1 and not words and _are_rows(x):
         given = tuple(zip(*x))
@@ -101,6 +101,10 @@ def _columns_by_name(forms: tuple[Columns, ...], x: dict, kind: str) -> tuple:
             return tuple(x[name] for name in form.names)
     expected = " or ".join(", ".join(form.names) for form in forms)
     raise ValueError(f"{kind} of inputs should have {expected} (or token_ids, if it is packed), got {', '.join(map(str, x))}")
+
+
+def _is_container(value: Any) -> bool:
+    return hasattr(value, "__len__") and not isinstance(value, (str, bytes))
 
 
 def _are_texts(values: Iterable) -> bool:

@@ -65,7 +65,7 @@ class Texts:
 
 
 def open_input(
-    forms: tuple[Columns, ...], x: Any, y: Any = None, sample_weight: Any = None, *, targets: Targets = "none"
+    forms: tuple[Columns, ...], x: Any, y: Any = None, sample_weight: Any = None, *, targets: Targets = "ignored"
 ) -> Texts:
     """Decides what a container of texts is, checks it, and returns it as `Texts`.
 
@@ -77,7 +77,8 @@ def open_input(
       x: the container. The columns of a pair are a tuple, or a dictionary or a table by the names of the columns.
       y: the targets of texts in memory.
       sample_weight: a weight for each text in memory.
-      targets: whether the rows of a stream are inputs alone, or `(inputs, targets)` and `(inputs, targets, weights)`.
+      targets: whether the rows of a stream are `(inputs, targets)` or `(inputs, targets, weights)` (`"required"`, `"optional"`,
+        `"ignored"`), or the inputs alone (`"none"`).
 
     Raises:
       TypeError: something is not a text, or no container of texts.

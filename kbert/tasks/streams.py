@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from kbert.tasks.columns import Chunk, Columns, are_words, joined_chunks, plain_chunk
 
-Targets = Literal["required", "optional", "none"]  # whether the rows of a stream have targets beside the inputs
+# Whether the rows of a stream have targets beside the inputs: they do, they may, they must not, or nobody reads them.
+Targets = Literal["required", "optional", "none", "ignored"]
 
 
 def elements_of(x: Any) -> tuple[Callable[[], Iterator], int | None]:

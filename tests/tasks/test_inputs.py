@@ -1,0 +1,287 @@
+"""The door: whatever container holds the data, every task and verb gets the same rows, or one error that says what to do."""
+
+import functools
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+
+import kbert
+from kbert.tasks.columns import PAIR, TEXT, Columns, joined_chunks, plain_targets
+from kbert.tasks.inputs import open_input
+from tests.conftest import TINY
+
+TEXTS = ["the good day", "a bad dog .", "so very good", "the cat sat", "bad night !", "a film"]
+OTHERS = TEXTS[::-1]
+LABELS = ["good", "bad", "good", "good", "bad", "good"]
+
+
+class Batches(keras.utils.PyDataset):
+    """Rows in batches of some size, as a user's own loader gives them."""
+
+    def __init__(self, batches):
+        super().__init__()
+        self.batches = batches
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, number):
+        return self.batches[number]
+
+
+def odd_index(values, **kwargs):
+    return pd.Series(values, index=[f"row {n}" for n in range(len(values), 0, -1)], **kwargs)
+
+
+TEXT_CONTAINERS = {
+    "list": TEXTS,
+    "tuple": tuple(TEXTS),
+    "bytes": [text.encode() for text in TEXTS],
+    "object array": np.array(TEXTS, object),
+    "U array": np.array(TEXTS),
+    "S array": np.array(TEXTS, "S"),
+    "column array": np.array(TEXTS)[:, None],
+    "pandas": odd_index(TEXTS),
+    "pandas string": odd_index(TEXTS, dtype="string"),
+    "pandas category": odd_index(TEXTS, dtype="category"),
+    "tensor": tf.constant(TEXTS),
+    "dictionary": {"text": TEXTS},
+    "generator": lambda: (text for text in TEXTS),
+    "generator of batches": lambda: iter([TEXTS[:4], TEXTS[4:]]),
+    "generator of labelled": lambda: iter(zip(TEXTS, LABELS)),
+    "PyDataset": lambda: Batches([TEXTS[:4], TEXTS[4:]]),
+    "PyDataset with labels": lambda: Batches([(TEXTS[:4], [0, 1, 0, 0]), (np.array(TEXTS[4:]), [1, 0])]),
+    "dataset": lambda: tf.data.Dataset.from_tensor_slices(TEXTS),
+    "batched dataset": lambda: tf.data.Dataset.from_tensor_slices(TEXTS).batch(4),
+    "labelled dataset": lambda: tf.data.Dataset.from_tensor_slices((TEXTS, [0, 1, 0, 0, 1, 0])).batch(4),
+    "dataset of dictionaries": lambda: tf.data.Dataset.from_tensor_slices({"text": TEXTS}).batch(4),
+    "dataset of unknown rank": lambda: tf.data.Dataset.from_generator(lambda: iter(TEXTS), tf.string),
+}
+
+
+def value_of(container):
+    return container() if callable(container) else container
+
+
+@pytest.mark.parametrize("kind", TEXT_CONTAINERS)
+def test_texts_are_the_same_rows_in_every_container(kind):
+    source = value_of(TEXT_CONTAINERS[kind])
+    if kind == "generator of labelled":
+        texts = open_input((TEXT,), source, targets="required")
+    else:
+        texts = open_input((TEXT,), source)
+    chunk = joined_chunks(list(texts))
+    assert chunk.columns == ([text.encode() for text in TEXTS],)
+
+
+@pytest.mark.parametrize("kind", TEXT_CONTAINERS)
+@pytest.mark.parametrize("verb", ["predict", "classify"])
+def test_answers_are_the_same_for_every_container(classifier, kind, verb):
+    if kind == "generator of labelled":
+        pytest.skip("a generator of pairs of strings is pairs, for a task that takes them")
+    expected = classifier.predict(TEXTS)
+    answers = getattr(classifier, verb)(value_of(TEXT_CONTAINERS[kind]))
+    if verb == "classify":
+        assert [answer["label"] for answer in answers] == [classifier.labels[n] for n in expected.argmax(-1)]
+    else:
+        np.testing.assert_allclose(answers, expected, atol=1e-6)
+
+
+TARGETS = {
+    "names": LABELS,
+    "indices": [1, 0, 1, 1, 0, 1],
+    "int array": np.array([1, 0, 1, 1, 0, 1]),
+    "whole floats": np.array([1.0, 0, 1, 1, 0, 1]),
+    "a column": np.array([[1], [0], [1], [1], [0], [1]]),
+    "one-hot": np.eye(2)[[1, 0, 1, 1, 0, 1]],
+    "U array": np.array(LABELS),
+    "bytes": np.array(LABELS, "S"),
+    "pandas": odd_index(LABELS),
+    "category": odd_index(LABELS, dtype="category"),
+    "nullable": odd_index([1, 0, 1, 1, 0, 1], dtype="Int64"),
+    "tensor": tf.constant([1, 0, 1, 1, 0, 1]),
+    "table": pd.DataFrame(np.eye(2, dtype=int)[[1, 0, 1, 1, 0, 1]], columns=["bad", "good"]),
+}
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+def test_targets_are_the_same_in_every_container(classifier, kind):
+    assert classifier.encode_targets(plain_targets(TARGETS[kind])).tolist() == [1, 0, 1, 1, 0, 1]
+
+
+def make(kind, tokenizer):
+    encoder = kbert.BertEncoder(kbert.BertConfig(**TINY, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0))
+    preprocessor = kbert.TextPreprocessor(tokenizer, 12)
+    classes = functools.partial(kbert.TextClassifier, encoder, preprocessor, labels=["bad", "good"])
+    tasks = {
+        "single": classes,
+        "pairs": classes,
+        "windows": functools.partial(classes, window_stride=2),
+        "multi": functools.partial(classes, problem_type="multi_label"),
+        "regression": functools.partial(kbert.TextClassifier, encoder, preprocessor, problem_type="regression"),
+        "words": functools.partial(kbert.TokenClassifier, encoder, preprocessor, labels=["O", "B-x", "I-x"], dropout=0.0),
+        "answers": functools.partial(kbert.QuestionAnswerer, encoder, preprocessor),
+        "embedder": functools.partial(kbert.TextEmbedder, encoder, preprocessor),
+        "scored": functools.partial(kbert.TextEmbedder, encoder, preprocessor),
+    }
+    return tasks[kind]()
+
+
+LONG = [f"{text} the cat sat a dog ran so very good day" for text in TEXTS]
+WORDS = [text.split() for text in TEXTS]
+DATA = {
+    "single": (TEXTS, LABELS),
+    "pairs": ((TEXTS, OTHERS), LABELS),
+    "windows": (LONG, LABELS),
+    "multi": (TEXTS, [[0, 1], [1, 0], [1, 1], [0, 0], [0, 1], [1, 0]]),
+    "regression": (TEXTS, [0.5, 1.0, -1.0, 2.0, 0.0, 0.25]),
+    "words": (WORDS, [["B-x"] + ["I-x"] * (len(words) - 1) for words in WORDS]),
+    "answers": ((["the cat ?"] * 6, LONG), [{"text": text.split()[0], "start": 0} for text in LONG]),
+    "embedder": ((TEXTS, OTHERS), None),
+    "scored": ((TEXTS, OTHERS), [0.0, 0.5, 1.0, 1.0, 0.5, 0.0]),
+}
+
+
+def rows_of(x, y):
+    """The data row by row, as a stream gives them."""
+    inputs = list(zip(*x)) if isinstance(x, tuple) else x
+    if y is None:
+        return list(inputs)
+    return list(zip(inputs, y))
+
+
+def batches_of(x, y, size=4):
+    def part(column, start):
+        return column[start : start + size]
+
+    parts = []
+    for start in range(0, len(TEXTS), size):
+        inputs = tuple(part(column, start) for column in x) if isinstance(x, tuple) else part(x, start)
+        parts.append((inputs, part(y, start)) if y is not None else inputs)
+    return parts
+
+
+STREAMS = {
+    "generator": lambda x, y: iter(rows_of(x, y)),
+    "PyDataset": lambda x, y: Batches(batches_of(x, y)),
+    "dataset": lambda x, y: tf.data.Dataset.from_tensor_slices((x, y) if y is not None else x),
+    "batched dataset": lambda x, y: tf.data.Dataset.from_tensor_slices((x, y) if y is not None else x).batch(4),
+}
+NO_TENSORS = ("words", "answers")  # whose rows are no tensors of one shape
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+@pytest.mark.parametrize("kind", DATA)
+def test_a_stream_trains_as_a_list_does(tokenizer, kind, stream):
+    if kind in NO_TENSORS and "dataset" in stream:
+        pytest.skip("rows of a dataset are tensors")
+    x, y = DATA[kind]
+    losses, scores = [], []
+    for data in ((x, y), (STREAMS[stream](x, y), None)):
+        keras.utils.set_random_seed(3)
+        task = make(kind, tokenizer)
+        task.compile(keras.optimizers.SGD(0.1), run_eagerly=True)  # nothing is traced: half a minute of tests less
+        history = task.fit(*data, batch_size=4, shuffle=False, verbose=0)
+        losses.append(history.history["loss"][0])
+        again = (x, y) if data[1] is not None or data[0] is x else (STREAMS[stream](x, y), None)
+        scores.append(task.evaluate(*again, batch_size=4, verbose=0, return_dict=True))
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    assert scores[0] == pytest.approx(scores[1], abs=1e-5)
+
+
+def test_the_masked_lm_reads_streams_too(encoder, tokenizer):
+    task = kbert.MaskedLM(encoder, kbert.TextPreprocessor(tokenizer, 24))
+    dataset = tf.data.Dataset.from_tensor_slices(TEXTS)
+    history = task.fit(dataset, epochs=2, batch_size=2, validation_data=TEXTS, verbose=0)
+    assert len(history.history["val_loss"]) == 2 and np.isfinite(history.history["loss"]).all()
+    with pytest.raises(ValueError, match="learns from texts alone"):
+        task.fit(dataset.map(lambda text: (text, text)), verbose=0)
+
+
+def test_the_schedule_knows_the_batches_of_a_stream(classifier):
+    for data in (
+        tf.data.Dataset.from_tensor_slices((TEXTS, LABELS)),
+        tf.data.Dataset.from_tensor_slices((TEXTS, LABELS)).batch(4),
+        Batches(batches_of(TEXTS, LABELS)),
+    ):
+        classifier.compile()
+        classifier.fit(data, epochs=3, batch_size=4, verbose=0)
+        assert int(classifier.optimizer.learning_rate.numpy() * 1e9) == 0 and int(classifier.optimizer.iterations) == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (lambda d: {"x": d, "y": LABELS}, "y is given beside a"),
+        (lambda d: {"x": d, "sample_weight": np.ones(6)}, "sample_weight is given beside a"),
+        (lambda d: {"x": d, "validation_split": 0.5}, "validation_split is for texts in memory"),
+        (lambda d: {"x": iter(rows_of(TEXTS, LABELS)), "epochs": 2}, "gives its rows once"),
+        (lambda d: {"x": iter([])}, "holds no rows"),
+        (lambda d: {"x": d, "validation_data": iter(rows_of(TEXTS, LABELS))}, "gives its rows once"),
+        (lambda d: {"x": TEXTS, "y": LABELS, "sample_weight": [1, 1, float("nan"), 1, 1, 1]}, "sample_weight\\[2\\]"),
+        (lambda d: {"x": TEXTS, "y": LABELS, "class_weight": {"good": -1}}, "0 or more"),
+    ],
+)
+def test_what_cannot_act_is_refused_before_any_step(classifier, arguments, message):
+    dataset = tf.data.Dataset.from_tensor_slices((TEXTS, LABELS))
+    with pytest.raises(ValueError, match=message):
+        classifier.fit(verbose=0, **arguments(dataset))
+    assert classifier.optimizer is None or int(classifier.optimizer.iterations) == 0
+
+
+def test_the_row_of_a_stream_that_is_wrong_is_named(classifier):
+    dataset = tf.data.Dataset.from_tensor_slices((TEXTS, ["joy"] * 6))
+    with pytest.raises(ValueError, match="'joy', which is not one of the labels"):
+        classifier.fit(dataset, verbose=0)
+    with pytest.raises(TypeError, match="not a string.*of the generator"):
+        classifier.predict(text for text in [*TEXTS, None])
+
+
+def test_a_label_is_not_taken_for_a_second_text(classifier):
+    dataset = tf.data.Dataset.from_tensor_slices((TEXTS, LABELS))
+    with pytest.raises(ValueError, match="second texts of this stream are all labels"):
+        classifier.predict(dataset)
+    indices = tf.data.Dataset.from_tensor_slices((TEXTS, [0, 1, 0, 0, 1, 0]))
+    np.testing.assert_allclose(classifier.predict(indices), classifier.predict(TEXTS), atol=1e-6)
+
+
+def test_a_tuple_of_sentences_is_rows_and_not_columns(tokenizer):
+    task = make("words", tokenizer)
+    x, y = DATA["words"]
+    assert task.predict(tuple(x)) == task.predict(x)
+    assert task.examples(tuple(x), tuple(y)).columns[0].to_list() == task.examples(x, y).columns[0].to_list()
+    with pytest.raises(ValueError, match="should be text, got"):
+        open_input((Columns(("text",)),), (TEXTS, TEXTS))
+
+
+def test_pairs_may_come_by_row_or_by_name(classifier):
+    expected = classifier.predict((TEXTS, OTHERS))
+    rows, table = list(zip(TEXTS, OTHERS)), pd.DataFrame({"text_pair": OTHERS, "text": TEXTS})
+    for pairs in (rows, np.array(rows), table, {"text": TEXTS, "text_pair": OTHERS}):
+        np.testing.assert_allclose(classifier.predict(pairs), expected, atol=1e-6)
+    assert open_input((TEXT, PAIR), table).chunk.columns[1] == [text.encode() for text in OTHERS]
+
+
+def test_single_batches_take_texts(classifier):
+    classifier.compile(keras.optimizers.SGD(0.0), metrics=[])
+    classifier.dropout.rate = 0.0
+    loss = classifier.evaluate(TEXTS, LABELS, batch_size=6, verbose=0)
+    assert float(classifier.test_on_batch(TEXTS, LABELS)) == pytest.approx(loss, abs=1e-5)
+    weighted = classifier.train_on_batch(TEXTS, LABELS, class_weight={"good": 0.0, "bad": 0.0})
+    assert float(weighted) == 0
+    np.testing.assert_allclose(classifier.predict_on_batch(TEXTS), classifier.predict(TEXTS), atol=1e-6)
+
+
+def test_class_weights_are_not_in_the_validation(classifier):
+    classifier.compile(keras.optimizers.SGD(0.0), metrics=[])
+    history = classifier.fit(TEXTS, LABELS, class_weight={"good": 0.0, "bad": 0.0}, validation_split=0.5, verbose=0)
+    expected = classifier.evaluate(TEXTS[3:], LABELS[3:], verbose=0)
+    assert history.history["val_loss"][0] == pytest.approx(expected, abs=1e-5) and history.history["loss"] == [0.0]
+
+
+def test_the_first_figure_of_evaluate_is_the_loss(classifier):
+    figures = classifier.evaluate(TEXTS, LABELS, verbose=0)
+    assert figures[0] == classifier.evaluate(TEXTS, LABELS, verbose=0, return_dict=True)["loss"]
