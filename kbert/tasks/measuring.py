@@ -59,6 +59,23 @@ class Measuring(Batching):
         figures = [logs.pop("loss"), *logs.values()]
         return figures if len(figures) > 1 else figures[0]
 
+    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, **kwargs: Any) -> Any:
+        """Returns the loss of a batch, as Keras asks for it in each step.
+
+        Keras counts the batches of each output's loss by an op that reads no data. Where a dataset does not say its length, that op
+        runs once more at the end, before the iterator says that there is nothing left. Here it waits for the data.
+
+        Args:
+          x: the packed dictionary.
+          y: the targets.
+          y_pred: what `call` gives for `x`.
+          sample_weight: the weights of the rows, or None.
+          **kwargs: `training`, as in `keras.Model.compute_loss`.
+        """
+        tensors = [tensor for tensor in keras.tree.flatten(y) if tf.is_tensor(tensor)]
+        with tf.control_dependencies(tensors if isinstance(y, dict) else []):
+            return super().compute_loss(x, y, y_pred, sample_weight, **kwargs)
+
     # What the field counts
 
     def scores(self, x: Any, y: Any, verbose: int | str = "auto") -> dict[str, float]:
