@@ -110,6 +110,15 @@ def _scores(right: int, predicted: int, true: int) -> dict[str, float]:
     }
 
 
+def are_tags(labels: Iterable[str]) -> bool:
+    """Returns whether all labels are BIO or BIOES tags.
+
+    >>> are_tags(["O", "B-city"]), are_tags(["NOUN"])
+    (True, False)
+    """
+    return all(map(_is_tag, labels))
+
+
 def check_tags(labels: Iterable[str]) -> None:
     """Raises a ValueError for labels that are not BIO or BIOES tags."""
     wrong = [label for label in labels if not _is_tag(label)]

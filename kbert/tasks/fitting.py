@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.tasks.batching import BATCH_SIZE, texts_of
-from kbert.tasks.inputs import is_packed
+from kbert.tasks.inputs import Texts, is_packed
 from kbert.tasks.measuring import Measuring, ValidationScores
 from kbert.training import keras_internals
 from kbert.training.batches import Phase, remaining_phases
@@ -170,16 +170,7 @@ class Fitting(Measuring):
                 "tf.data.Dataset"
             )
         self.prepare_fit(texts.has_targets)
-        held_out = None
-        if validation_split:
-            if not texts.in_memory:
-                raise ValueError(
-                    f"validation_split is for texts in memory, a {texts.kind} has no known end: give validation_data"
-                )
-            chunk, held_out_chunk = texts.chunk.split(validation_split)
-            texts, held_out = texts_of(chunk, texts), texts_of(held_out_chunk, texts)
-        elif validation_data is not None and not is_packed_pair(validation_data):
-            held_out = self._open_validation(validation_data)
+        texts, held_out = self._hold_out(texts, validation_split, validation_data)
         batch_size = batch_size or texts.batch_size or BATCH_SIZE
         self._epochs.clear()
         data = self._training_data(texts, batch_size, shuffle, max_tokens, class_weight)
@@ -197,6 +188,19 @@ class Fitting(Measuring):
             [phase], total_steps, initial_epoch, callbacks, resume, resume_every, validation_data=validation_data,
             verbose=verbose, steps_per_epoch=steps_per_epoch, **kwargs,
         )  # fmt: skip
+
+    def _hold_out(self, texts: Texts, share: float, data: Any) -> tuple[Texts, Texts | None]:
+        """Returns the texts to train on, and those to validate on: a share at the end, `validation_data`, or None."""
+        if share:
+            if not texts.in_memory:
+                raise ValueError(
+                    f"validation_split is for texts in memory, a {texts.kind} has no known end: give validation_data"
+                )
+            trained, held_out = texts.chunk.split(share)
+            return texts_of(trained, texts), texts_of(held_out, texts)
+        if data is None or is_packed_pair(data):
+            return texts, None
+        return texts, self._open_validation(data)
 
     def _fit_packed(
         self,

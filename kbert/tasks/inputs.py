@@ -113,6 +113,13 @@ def is_packed(x: Any, has_preprocessor: bool = True) -> bool:
     return isinstance(x, keras.utils.PyDataset) and not has_preprocessor
 
 
+def texts_of_stream(x: Any) -> list:
+    """Returns single texts as a list, each as it was given; those of a stream, which is read to its end, as strings."""
+    if not is_stream(x):
+        return list(x)
+    return [text.decode("utf-8") for chunk in open_input((TEXT,), x) for text in chunk.columns[0]]
+
+
 def text_chunks(x: Any, forms: tuple[Columns, ...] = (TEXT, PAIR)) -> Iterator[tuple[list, ...]]:
     """Yields the columns of an input without targets, at most `CHUNK` rows at a time where it is a stream.
 

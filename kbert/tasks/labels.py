@@ -60,6 +60,17 @@ def label_index(labels: list[str], label: Any, where: str) -> int:
     raise TypeError(f"{where} is {label!r} ({type(label).__name__}); a label is its name or its index")
 
 
+def names_of(labels: list[str], given: list, where: str) -> list[str]:
+    """Returns the names of labels that are given by their names or indices.
+
+    Args:
+      labels: the names of the classes.
+      given: names or indices.
+      where: what to call them in an error.
+    """
+    return [labels[label_index(labels, label, f"{where}[{n}]")] for n, label in enumerate(given)]
+
+
 def class_of(labels: list[str], label: Any, where: str) -> int:
     """Returns the index of a text's label: a name, an index, one of them in a list, or a one-hot row.
 

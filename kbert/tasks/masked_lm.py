@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -19,8 +19,8 @@ from kbert.tasks.from_preset import load_task
 from kbert.tasks.one_window import masks_of_window
 from kbert.tasks.prediction import softmax
 from kbert.tasks.probes import PROBES
-from kbert.tasks.task import Task
 from kbert.tasks.token_head import TokenHead, only_at_masks, vectors_at_masks
+from kbert.tasks.token_probabilities import TokenProbabilities
 from kbert.text.packing import TextPreprocessor
 from kbert.text.texts import text_list
 from kbert.text.tokenizer import WordPieceTokenizer
@@ -31,11 +31,9 @@ from kbert.training.masking import mask_tokens, with_draws
 from kbert.training.metrics import LabelledAccuracy
 from kbert.training.soft_targets import soft_targets
 
-ROWS_AT_ONCE = 64  # rows of `fill` in one step, for each has logits of the whole vocabulary
-
 
 @keras.saving.register_keras_serializable("kbert")
-class MaskedLM(Task):
+class MaskedLM(TokenProbabilities):
     """A task that predicts the tokens of positions, most of all those of [MASK].
 
     `fit(texts)` trains on plain texts: further pretraining on texts of one's own trade. In every epoch other tokens are hidden
@@ -344,36 +342,6 @@ class MaskedLM(Task):
             {"token": words[n], "score": float(shares[n]), "log_likelihood": float(sums[n])}
             for n in np.argsort(-sums, kind="stable")
         ]
-
-    def log_probabilities(self, rows: list[np.ndarray], where: list[np.ndarray]) -> Iterator[np.ndarray]:
-        """Yields for each row the logarithms of the probabilities of all tokens at some positions, `[positions, V]`.
-
-        Args:
-          rows: ids with [CLS] and [SEP].
-          where: the positions of each row.
-        """
-        for start in range(0, len(rows), ROWS_AT_ONCE):
-            batch, places = rows[start : start + ROWS_AT_ONCE], where[start : start + ROWS_AT_ONCE]
-            length, most = max(map(len, batch)), max(map(len, places))
-            ids: np.ndarray = np.full((len(batch), length), self.tokenizer.pad_token_id, np.int32)
-            positions: np.ndarray = np.zeros((len(batch), most), np.int32)
-            mask = np.zeros_like(ids)
-            for n, (row, at) in enumerate(zip(batch, places)):
-                ids[n, : len(row)], mask[n, : len(row)], positions[n, : len(at)] = row, 1, at
-            inputs = {"token_ids": ids, "segment_ids": 0 * ids, "padding_mask": mask, "mask_positions": positions}
-            logs = tf.nn.log_softmax(self._forward_at({name: tf.constant(v) for name, v in inputs.items()})).numpy()
-            yield from (logs[n, : len(at)] for n, at in enumerate(places))
-
-    @property
-    def _forward_at(self) -> Callable:
-        """The compiled forward pass at some positions, traced once for every batch size and length, and kept."""
-
-        def make() -> Callable:
-            names = ("token_ids", "segment_ids", "padding_mask", "mask_positions")
-            spec = {name: tf.TensorSpec([None, None], tf.int32) for name in names}
-            return tf.function(lambda inputs: self(inputs, training=False), input_signature=[spec], autograph=False)
-
-        return keras_internals.hidden(self, "_compiled_forward_at", make)
 
     def default_loss(self) -> keras.losses.Loss:
         return LabelledCrossentropy()

@@ -12,21 +12,20 @@ import tensorflow as tf
 
 from kbert.encoders.layers import Projection
 from kbert.scoring.figures import Figures
-from kbert.tasks.batching import Batching
 from kbert.tasks.columns import Chunk, plain_targets
 from kbert.tasks.exported_answers import ComparableAnswer, MediaPipeOutput, OnnxAnswer
 from kbert.tasks.from_preset import head_dropout, label_names, load_task, stated_labels
 from kbert.tasks.labels import check_labels, check_same_labels, class_weights, label_keys
-from kbert.tasks.prediction import Prediction
+from kbert.tasks.long_texts import ReadsLongTexts
 from kbert.tasks.problems import PROBLEMS, REGRESSION, SINGLE, check_problem_type
 from kbert.tasks.progress import Progress
 from kbert.tasks.task import Task
-from kbert.text.packing import TextPreprocessor, windows
+from kbert.text.packing import TextPreprocessor
 from kbert.training.examples import Examples
 
 
 @keras.saving.register_keras_serializable("kbert")
-class TextClassifier(Task):
+class TextClassifier(ReadsLongTexts):
     """A task that labels texts: one label for each text, several labels, or numbers.
 
     >>> task = TextClassifier.from_preset("all-minilm-l6-v2", labels=["ham", "spam"])  # doctest: +SKIP
@@ -76,8 +75,7 @@ class TextClassifier(Task):
         self.problem_type = check_problem_type(problem_type)
         self._problem = PROBLEMS[self.problem_type]
         self.window_stride = window_stride
-        if window_stride is not None and preprocessor is not None:
-            windows(tf.zeros([0], tf.int32), self._window_room, window_stride)  # says if they do not fit
+        self.check_windows()
         if head not in ("SequenceClassification", "NextSentencePrediction"):
             raise ValueError(f"head should be SequenceClassification or NextSentencePrediction, got {head!r}")
         self.head = head
@@ -112,40 +110,6 @@ class TextClassifier(Task):
             pooled = tf.nn.relu(self.pre_classifier(outputs["first_output"]))
         logits = self.classifier(tf.cast(self.dropout(pooled, training=training), tf.float32))  # [B, labels]
         return tf.math.segment_mean(logits, inputs["document"]) if "document" in inputs else logits
-
-    # Windows
-
-    @property
-    def _window_room(self) -> int:
-        return self.preprocessor.max_length - 2
-
-    def read(self, columns: tuple[list, ...]) -> tuple[tf.RaggedTensor, ...]:
-        if self.window_stride is None:
-            return Batching.read(self, columns)
-        if len(columns) > 1:
-            raise ValueError("window_stride is for single texts: for pairs build the task without it")
-        return (self.tokenizer(tf.constant(columns[0], tf.string)),)
-
-    def pack(self, *columns: tf.RaggedTensor) -> dict[str, tf.Tensor]:
-        if self.window_stride is None:
-            return super().pack(*columns)
-        packed, cut = self.preprocessor.pack_windows(*columns, self.window_stride)
-        return {**packed, "document": cut.document}
-
-    def say_truncated(self, lengths: np.ndarray, columns: int) -> int:
-        if self.window_stride is None:
-            return super().say_truncated(lengths, columns)
-        return max(1, int(lengths.max(initial=0)))  # nothing is cut
-
-    def predict_chunk(self, chunk: Chunk, batch_size: int | None, progress: Progress) -> np.ndarray:
-        if self.window_stride is None:
-            return Prediction.predict_chunk(self, chunk, batch_size, progress)
-        (pieces,) = self.read(chunk.columns)
-        cut = windows(tf.cast(pieces.row_lengths(), tf.int32), self._window_room, self.window_stride)
-        logits = self.ordered(*self._compute_pieces((cut.of(pieces),), batch_size, progress))
-        first = np.flatnonzero(np.diff(cut.document.numpy(), prepend=-1))
-        counts = np.diff(first, append=len(logits))[:, None].astype(np.float32)
-        return np.add.reduceat(logits, first) / counts if len(first) else logits
 
     def check_streamed(self, chunk: Chunk) -> None:
         """Raises a ValueError for a stream of two texts a row of which the second ones are all labels."""
@@ -332,10 +296,6 @@ class TextClassifier(Task):
 
     # Distillation
 
-    @property
-    def merges_windows(self) -> bool:
-        return self.window_stride is not None
-
     def soft_loss(
         self, teacher_outputs: tf.Tensor, student_outputs: tf.Tensor, temperature: float, mask: tf.Tensor, targets: tf.Tensor
     ) -> tf.Tensor:
@@ -353,10 +313,6 @@ class TextClassifier(Task):
             )
 
     # Export
-
-    @property
-    def reads_one_window(self) -> bool:
-        return self.window_stride is None
 
     def string_inputs(self, pairs: bool = False) -> tuple[str, ...]:
         return ("text", "text_pair") if pairs and self.window_stride is None else super().string_inputs(pairs)

@@ -21,7 +21,7 @@ from kbert.tasks.batching import Batching
 from kbert.tasks.columns import TEXT, Chunk, Columns
 from kbert.tasks.exported_answers import ComparableAnswer, MediaPipeOutput
 from kbert.tasks.from_preset import load_task
-from kbert.tasks.inputs import is_stream, open_input
+from kbert.tasks.inputs import texts_of_stream
 from kbert.tasks.pooling import POOLINGS, pool, unit_length
 from kbert.tasks.task import Task
 from kbert.text.packing import TextPreprocessor
@@ -256,7 +256,7 @@ class TextEmbedder(Task):
         """
         if not isinstance(top_k, int) or top_k < 1:
             raise ValueError(f"top_k should be a positive whole number, got {top_k!r}")
-        texts = None if isinstance(corpus, np.ndarray) and corpus.dtype.kind == "f" else self._texts_of(corpus)
+        texts = None if isinstance(corpus, np.ndarray) and corpus.dtype.kind == "f" else texts_of_stream(corpus)
         queries, vectors = self._vectors(queries), self._vectors(corpus if texts is None else texts)
         if queries.shape[1] != vectors.shape[1]:
             raise ValueError(f"queries have {queries.shape[1]} coordinates, the corpus {vectors.shape[1]}: embed both alike")
@@ -272,12 +272,6 @@ class TextEmbedder(Task):
                     nearest.append({"place": place, "score": float(row[place]), **text})
                 answers.append(nearest)
         return answers
-
-    def _texts_of(self, corpus: Any) -> list:
-        """Returns the texts of a corpus as a list; a stream is read to its end."""
-        if not is_stream(corpus):
-            return list(corpus)
-        return [text.decode("utf-8") for chunk in open_input(self.columns, corpus) for text in chunk.columns[0]]
 
     def _vectors(self, texts: Any) -> np.ndarray:
         """Returns vectors of length 1, of texts or of vectors."""

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.encoders.layers import Projection
-from kbert.scoring.entities import check_tags, entity_scores
+from kbert.scoring.entities import are_tags, check_tags, entity_scores
 from kbert.scoring.figures import Figures, figures_of_entities
 from kbert.tasks.columns import Chunk, Columns
 from kbert.tasks.entity_graph import (
@@ -25,7 +25,7 @@ from kbert.tasks.entity_graph import (
 from kbert.tasks.exported_answers import ComparableAnswer, slices_by_text
 from kbert.tasks.from_preset import head_dropout, load_task, stated_labels
 from kbert.tasks.inputs import open_input
-from kbert.tasks.labels import check_labels, check_same_labels, label_index, label_keys
+from kbert.tasks.labels import check_labels, check_same_labels, label_keys, names_of
 from kbert.tasks.one_window import entities_of_window
 from kbert.tasks.prediction import Prediction, softmax
 from kbert.tasks.progress import Progress
@@ -167,14 +167,10 @@ class TokenClassifier(Task):
         return Examples((cut.of(words.ids),), cut.of(words.ids.with_values(of_piece)), weights, document)
 
     def judge(self, chunk: Chunk, verbose: int | str = "auto") -> list[tuple[list[str], list[str]]]:
-        if not chunk.has_words or not self._has_tags():
+        if not chunk.has_words or not are_tags(self.labels):
             return []
-        answers = self.predict_chunk(chunk, None, Progress(verbose))
-        targets = [
-            [self.labels[label_index(self.labels, label, f"y[{place}]")] for label in labels]
-            for place, labels in enumerate(chunk.targets or [])
-        ]
-        return list(zip(targets, answers))
+        targets = [names_of(self.labels, given, f"y[{place}]") for place, given in enumerate(chunk.targets or [])]
+        return list(zip(targets, self.predict_chunk(chunk, None, Progress(verbose))))
 
     def score(self, judged: list[tuple[list[str], list[str]]]) -> dict[str, float]:
         """Returns precision, recall and F1 of entities, as seqeval counts them; nothing for texts or other labels than tags."""
@@ -182,13 +178,6 @@ class TokenClassifier(Task):
             return {}
         scores = entity_scores([target for target, _ in judged], [answer for _, answer in judged])
         return {name: scores[name] for name in ("precision", "recall", "f1")}
-
-    def _has_tags(self) -> bool:
-        try:
-            check_tags(self.labels)
-        except ValueError:
-            return False
-        return True
 
     def _windows(self, ids: tf.RaggedTensor) -> Windows:
         """Returns the windows of ragged pieces `[B, (pieces)]`."""
