@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
+from kbert.checkpoints.untrained_weights import warn_of_untrained_export
 from kbert.encoders.bert import INPUT_NAMES
-from kbert.engines.litert import QUANTIZATIONS, convert
+from kbert.engines.litert_converter import QUANTIZATIONS, convert
 from kbert.export import mediapipe
 from kbert.export.calibrated import check_calibration, in_int8, ranges_of
-from kbert.export.verify import TOLERANCES, check, say_untrained
+from kbert.export.verify import TOLERANCES, check
 from kbert.files.atomic import check_target, written_aside
 from kbert.tasks.one_window import fixed_shape
 from kbert.tasks.probes import PROBES
@@ -96,7 +97,7 @@ def export_litert(
         signatures = {"serving_default": of_tokens(task, max_length)}
     else:
         signatures = of_text(task, max_length, pairs)
-    say_untrained(task)
+    warn_of_untrained_export(task.new_weights)
     static = in_int8(task, ranges_of(task, texts, max_length)) if quantize == "int8-static" else contextlib.nullcontext()
     with task.encoder.padded(), static:  # XNNPACK computes shapes that are known beforehand
         content = convert(signatures, [variable.value for variable in task.variables], quantize)

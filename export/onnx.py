@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
+from kbert.checkpoints.untrained_weights import warn_of_untrained_export
 from kbert.export.exported_file import ONNX_NAMES, ONNX_OUTPUTS, OnnxFile
 from kbert.export.onnx_text import OPSET, check_tokenizer, put_tokenizer_before
-from kbert.export.verify import TOLERANCE, check, say_untrained
+from kbert.export.verify import TOLERANCE, check
 from kbert.files.atomic import check_target, written_aside
 from kbert.tasks.probes import PROBES
 
@@ -77,7 +78,7 @@ def export_onnx(
     if inputs == "text":
         texts = PROBES if texts is None else list(texts)
         check_tokenizer(task, texts)
-    say_untrained(task)
+    warn_of_untrained_export(task.new_weights)
     model, function, names = to_model(task)
     onnx.checker.check_model(model)
     with written_aside(path) as aside:

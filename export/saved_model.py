@@ -10,8 +10,9 @@ import keras
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from kbert.checkpoints.untrained_weights import warn_of_untrained_export
 from kbert.encoders.bert import INPUT_NAMES
-from kbert.export.verify import TOLERANCES, check, say_untrained
+from kbert.export.verify import TOLERANCES, check
 from kbert.files.atomic import check_target, written_aside
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def export_saved_model(
     if quantize not in (None, "float16"):
         raise ValueError(f'quantize should be None or "float16" for a SavedModel, got {quantize!r}')
     module = to_module(task, pairs, tf.float16 if quantize else None)
-    say_untrained(task)
+    warn_of_untrained_export(task.new_weights)
     with written_aside(path) as aside:
         # Only inference is exported, so the functions' own gradients may stay behind.
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)

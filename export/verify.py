@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pathlib
 import time
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -43,14 +42,6 @@ ALLOWED_OPS = frozenset(
     VarHandleOp Where ZerosLike
     """.split()
 )
-
-
-def say_untrained(task: Task) -> None:
-    """Warns that a task with weights that were never trained gives answers without a meaning."""
-    if task.new_weights:
-        warnings.warn(
-            f"never trained, though exported: {', '.join(task.new_weights)}; its answers mean nothing yet", stacklevel=4
-        )
 
 
 def compare(

@@ -24,9 +24,9 @@ from kbert.config import BertConfig, MobileBertConfig
 from kbert.distillation import Distiller
 from kbert.encoders.bert import BertEncoder
 from kbert.encoders.mobilebert import MobileBertEncoder
+from kbert.files.bio_file import read_bio
+from kbert.files.squad_file import read_squad
 from kbert.pretraining.pretrainer import Pretrainer
-from kbert.scoring.entities import read_bio
-from kbert.scoring.squad import read_squad
 from kbert.tasks.files import load
 from kbert.tasks.masked_lm import MaskedLM
 from kbert.tasks.question_answerer import QuestionAnswerer

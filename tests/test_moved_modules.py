@@ -8,16 +8,14 @@ import pytest
 
 # The old module, with each new module and the names that it took over.
 MOVED = {
-    "kbert.text.vocabulary": {
-        "kbert.files.vocabulary": ["SPECIAL_TOKENS", "check_vocabulary", "read_vocabulary", "save_vocabulary"],
-        "kbert.text.learn_vocabulary": ["CHUNK", "MOST_WORDS", "learn_vocabulary", "lines_of"],
+    "kbert.training.answers": {
+        "kbert.files.squad_file": ["read_squad"],
+        "kbert.scoring.squad": ["normalize_answer", "squad_scores"],
     },
-    "kbert.training.answers": {"kbert.scoring.squad": ["normalize_answer", "read_squad", "squad_scores"]},
     "kbert.training.entities": {
-        "kbert.scoring.entities": ["check_tags", "entities", "entity_scores", "has_ends", "read_bio"],
+        "kbert.files.bio_file": ["read_bio"],
+        "kbert.scoring.entities": ["check_tags", "entities", "entity_scores", "has_ends"],
     },
-    "kbert.pretraining.masking": {"kbert.training.masking": ["mask_tokens", "with_draws"]},
-    "kbert.cli": {"kbert.commands.cli": ["main"]},
 }
 
 

@@ -8,8 +8,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from kbert.scoring.entities import read_bio
-from kbert.scoring.squad import read_squad
+from kbert.files.bio_file import read_bio
+from kbert.files.squad_file import read_squad
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,7 @@ import tensorflow as tf
 from kbert.tasks.columns import Chunk
 from kbert.tasks.inputs import is_stream, open_input
 from kbert.tasks.task import Task
-from kbert.training.batches import batches
+from kbert.training.length_batches import batches
 from kbert.training.losses import NO_LABEL
 
 MASKED_AT_ONCE = 64  # texts whose tokens are hidden in one step

@@ -16,7 +16,7 @@ from kbert.distillation.lessons import Lessons, count_tokens
 from kbert.files.atomic import written_aside
 from kbert.tasks.progress import Progress
 from kbert.tasks.task import Task
-from kbert.training.batches import sorted_batches
+from kbert.training.length_batches import sorted_batches
 
 # The axes of a batch's tensor that are as long as the text, by the beginning of the tensor's name.
 LENGTH_AXES = {"hidden_states": (1,), "attentions": (2, 3), "attention_scores": (2, 3), "attention_values": (2,)}

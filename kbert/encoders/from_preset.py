@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
-from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import keras
 
 from kbert.checkpoints.names import Config
 from kbert.checkpoints.opened import Opened, open_preset
+from kbert.checkpoints.untrained_weights import warn_of_new_weights
 from kbert.checkpoints.weights import check_left_over, initialize, load_weights
 from kbert.encoders.layers import initial_values, weights_left_empty
 
@@ -99,18 +98,3 @@ def class_for(cls: type, config: Config) -> Any:
             return candidate
         candidates += candidate.__subclasses__()
     return None
-
-
-def warn_of_new_weights(name: str, new_weights: Sequence[str]) -> None:
-    """Warns once of all weights that a checkpoint does not hold. It is called by what a `from_preset` calls.
-
-    Args:
-      name: what to call the checkpoint.
-      new_weights: what to call the weights. Without any there is no warning.
-    """
-    if new_weights:
-        warnings.warn(
-            f"newly initialized, because the checkpoint {name} does not hold it: {', '.join(new_weights)}; train it with fit() "
-            "before you trust its answers",
-            stacklevel=4,  # the caller of `from_preset`
-        )

@@ -21,7 +21,7 @@ from kbert.tasks.from_preset import load_task
 from kbert.tasks.task import Task
 from kbert.tasks.token_head import TokenHead, only_at_masks, vectors_at_masks
 from kbert.text.packing import TextPreprocessor
-from kbert.training.batches import Phase, batches
+from kbert.training.length_batches import Phase, batches
 from kbert.training.losses import LabelledCrossentropy
 from kbert.training.masking import mask_tokens, with_draws
 from kbert.training.metrics import LabelledAccuracy

@@ -22,7 +22,7 @@ from kbert.pretraining.example_layout import parser, serialized, sizes_of
 from kbert.pretraining.sentence_pairs import Corpus, Document, Paths, draw_pairs, pair_columns, tokenize_documents
 from kbert.text.packing import TextPreprocessor
 from kbert.text.tokenizer import WordPieceTokenizer
-from kbert.training.batches import by_epoch
+from kbert.training.length_batches import by_epoch
 from kbert.training.masking import mask_tokens
 
 ABOUT = "about.json"  # beside the shards: with which vocabulary and settings they were made

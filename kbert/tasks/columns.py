@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from kbert.tasks.weights import check_weights
 from kbert.text.texts import is_tensor, text_list
 
 
@@ -180,23 +181,6 @@ def plain_value(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: plain_value(item) for name, item in value.items()}
     return value
-
-
-def check_weights(weights: Any, count: int) -> np.ndarray | None:
-    """Returns a weight for each row as float32 `[rows]`, or None.
-
-    Raises:
-      ValueError: another number of weights than rows, or a weight that is negative or no finite number.
-    """
-    if weights is None:
-        return None
-    weights = np.asarray(weights, np.float32)
-    if weights.shape != (count,):
-        raise ValueError(f"each text needs one weight: got {count} texts and weights of shape {weights.shape}")
-    wrong = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
-    if len(wrong):
-        raise ValueError(f"sample_weight[{wrong[0]}] is {weights[wrong[0]]}; a weight is a finite number, 0 or more")
-    return weights
 
 
 def rows_kept(count: int, share: float) -> int:

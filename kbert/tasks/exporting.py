@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kbert.tasks.batching import Batching
 from kbert.tasks.columns import plain_columns
+from kbert.tasks.encoding import Encoding
 from kbert.tasks.exported_answers import ComparableAnswer, MediaPipeOutput, OnnxAnswer
 from kbert.tasks.one_window import fixed_shape
 from kbert.tasks.probes import PROBES
 from kbert.text.packing import TextPreprocessor
 
 
-class Exporting(Batching):
+class Exporting(Encoding):
     """What a task says about its exported files; a part of `Task`."""
 
     text_inputs: tuple[str, ...] = ("text",)  # what an exported graph's strings are called

@@ -9,10 +9,10 @@ from typing import Any
 import keras
 
 from kbert.files.atomic import check_target, written_aside
-from kbert.tasks.batching import Batching
+from kbert.tasks.encoding import Encoding
 
 
-class Files(Batching):
+class Files(Encoding):
     """What a task has to do with files; a part of `Task`."""
 
     def save(self, path: str | os.PathLike, overwrite: bool = True, **kwargs: Any) -> None:

@@ -8,11 +8,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kbert.tasks.batching import BATCH_SIZE, texts_of
+from kbert.tasks.encoding import BATCH_SIZE, texts_of
 from kbert.tasks.inputs import Texts, is_packed
 from kbert.tasks.measuring import Measuring, ValidationScores
 from kbert.training import keras_internals
-from kbert.training.batches import Phase, remaining_phases
+from kbert.training.length_batches import Phase, remaining_phases
 from kbert.training.optimizer import AdamW, Lamb, WarmupLinearDecay, start_schedule
 from kbert.training.resume import EpochNumbers, TrainingState
 

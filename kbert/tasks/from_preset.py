@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kbert.checkpoints.opened import Opened, open_preset
+from kbert.checkpoints.untrained_weights import warn_of_new_weights
 from kbert.checkpoints.weights import check_left_over, fits, load_weights
 from kbert.encoders.bert import BertEncoder
-from kbert.encoders.from_preset import read_encoder, warn_of_new_weights
+from kbert.encoders.from_preset import read_encoder
 from kbert.text.packing import TextPreprocessor
 from kbert.text.tokenizer import WordPieceTokenizer
 

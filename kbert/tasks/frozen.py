@@ -21,7 +21,8 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.encoders.bert import INPUT_NAMES
-from kbert.engines.litert import convert, interpreter_maker
+from kbert.engines.litert_converter import convert
+from kbert.engines.litert_interpreter import interpreter_maker
 from kbert.tasks.progress import Progress
 from kbert.text.packing import TextPreprocessor
 

@@ -1,4 +1,4 @@
-"""Names of classes, targets given by name or index, and weights of classes."""
+"""Names of classes, and targets given by name or index."""
 
 from __future__ import annotations
 
@@ -87,18 +87,6 @@ def class_of(labels: list[str], label: Any, where: str) -> int:
     if isinstance(label, list) and len(label) == len(labels) and sorted(label) == [0] * (len(labels) - 1) + [1]:
         return label.index(1)
     return label_index(labels, label, where)
-
-
-def class_weights(labels: list[str], class_weight: dict) -> np.ndarray:
-    """Returns a dictionary of weights by label or index as float32 `[labels]`; a label left out weighs 1."""
-    if not isinstance(class_weight, dict):
-        raise TypeError(f"class_weight should be a dictionary from a label to its weight, got {class_weight!r}")
-    weights: np.ndarray = np.ones(len(labels), np.float32)
-    for label, weight in class_weight.items():
-        weights[label_index(labels, label, "class_weight")] = weight
-    if not (np.isfinite(weights) & (weights >= 0)).all():
-        raise ValueError(f"class_weight should hold finite numbers, 0 or more, got {class_weight}")
-    return weights
 
 
 def label_keys(labels: list[str]) -> dict[str, dict]:

@@ -7,12 +7,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kbert.tasks.batching import BATCH_SIZE, Batching, texts_of
 from kbert.tasks.columns import Chunk, joined_chunks
+from kbert.tasks.encoding import BATCH_SIZE, Encoding, texts_of
 from kbert.tasks.inputs import Texts
 
 
-class Measuring(Batching):
+class Measuring(Encoding):
     """What a task has to do with its figures; a part of `Task`."""
 
     def evaluate(
@@ -62,8 +62,8 @@ class Measuring(Batching):
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, **kwargs: Any) -> Any:
         """Returns the loss of a batch, as Keras asks for it in each step.
 
-        Keras counts the batches of each output's loss by an op that reads no data. Where a dataset does not say its length, that op
-        runs once more at the end, before the iterator says that there is nothing left. Here it waits for the data.
+        Keras counts the batches of each output's loss by an op that reads no data. Where a dataset does not say its length,
+        that op runs once more at the end, before the iterator says that there is nothing left. Here it waits for the data.
 
         Args:
           x: the packed dictionary.

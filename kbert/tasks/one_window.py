@@ -6,8 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from kbert.tasks.entity_graph import entities_of_pieces, entity_types
-from kbert.tasks.spans import IMPOSSIBLE, at_pieces, best_spans
+from kbert.tasks.answer_decoder import IMPOSSIBLE, at_pieces, best_spans
+from kbert.tasks.entity_decoder import entities_of_pieces, entity_types
 from kbert.text.normalizer import tensorflow_text
 from kbert.text.packing import TextPreprocessor
 from kbert.text.tokenizer import WordPieceTokenizer

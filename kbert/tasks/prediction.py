@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from kbert.tasks.batching import Batching
 from kbert.tasks.columns import Chunk
+from kbert.tasks.encoding import Encoding
 from kbert.tasks.inputs import open_input
 from kbert.tasks.progress import Progress
 from kbert.training import keras_internals
-from kbert.training.batches import sorted_batches
+from kbert.training.length_batches import sorted_batches
 
 if TYPE_CHECKING:
     from kbert.tasks.frozen import FrozenTask
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 TOKENS_PER_PREDICTION = 4096  # positions of one step of predict: enough for the cores, small for the memory
 
 
-class Prediction(Batching):
+class Prediction(Encoding):
     """What a task has to do with answers; a part of `Task`.
 
     A frozen task runs these methods with its own `_compute` and `_compute_pieces`, so that they call no `super()`.

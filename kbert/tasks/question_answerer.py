@@ -13,13 +13,7 @@ import tensorflow as tf
 from kbert.encoders.layers import Projection
 from kbert.scoring.figures import Figures, Mistake
 from kbert.scoring.squad import squad_scores
-from kbert.tasks.columns import Chunk, Columns, plain_columns
-from kbert.tasks.exported_answers import ComparableAnswer
-from kbert.tasks.from_preset import head_dropout, load_task
-from kbert.tasks.one_window import answer_of_window
-from kbert.tasks.probes import PROBES
-from kbert.tasks.progress import Progress
-from kbert.tasks.spans import (
+from kbert.tasks.answer_decoder import (
     CANDIDATES,
     IMPOSSIBLE,
     at_pieces,
@@ -29,6 +23,12 @@ from kbert.tasks.spans import (
     characters_of_answer,
     right_answers,
 )
+from kbert.tasks.columns import Chunk, Columns, plain_columns
+from kbert.tasks.exported_answers import ComparableAnswer
+from kbert.tasks.from_preset import head_dropout, load_task
+from kbert.tasks.one_window import answer_of_window
+from kbert.tasks.probes import PROBES
+from kbert.tasks.progress import Progress
 from kbert.tasks.task import Task
 from kbert.text.packing import TextPreprocessor, Windows, windows
 from kbert.training.examples import Examples

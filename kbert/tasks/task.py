@@ -24,7 +24,7 @@ class Task(Fitting, Prediction, Exporting, Files):
 
     - `head` (transformers' name, by which the head's weights are named), `head_outputs` and `encoder_options`;
     - `columns`, `training_columns`, `read`, `encode_targets` and `pack`: from texts and targets to batches
-    (`kbert.tasks.batching`);
+    (`kbert.tasks.encoding`);
     - `default_loss`, `default_metrics`, `judge` and `score`: what is learned and what is counted;
     - its answers in Python, and `serve`, its answers in graph ops, through one decoder.
 

@@ -15,11 +15,12 @@ from kbert.scoring.figures import Figures
 from kbert.tasks.columns import Chunk, plain_targets
 from kbert.tasks.exported_answers import ComparableAnswer, MediaPipeOutput, OnnxAnswer
 from kbert.tasks.from_preset import head_dropout, label_names, load_task, stated_labels
-from kbert.tasks.labels import check_labels, check_same_labels, class_weights, label_keys
+from kbert.tasks.labels import check_labels, check_same_labels, label_keys
 from kbert.tasks.long_texts import ReadsLongTexts
 from kbert.tasks.problems import PROBLEMS, REGRESSION, SINGLE, check_problem_type
 from kbert.tasks.progress import Progress
 from kbert.tasks.task import Task
+from kbert.tasks.weights import class_weights
 from kbert.text.packing import TextPreprocessor
 from kbert.training.examples import Examples
 

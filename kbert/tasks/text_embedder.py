@@ -17,8 +17,8 @@ from kbert.checkpoints.opened import open_preset, writer_of
 from kbert.encoders.layers import ACTIVATIONS, Projection
 from kbert.scoring.correlation import pearson, spearman
 from kbert.scoring.figures import Figures, figures_of_search
-from kbert.tasks.batching import Batching
 from kbert.tasks.columns import TEXT, Chunk, Columns
+from kbert.tasks.encoding import Encoding
 from kbert.tasks.exported_answers import ComparableAnswer, MediaPipeOutput
 from kbert.tasks.from_preset import load_task
 from kbert.tasks.inputs import texts_of_stream
@@ -145,7 +145,7 @@ class TextEmbedder(Task):
 
     def read(self, columns: tuple[list, ...]) -> tuple[tf.RaggedTensor, ...]:
         """Returns plain columns as ragged ids, each column cut by itself, for its texts are embedded by themselves."""
-        return tuple(ids for column in columns for ids in Batching.read(self, (column,)))
+        return tuple(ids for column in columns for ids in Encoding.read(self, (column,)))
 
     def pack(self, *columns: tf.RaggedTensor) -> dict[str, tf.Tensor]:
         """Returns the columns of a batch one below the other, as the encoder's input `[columns * B, L]`."""

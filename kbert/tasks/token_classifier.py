@@ -14,7 +14,7 @@ from kbert.encoders.layers import Projection
 from kbert.scoring.entities import are_tags, check_tags, entity_scores
 from kbert.scoring.figures import Figures, figures_of_entities
 from kbert.tasks.columns import Chunk, Columns
-from kbert.tasks.entity_graph import (
+from kbert.tasks.entity_decoder import (
     Entities,
     best_window,
     entities_of_pieces,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from kbert.training.batches import batches
+from kbert.training.length_batches import batches
 
 
 class Examples(NamedTuple):

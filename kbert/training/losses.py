@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kbert.training.distribute import mean_over_replicas
+from kbert.training.replicas import mean_over_replicas
 
 NO_LABEL = -100  # the same number as in torch and transformers
 

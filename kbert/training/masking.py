@@ -6,7 +6,7 @@ from typing import Protocol
 
 import tensorflow as tf
 
-from kbert.training.batches import by_epoch
+from kbert.training.length_batches import by_epoch
 from kbert.training.losses import NO_LABEL
 
 
@@ -87,7 +87,7 @@ def with_draws(data: tf.data.Dataset, seed: int, anew: bool, epoch: list[tf.Vari
       data: a dataset of batches.
       seed: a number from which all random numbers are derived.
       anew: whether the numbers differ in each epoch.
-      epoch: a list that receives the variable which counts the epochs; see `kbert.training.batches.by_epoch`.
+      epoch: a list that receives the variable which counts the epochs; see `kbert.training.length_batches.by_epoch`.
     """
 
     def draws(number: tf.Tensor) -> tf.data.Dataset:

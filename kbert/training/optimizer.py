@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from kbert.training import keras_internals
-from kbert.training.distribute import WholeBatchGradients
+from kbert.training.replicas import WholeBatchGradients
 
 NOT_DECAYED = ("bias", "gamma", "beta")
 

@@ -19,7 +19,7 @@ STATE = "training_state.npz"
 
 
 class EpochNumbers(keras.callbacks.Callback):
-    """A callback that tells data that are made anew in each epoch which epoch begins (`kbert.training.batches.by_epoch`).
+    """A callback that tells data which are made anew in each epoch which epoch begins (`length_batches.by_epoch`).
 
     Such data count their iterations. A training that goes on after a crash begins at a later epoch, and under
     `tf.distribute` there may be more iterations than epochs.

@@ -104,7 +104,8 @@ def test_the_server_is_imported_from_its_folder():
 
 
 def test_a_models_bytes_become_an_interpreter():
-    from kbert.engines.litert import convert, interpreter_maker
+    from kbert.engines.litert_converter import convert
+    from kbert.engines.litert_interpreter import interpreter_maker
 
     spec = {"x": tf.TensorSpec([2], tf.float32, name="x")}
     content = convert({"twice": (lambda inputs: {"y": inputs["x"] * 2}, spec), "half": (lambda i: {"y": i["x"] / 2}, spec)})

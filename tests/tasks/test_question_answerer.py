@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import kbert
 from kbert.scoring.squad import squad_scores
-from kbert.tasks.spans import best_spans
+from kbert.tasks.answer_decoder import best_spans
 
 QUESTIONS = ["the cat ?", "the dog ?", "the film ?"] * 8
 CONTEXTS = ["the cat sat . a dog ran .", "a cat ran , the dog so bad", "the day good , the film very good !"] * 8

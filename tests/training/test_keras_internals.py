@@ -12,8 +12,8 @@ import pytest
 import tensorflow as tf
 
 from kbert.training import keras_internals
-from kbert.training.distribute import DistributedModel
 from kbert.training.optimizer import AdamW, Lamb, WarmupLinearDecay
+from kbert.training.replicas import DistributedModel
 
 OPTIMIZERS = [AdamW, Lamb]
 MEMBERS = """

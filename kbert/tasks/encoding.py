@@ -14,15 +14,16 @@ import tensorflow as tf
 from kbert.tasks.columns import PAIR, TEXT, Chunk, Columns
 from kbert.tasks.inputs import CHUNK, Texts, is_packed, is_stream, open_input
 from kbert.tasks.streams import Targets
-from kbert.training.batches import by_epoch
-from kbert.training.distribute import DistributedModel
+from kbert.tasks.weights import weights_of_rows
 from kbert.training.examples import Examples
+from kbert.training.length_batches import by_epoch
+from kbert.training.replicas import DistributedModel
 
 BATCH_SIZE = 32  # rows, where neither the call nor the container says
 LENGTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384)  # of rows under XLA, and the most that there can be
 
 
-class Batching(DistributedModel, keras.Model):
+class Encoding(DistributedModel, keras.Model):
     """What a task says of its inputs and targets, and the batches that are made of them; a part of `Task`."""
 
     columns: tuple[Columns, ...] = (TEXT, PAIR)  # the forms of the inputs that answers are asked for
@@ -127,8 +128,7 @@ class Batching(DistributedModel, keras.Model):
         targets = self.encode_targets(chunk.targets or [])
         weights = chunk.weights
         if class_weight is not None:
-            of_row = self.encode_class_weight(class_weight)[targets]
-            weights = of_row if weights is None else weights * of_row
+            weights = weights_of_rows(weights, self.encode_class_weight(class_weight), targets)
         return Examples(self.read(chunk.columns), targets, weights)
 
     def check_rows(self, chunk: Chunk) -> None:
@@ -167,7 +167,7 @@ class Batching(DistributedModel, keras.Model):
           batch_size: the rows of a batch.
           shuffle: makes a new order in each epoch, with rows of similar length in one batch.
           max_tokens: the most pieces of a batch, in place of `batch_size`.
-          epochs: a list that gets the variable which counts the epochs; see `kbert.training.batches.by_epoch`.
+          epochs: a list that gets the variable which counts the epochs; see `kbert.training.length_batches.by_epoch`.
           seed: of the order; by default one that follows `keras.utils.set_random_seed`.
         """
         return examples.batches(self.pack, batch_size, shuffle, max_tokens, epochs, seed)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kbert.training.batches import batches, sorted_batches
+from kbert.training.length_batches import batches, sorted_batches
 
 LENGTHS = np.random.default_rng(0).integers(1, 40, 500)
 IDS = tf.RaggedTensor.from_row_lengths(np.repeat(np.arange(500), LENGTHS).astype(np.int32), LENGTHS)
@@ -60,7 +60,7 @@ def test_sorted_batches_keep_to_their_budget():
 
 
 def test_batches_by_tokens_hold_each_text_once_and_stay_under_the_limit():
-    from kbert.training.batches import token_batches
+    from kbert.training.length_batches import token_batches
 
     random = np.random.default_rng(0)
     lengths = random.integers(1, 60, 500)

@@ -1,4 +1,4 @@
-"""The LiteRT runtime: functions of tensors become the bytes of a model, and the bytes an interpreter."""
+"""Functions of tensors become the bytes of a LiteRT model."""
 
 from __future__ import annotations
 
@@ -9,24 +9,6 @@ from typing import Any
 import tensorflow as tf
 
 QUANTIZATIONS = (None, "float16", "int8", "int8-static")
-
-
-def interpreter_maker() -> Callable[[bytes, int], Any]:
-    """Returns a function from a model's bytes and a number of threads to an interpreter with tensorflow-text's ops.
-
-    Raises:
-      ImportError: LiteRT is not installed. So that this is known before a model is converted, the function is a step by itself.
-    """
-    try:
-        from ai_edge_litert.interpreter import InterpreterWithCustomOps
-    except ImportError as error:
-        raise ImportError('freeze() computes with LiteRT: pip install "kbert[litert]"') from error
-    import tensorflow_text
-
-    registerers = tensorflow_text.tflite_registrar.SELECT_TFTEXT_OPS
-    return lambda content, threads: InterpreterWithCustomOps(
-        model_content=content, num_threads=threads, custom_op_registerers=registerers
-    )
 
 
 def convert(

@@ -1,0 +1,50 @@
+"""Weights of rows: `sample_weight` as it is given, and `class_weight` made into weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kbert.tasks.labels import label_index
+
+
+def check_weights(weights: Any, count: int) -> np.ndarray | None:
+    """Returns a weight for each row as float32 `[rows]`, or None.
+
+    Raises:
+      ValueError: another number of weights than rows, or a weight that is negative or no finite number.
+    """
+    if weights is None:
+        return None
+    weights = np.asarray(weights, np.float32)
+    if weights.shape != (count,):
+        raise ValueError(f"each text needs one weight: got {count} texts and weights of shape {weights.shape}")
+    wrong = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+    if len(wrong):
+        raise ValueError(f"sample_weight[{wrong[0]}] is {weights[wrong[0]]}; a weight is a finite number, 0 or more")
+    return weights
+
+
+def class_weights(labels: list[str], class_weight: dict) -> np.ndarray:
+    """Returns a dictionary of weights by label or index as float32 `[labels]`; a label left out weighs 1."""
+    if not isinstance(class_weight, dict):
+        raise TypeError(f"class_weight should be a dictionary from a label to its weight, got {class_weight!r}")
+    weights: np.ndarray = np.ones(len(labels), np.float32)
+    for label, weight in class_weight.items():
+        weights[label_index(labels, label, "class_weight")] = weight
+    if not (np.isfinite(weights) & (weights >= 0)).all():
+        raise ValueError(f"class_weight should hold finite numbers, 0 or more, got {class_weight}")
+    return weights
+
+
+def weights_of_rows(sample_weight: np.ndarray | None, of_label: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Returns the weight of each row: that of its label, times its own.
+
+    Args:
+      sample_weight: float32 `[B]`, or None.
+      of_label: the weight of each label, float32 `[labels]`.
+      targets: the index of each row's label, int32 `[B]`.
+    """
+    of_row = of_label[targets]
+    return of_row if sample_weight is None else sample_weight * of_row
