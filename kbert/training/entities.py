@@ -6,7 +6,8 @@ from kbert.files.bio_file import read_bio  # noqa: F401
 from kbert.scoring.entities import check_tags, entities, entity_scores, has_ends  # noqa: F401
 
 warnings.warn(
-    "kbert.training.entities has moved: import from kbert.scoring.entities, and read_bio from kbert.files.bio_file. The old name goes away in the next release",
+    "kbert.training.entities has moved: import from kbert.scoring.entities, and read_bio from kbert.files.bio_file. "
+    "The old name goes away in the next release",
     DeprecationWarning,
     stacklevel=2,
 )
