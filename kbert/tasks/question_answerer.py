@@ -276,7 +276,7 @@ class QuestionAnswerer(Task):
 
         Args:
           x: a tuple of two columns, questions and texts.
-          y: answers, as for `fit`.
+          y: answers, as `fit` takes them.
         """
         right = [right_answers(answer) for answer in y]
         found = self.answer(x[0], x[1], no_answer_threshold=None if all(right) else 0.0)
@@ -339,7 +339,7 @@ class QuestionAnswerer(Task):
         return functools.partial(answer_of_window, self, preprocessor)
 
     def default_loss(self) -> dict[str, keras.losses.Loss]:
-        """The mean of the cross-entropies of start and end."""
+        """Returns the cross-entropies of start and end, whose mean is the loss."""
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         return {"start_logits": loss, "end_logits": loss}
 
