@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from kbert.tasks.weights import check_weights
+from kbert.tasks.row_weights import check_weights
 from kbert.text.texts import is_tensor, text_list
 
 

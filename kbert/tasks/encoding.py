@@ -13,8 +13,8 @@ import tensorflow as tf
 
 from kbert.tasks.columns import PAIR, TEXT, Chunk, Columns
 from kbert.tasks.inputs import CHUNK, Texts, is_packed, is_stream, open_input
+from kbert.tasks.row_weights import weights_of_rows
 from kbert.tasks.streams import Targets
-from kbert.tasks.weights import weights_of_rows
 from kbert.training.examples import Examples
 from kbert.training.length_batches import by_epoch
 from kbert.training.replicas import DistributedModel
@@ -251,9 +251,8 @@ class Encoding(DistributedModel, keras.Model):
                     yield tf.nest.map_structure(lambda tensor: tensor.numpy(), batch)
 
         data = by_epoch(lambda number: tf.data.Dataset.from_generator(generate, args=(number,), output_signature=spec), epochs)
-        count = None if max_tokens or self.makes_windows else texts.batches(batch_size)
-        if count is not None:
-            data = data.apply(tf.data.experimental.assert_cardinality(count))
+        if texts.rows is not None and not max_tokens and not self.makes_windows:  # else nobody knows the number for certain
+            data = data.apply(tf.data.experimental.assert_cardinality(texts.batches(batch_size)))
         return data.prefetch(tf.data.AUTOTUNE)
 
 

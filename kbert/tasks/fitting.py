@@ -164,7 +164,7 @@ class Fitting(Measuring):
                 class_weight=class_weight, sample_weight=sample_weight, steps_per_epoch=steps_per_epoch, **kwargs,
             )  # fmt: skip
         texts = self._open_for_training(x, y, sample_weight)
-        if texts.once and epochs > initial_epoch + 1:
+        if texts.once and epochs > initial_epoch + 1 and steps_per_epoch is None:
             raise ValueError(
                 f"a {texts.kind} gives its rows once, and epochs={epochs} sees them again: give a list, a PyDataset or a "
                 "tf.data.Dataset"
@@ -182,6 +182,9 @@ class Fitting(Measuring):
                 callbacks = [ValidationScores(held_out), *as_list(callbacks)]
         phase = Phase(data, epochs)
         steps = phase.steps if steps_per_epoch is None else steps_per_epoch * epochs
+        if steps is None and not max_tokens and not self.makes_windows:
+            of_epoch = texts.batches(batch_size)
+            steps = None if of_epoch is None else of_epoch * epochs
         if total_steps is None and steps is not None:
             total_steps = steps * (epochs - initial_epoch) // epochs
         return self._fit_phases(
@@ -269,7 +272,8 @@ class Fitting(Measuring):
         history.set_model(self)
         history.on_train_begin()
         if resume is not None:
-            if initial_epoch or not total_steps or not isinstance(phases[0].data, tf.data.Dataset):
+            known = isinstance(phases[0].data, tf.data.Dataset) and all(phase.steps for phase in phases)
+            if initial_epoch or not total_steps or not known:
                 raise ValueError("resume is for a fit from the first epoch, on texts in memory or a dataset of known length")
             state = TrainingState(resume, total_steps, sum(epochs for _, epochs in phases), resume_every)
             done = state.restore(self)

@@ -58,7 +58,10 @@ class Texts:
         return chunk
 
     def batches(self, batch_size: int) -> int | None:
-        """Returns how many batches of `batch_size` rows there are, or None if the container does not say."""
+        """Returns how many batches of `batch_size` rows there should be, or None if the container does not say.
+
+        A container that counts its own batches may have shorter ones in its middle; the number is then an upper bound.
+        """
         if self.rows is not None:
             return -(-self.rows // batch_size)
         return self.own_batches if self.batch_size == batch_size else None

@@ -49,7 +49,7 @@ class Measuring(Encoding):
         else:
             texts = self._open_for_training(x, y, sample_weight)
             if texts.once and self.has_scores:  # the rows are read for the loss, and again for the scores
-                texts = texts_of(joined_chunks(list(texts)), texts)
+                texts = texts_of(joined_chunks(list(texts) or [Chunk(([],))]), texts)
             x = self._evaluation_data(texts, batch_size or texts.batch_size or BATCH_SIZE)
         logs = super().evaluate(x, verbose=verbose, return_dict=True, **kwargs)
         if texts is not None and self.has_scores:

@@ -19,8 +19,8 @@ from kbert.tasks.labels import check_labels, check_same_labels, label_keys
 from kbert.tasks.long_texts import ReadsLongTexts
 from kbert.tasks.problems import PROBLEMS, REGRESSION, SINGLE, check_problem_type
 from kbert.tasks.progress import Progress
+from kbert.tasks.row_weights import class_weights
 from kbert.tasks.task import Task
-from kbert.tasks.weights import class_weights
 from kbert.text.packing import TextPreprocessor
 from kbert.training.examples import Examples
 

@@ -212,6 +212,27 @@ def test_the_schedule_knows_the_batches_of_a_stream(classifier):
         assert int(classifier.optimizer.learning_rate.numpy() * 1e9) == 0 and int(classifier.optimizer.iterations) == 6
 
 
+def test_batches_of_other_sizes_lose_no_row(classifier):
+    first, second = (tf.data.Dataset.from_tensor_slices((TEXTS, LABELS)).batch(4) for _ in range(2))
+    odd = Batches([(TEXTS[:1], LABELS[:1]), (TEXTS[1:5], LABELS[1:5]), (TEXTS[5:], LABELS[5:])])
+    classifier.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
+    classifier.dropout.rate = 0.0
+    expected = classifier.evaluate(TEXTS, LABELS, batch_size=6, verbose=0)[0]
+    for data in (first.concatenate(second), odd):  # 4, 2, 4 and 2 rows; 1, 4 and 1 row
+        history = classifier.fit(data, epochs=2, verbose=0)
+        assert len(history.history["loss"]) == 2
+        assert classifier.evaluate(data, batch_size=6, verbose=0)[0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_generator_that_never_ends_trains_by_steps(classifier):
+    def forever():
+        while True:
+            yield from zip(TEXTS, LABELS)
+
+    history = classifier.fit(forever(), batch_size=4, epochs=2, steps_per_epoch=3, verbose=0)
+    assert len(history.history["loss"]) == 2 and int(classifier.optimizer.iterations) == 6
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
