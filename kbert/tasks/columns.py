@@ -29,6 +29,10 @@ TEXT = Columns(("text",))
 PAIR = Columns(("text", "text_pair"))
 
 
+class WrongColumns(ValueError):
+    """Another number of columns than a task takes."""
+
+
 class Chunk(NamedTuple):
     """Rows in plain columns; each list has as many items as there are rows."""
 
@@ -87,7 +91,7 @@ def plain_columns(forms: tuple[Columns, ...], x: Any, name: str = "x") -> tuple[
         given = (x,)
     if not any(len(form.names) == len(given) for form in forms):
         expected = " or ".join(f"({', '.join(form.names)})" if len(form.names) > 1 else form.names[0] for form in forms)
-        raise ValueError(f"{name} should be {expected}, got {'a tuple of ' if len(given) > 1 else ''}{len(given)} columns")
+        raise WrongColumns(f"{name} should be {expected}, got {'a tuple of ' if len(given) > 1 else ''}{len(given)} columns")
     names = list(x) if isinstance(x, dict) else [name] * len(given)
     columns = tuple(_column(column, column_name, words) for column, column_name in zip(given, names))
     if len({len(column) for column in columns}) > 1:

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kbert.tasks.columns import PAIR, TEXT, Chunk, Columns
+from kbert.tasks.columns import PAIR, TEXT, Chunk, Columns, WrongColumns
 from kbert.tasks.inputs import CHUNK, Texts, is_packed, is_stream, open_input
 from kbert.tasks.row_weights import weights_of_rows
 from kbert.tasks.streams import Targets
@@ -30,8 +30,29 @@ class Encoding(DistributedModel, keras.Model):
     training_columns: tuple[Columns, ...] = (TEXT, PAIR)  # the forms of the inputs to train on
     targets: Targets = "required"
     fit_call = "fit(texts, labels)"  # how training data are given, for messages
+    needs = ""  # what is said of another number of columns than these
     makes_windows = False  # whether a long text makes several rows to train on
     _said_truncated = False  # whether the warning of texts that are cut was given
+
+    _waits_for_data = False  # whether a step's ops wait for the batch
+
+    def _wait_for_data_of(self, *datasets: Any) -> None:
+        """Lets all ops of a step wait for its batch, if a dataset does not say its length.
+
+        A step also has ops that read no data: the count of steps, and that of batches of each output's loss. Keras asks such a
+        dataset for one batch more than there is, and these ops would run before the iterator says that nothing is left. A wait
+        costs a little of each step, so that it is left out where the length is known.
+        """
+        if not self._waits_for_data and any(
+            isinstance(data, tf.data.Dataset) and int(data.cardinality()) == tf.data.UNKNOWN_CARDINALITY for data in datasets
+        ):
+            self._waits_for_data = True
+            self.train_function = self.test_function = None  # traced again
+
+    def _after(self, data: Any) -> Any:
+        """Returns a context whose ops wait for a batch, if the task waits for data."""
+        tensors = [tensor for tensor in keras.tree.flatten(data) if tf.is_tensor(tensor)]
+        return tf.control_dependencies(tensors if self._waits_for_data else [])
 
     def read(self, columns: tuple[list, ...]) -> tuple[tf.RaggedTensor, ...]:
         """Returns plain columns as ragged ids `[B, (pieces)]`, cut to what fits; warns once if something does not.
@@ -188,7 +209,10 @@ class Encoding(DistributedModel, keras.Model):
             )
 
     def _open_for_training(self, x: Any, y: Any = None, sample_weight: Any = None) -> Texts:
-        return open_input(self.training_columns, x, y, sample_weight, targets=self.targets)
+        try:
+            return open_input(self.training_columns, x, y, sample_weight, targets=self.targets)
+        except WrongColumns as error:
+            raise ValueError(self.needs or str(error)) from error
 
     def _open_validation(self, data: Any) -> Texts:
         """Returns `validation_data`, which is no packed input, as `Texts`."""

@@ -97,6 +97,11 @@ class Fitting(Measuring):
 
     # fit
 
+    def train_step(self, data: Any) -> Any:
+        """Makes one step, as Keras asks for it; `data` is what its iterator gave."""
+        with self._after(data):
+            return super().train_step(data)
+
     def fit(
         self,
         x: Any = None,
@@ -266,6 +271,7 @@ class Fitting(Measuring):
             kwargs["shuffle"] = False  # done by then
         self.new_weights.clear()
         self._build_optimizer()
+        self._wait_for_data_of(*(phase.data for phase in phases), kwargs.get("validation_data"))
         first_step, done, state = keras_internals.batches_seen(self.optimizer), (initial_epoch, 0), None
         callbacks = [EpochNumbers(self._epochs), *as_list(callbacks)]
         history = keras.callbacks.History()

@@ -51,6 +51,7 @@ class Measuring(Encoding):
             if texts.once and self.has_scores:  # the rows are read for the loss, and again for the scores
                 texts = texts_of(joined_chunks(list(texts) or [Chunk(([],))]), texts)
             x = self._evaluation_data(texts, batch_size or texts.batch_size or BATCH_SIZE)
+        self._wait_for_data_of(x)
         logs = super().evaluate(x, verbose=verbose, return_dict=True, **kwargs)
         if texts is not None and self.has_scores:
             logs.update(self.scores_of_texts(texts, verbose=verbose))
@@ -59,22 +60,10 @@ class Measuring(Encoding):
         figures = [logs.pop("loss"), *logs.values()]
         return figures if len(figures) > 1 else figures[0]
 
-    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, **kwargs: Any) -> Any:
-        """Returns the loss of a batch, as Keras asks for it in each step.
-
-        Keras counts the batches of each output's loss by an op that reads no data. Where a dataset does not say its length,
-        that op runs once more at the end, before the iterator says that there is nothing left. Here it waits for the data.
-
-        Args:
-          x: the packed dictionary.
-          y: the targets.
-          y_pred: what `call` gives for `x`.
-          sample_weight: the weights of the rows, or None.
-          **kwargs: `training`, as in `keras.Model.compute_loss`.
-        """
-        tensors = [tensor for tensor in keras.tree.flatten(y) if tf.is_tensor(tensor)]
-        with tf.control_dependencies(tensors if isinstance(y, dict) else []):
-            return super().compute_loss(x, y, y_pred, sample_weight, **kwargs)
+    def test_step(self, data: Any) -> Any:
+        """Measures one batch, as Keras asks for it; `data` is what its iterator gave."""
+        with self._after(data):
+            return super().test_step(data)
 
     # What the field counts
 

@@ -126,6 +126,7 @@ class QuestionAnswerer(Task):
 
     columns = training_columns = (Columns(("question", "context")),)
     fit_call = "fit((questions, contexts), answers)"
+    needs = f"questions and texts are needed: {fit_call}"
     makes_windows = True
 
     def check_rows(self, chunk: Chunk) -> None:

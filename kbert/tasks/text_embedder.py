@@ -142,6 +142,10 @@ class TextEmbedder(Task):
     training_columns = (Columns(("anchor", "positive")), Columns(("anchor", "positive", "negative")))
     targets = "optional"
     fit_call = "fit((anchors, positives))"
+    needs = (
+        "an embedder learns from pairs, fit((anchors, positives)), from triplets, fit((anchors, positives, negatives)), or "
+        "from scored pairs, fit((texts, others), scores)"
+    )
 
     def read(self, columns: tuple[list, ...]) -> tuple[tf.RaggedTensor, ...]:
         """Returns plain columns as ragged ids, each column cut by itself, for its texts are embedded by themselves."""
@@ -151,16 +155,15 @@ class TextEmbedder(Task):
         """Returns the columns of a batch one below the other, as the encoder's input `[columns * B, L]`."""
         return self.rounded(self.preprocessor.pack(tf.concat(columns, 0)))
 
-    def check_rows(self, chunk: Chunk) -> None:
-        if chunk.targets is not None and len(chunk.columns) == 3:
-            raise ValueError("triplets have no scores: leave y out")
-        super().check_rows(chunk if chunk.targets is not None else chunk._replace(targets=[0.0] * chunk.rows))
-
     def encode(self, chunk: Chunk, class_weight: dict | None = None) -> Examples:
         """Returns the tokenized rows of pairs or triplets, with the scores of pairs that have them, and 0 otherwise."""
+        if chunk.targets is not None and len(chunk.columns) == 3:
+            raise ValueError("triplets have no scores: leave y out")
+        if class_weight is not None:
+            self.encode_class_weight(class_weight)  # refuses
+        chunk = chunk if chunk.targets is not None else chunk._replace(targets=[0.0] * chunk.rows)
         self.check_rows(chunk)
-        targets = [0.0] * chunk.rows if chunk.targets is None else chunk.targets
-        return super().encode(chunk._replace(targets=targets) if len(chunk.columns) == 2 else chunk, class_weight)
+        return Examples(self.read(chunk.columns), self.encode_targets(chunk.targets or []), chunk.weights)
 
     def encode_targets(self, y: list) -> np.ndarray:
         """Returns the scores of pairs as float32 `[B]`."""

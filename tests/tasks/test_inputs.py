@@ -126,6 +126,7 @@ def make(kind, tokenizer):
         "answers": functools.partial(kbert.QuestionAnswerer, encoder, preprocessor),
         "embedder": functools.partial(kbert.TextEmbedder, encoder, preprocessor),
         "scored": functools.partial(kbert.TextEmbedder, encoder, preprocessor),
+        "triplets": functools.partial(kbert.TextEmbedder, encoder, preprocessor),
     }
     return tasks[kind]()
 
@@ -142,6 +143,7 @@ DATA = {
     "answers": ((["the cat ?"] * 6, LONG), [{"text": text.split()[0], "start": 0} for text in LONG]),
     "embedder": ((TEXTS, OTHERS), None),
     "scored": ((TEXTS, OTHERS), [0.0, 0.5, 1.0, 1.0, 0.5, 0.0]),
+    "triplets": ((TEXTS, TEXTS, OTHERS), None),
 }
 
 
