@@ -19,8 +19,8 @@ def best_spans(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns the spans with the highest `start + end`, in ops that TF Serving and LiteRT have.
 
-    >>> scores, starts, ends = best_spans(tf.constant([[0.0, 5.0, 1.0]]), tf.constant([[9.0, 0.0, 3.0]]), tf.constant([[1, 1,
-    1]]), top_k=1)
+    >>> start_logits, end_logits = tf.constant([[0.0, 5.0, 1.0]]), tf.constant([[9.0, 0.0, 3.0]])
+    >>> scores, starts, ends = best_spans(start_logits, end_logits, tf.constant([[1, 1, 1]]), top_k=1)
     >>> scores.numpy().tolist(), starts.numpy().tolist(), ends.numpy().tolist()
     ([[9.0]], [[0]], [[0]])
 

@@ -151,9 +151,7 @@ class MaskedLM(TokenProbabilities):
 
     # Figures
 
-    @property
-    def job(self) -> str | None:
-        return "fill-mask"
+    job = "fill-mask"
 
     def figures(self, x: Any, y: None = None) -> Figures:
         """Returns the loss on texts with some tokens hidden, and its exponential, the perplexity.

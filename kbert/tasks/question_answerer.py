@@ -267,9 +267,7 @@ class QuestionAnswerer(Task):
 
     # Figures
 
-    @property
-    def job(self) -> str | None:
-        return "qa"
+    job = "qa"
 
     def figures(self, x: Any, y: Any) -> Figures:
         """Returns exact match and F1 in percent, as the official script of SQuAD counts them, and the answers that are not

@@ -102,10 +102,7 @@ class Task(Fitting, Prediction, Exporting, Files):
 
     # Figures
 
-    @property
-    def job(self) -> str | None:
-        """The command line's name of what the task does; None for a task that no command trains or asks."""
-        return None
+    job: str | None = None  # the command line's name of what the task does; None if no command does it
 
     def figures(self, x: Any, y: Any) -> Figures:
         """Returns what the field counts for texts and their targets, with a table by label and the mistakes where there are

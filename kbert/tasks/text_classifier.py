@@ -75,6 +75,7 @@ class TextClassifier(ReadsLongTexts):
         super().__init__(encoder, preprocessor, **kwargs)
         self.problem_type = check_problem_type(problem_type)
         self._problem = PROBLEMS[self.problem_type]
+        self.job = self._problem.job
         self.window_stride = window_stride
         self.check_windows()
         if head not in ("SequenceClassification", "NextSentencePrediction"):
@@ -273,11 +274,6 @@ class TextClassifier(ReadsLongTexts):
         """Returns a regression's correlations, or the F1 of each of several labels."""
         targets = self.encode_targets([target for target, _ in judged])
         return self._problem.score(self.labels, targets, np.stack([answer for _, answer in judged]))
-
-    @property
-    def job(self) -> str | None:
-        """The command line's name of what the classifier does."""
-        return self._problem.job
 
     def figures(self, x: Any, y: Any) -> Figures:
         """Returns accuracy or its like, a table by label, and the texts whose answer is not the target.

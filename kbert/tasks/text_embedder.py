@@ -286,9 +286,7 @@ class TextEmbedder(Task):
 
     # Figures
 
-    @property
-    def job(self) -> str | None:
-        return "embedding"
+    job = "embedding"
 
     def figures(self, x: Any, y: Any = None) -> Figures:
         """Returns how well the embedder tells which texts belong together.

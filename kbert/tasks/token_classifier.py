@@ -326,9 +326,7 @@ class TokenClassifier(Task):
 
     # Figures
 
-    @property
-    def job(self) -> str | None:
-        return "ner"
+    job = "ner"
 
     def figures(self, x: Any, y: Any) -> Figures:
         """Returns precision, recall and F1 of entities, the same for each type of entity, and the wrong entities.
