@@ -85,7 +85,7 @@ def plain_columns(forms: tuple[Columns, ...], x: Any, name: str = "x") -> tuple[
         given = _columns_by_name(forms, {column: x[column] for column in x.columns}, "a table")
     elif isinstance(x, tuple) and not words and x and not _are_texts(x) and (most > 1 or all(map(_is_container, x))):
         given = x
-    elif most > 1 and not words and _are_rows(x):
+    elif most > 1 and not words and _are_rows(x, {len(form.names) for form in forms}):
         given = tuple(zip(*x))
     else:
         given = (x,)
@@ -117,13 +117,13 @@ def _are_texts(values: Iterable) -> bool:
     return all(isinstance(value, (str, bytes)) for value in values)
 
 
-def _are_rows(x: Any) -> bool:
+def _are_rows(x: Any, sizes: set[int]) -> bool:
     """Returns whether a list or an array holds rows of several texts: pairs, as tuples or as a line of an array."""
     if isinstance(x, np.ndarray):
-        return x.ndim == 2 and x.shape[1] > 1
-    if not isinstance(x, list) or not x:
+        return x.ndim == 2 and x.shape[1] > 1 and x.shape[1] in sizes
+    if not isinstance(x, list) or not x or not isinstance(x[0], (tuple, list)):
         return False
-    return isinstance(x[0], (tuple, list)) and len(x[0]) > 1 and _are_texts(x[0])
+    return len(x[0]) > 1 and len(x[0]) in sizes and _are_texts(x[0])
 
 
 def _column(column: Any, name: str, words: bool) -> list:
@@ -165,8 +165,8 @@ def plain_targets(y: Any) -> list:
         y = y.numpy()
     if isinstance(y, (str, bytes)) or not hasattr(y, "__len__") or getattr(y, "ndim", 1) == 0:
         raise TypeError(f"y should be a list, array or column with a target for each text, got {type(y).__name__}")
-    if isinstance(y, dict):
-        raise TypeError(f"y should hold a target for each text, got a dictionary of {', '.join(map(str, y))}")
+    if isinstance(y, dict):  # the columns of targets that have several parts
+        return [dict(zip(y, values)) for values in zip(*map(plain_targets, y.values()))]
     if hasattr(y, "columns"):  # a table: a row of numbers for each text
         y = y.to_numpy()
     return [plain_value(value) for value in (y.tolist() if hasattr(y, "tolist") else y)]

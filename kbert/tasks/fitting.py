@@ -177,6 +177,8 @@ class Fitting(Measuring):
         self.prepare_fit(texts.has_targets)
         texts, held_out = self._hold_out(texts, validation_split, validation_data)
         batch_size = batch_size or texts.batch_size or BATCH_SIZE
+        if resume is not None and texts.rows is None and texts.own_batches is not None:
+            texts.rows = sum(chunk.rows for chunk in texts)  # a training that goes on has to know its steps
         self._epochs.clear()
         data = self._training_data(texts, batch_size, shuffle, max_tokens, class_weight)
         if held_out is not None:

@@ -115,7 +115,8 @@ class MaskedLM(TokenProbabilities):
             raise ValueError("there are no texts to train on")
         if class_weight is not None:
             self.encode_class_weight(class_weight)  # refuses
-        return Examples(self.read(chunk.columns), np.zeros(chunk.rows, np.int32), chunk.weights)
+        weights = None if chunk.weights is None else chunk.weights[:, None]  # [B, 1], for labels [B, M]
+        return Examples(self.read(chunk.columns), np.zeros(chunk.rows, np.int32), weights)
 
     def batches_of(
         self,

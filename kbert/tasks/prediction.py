@@ -44,6 +44,8 @@ class Prediction(Encoding):
         Returns:
           What calling the task gives for each text: an array `[B, ...]`, or a dictionary of them.
         """
+        if x is None:
+            raise TypeError("predict needs texts or packed dictionaries, got None")
         if self._is_packed(x):
             return super().predict(x, batch_size=batch_size, verbose=verbose, **kwargs)
         if kwargs:

@@ -40,6 +40,10 @@ class Problem:
         """Returns the targets of texts, Python values, as an array `[B]` or `[B, C]`."""
         raise NotImplementedError
 
+    def takes_rows(self, loss: Any) -> bool:
+        """Returns whether a loss has rows of numbers as its targets, where the problem's own has indices."""
+        return False
+
     def probabilities(self, logits: tf.Tensor) -> tf.Tensor:
         """Returns what logits `[B, C]` mean, in ops of a graph."""
         raise NotImplementedError
@@ -115,6 +119,11 @@ class SingleLabel(Problem):
     """One label for each text: a softmax."""
 
     name, job, fewest_labels, onnx_operator, has_scores = SINGLE, "classification", 2, "Softmax", False
+
+    def takes_rows(self, loss: Any) -> bool:
+        if loss is None or (isinstance(loss, str) and loss.startswith("sparse")):
+            return False
+        return not isinstance(loss, (keras.losses.SparseCategoricalCrossentropy, SmoothedCrossentropy))
 
     def encode(self, labels: list[str], y: list) -> np.ndarray:
         """Returns names, indices or one-hot rows as indices, int32 `[B]`."""

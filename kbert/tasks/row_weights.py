@@ -17,7 +17,14 @@ def check_weights(weights: Any, count: int) -> np.ndarray | None:
     """
     if weights is None:
         return None
-    weights = np.asarray(weights, np.float32)
+    try:
+        weights = np.asarray(weights, np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"sample_weight should be numbers ({error}); the texts of a pair stand in a tuple of their own, "
+            "((text, other), target)"
+        ) from error
+    weights = weights[:, 0] if weights.ndim == 2 and weights.shape[1] == 1 else weights
     if weights.shape != (count,):
         raise ValueError(f"each text needs one weight: got {count} texts and weights of shape {weights.shape}")
     wrong = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))

@@ -148,7 +148,7 @@ class TextClassifier(ReadsLongTexts):
         super().compile(optimizer, self.default_loss(label_smoothing) if label_smoothing else loss, **kwargs)
 
     def check_training(self, examples: Examples) -> None:
-        if self.problem_type == SINGLE and len(np.unique(examples.targets)) == 1:
+        if examples.targets.dtype == np.int32 and len(np.unique(examples.targets)) == 1:
             warnings.warn(
                 f"all {len(examples.targets)} texts have the label {self.labels[examples.targets[0]]!r}, so that there is "
                 "nothing to tell apart; train on texts of the other labels too",
@@ -227,7 +227,13 @@ class TextClassifier(ReadsLongTexts):
         return self._problem.metrics(len(self.labels))
 
     def encode_targets(self, y: list) -> np.ndarray:
-        """Returns names or indices of labels as int32 `[B]`; several labels, or numbers, as float32 `[B, labels]`."""
+        """Returns names or indices of labels as int32 `[B]`; several labels, or numbers, as float32 `[B, labels]`.
+
+        A loss of one's own that is no loss of indices, such as Keras's `CategoricalCrossentropy`, has rows of numbers as they
+        are.
+        """
+        if y and isinstance(y[0], list) and self._problem.takes_rows(getattr(self, "loss", None)):
+            return np.asarray(y, np.float32)
         return self._problem.encode(self.labels, y)
 
     def encode_class_weight(self, class_weight: dict) -> np.ndarray:

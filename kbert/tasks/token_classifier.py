@@ -163,7 +163,7 @@ class TokenClassifier(Task):
             of_piece = tf.where(words.is_first, of_piece, NO_LABEL)
         cut = self._windows(words.ids)
         document = cut.document.numpy()
-        weights = None if chunk.weights is None else chunk.weights[document]
+        weights = None if chunk.weights is None else chunk.weights[document, None]  # [W, 1], for labels [W, L]
         return Examples((cut.of(words.ids),), cut.of(words.ids.with_values(of_piece)), weights, document)
 
     def judge(self, chunk: Chunk, verbose: int | str = "auto") -> list[tuple[list[str], list[str]]]:

@@ -298,6 +298,40 @@ def test_single_batches_take_texts(classifier):
     np.testing.assert_allclose(classifier.predict_on_batch(TEXTS), classifier.predict(TEXTS), atol=1e-6)
 
 
+def test_a_loss_of_ones_own_has_its_own_targets(classifier):
+    rows = np.eye(2, dtype="float32")[[1, 0, 1, 1, 0, 1]]
+    for data in ((TEXTS, rows), (tf.data.Dataset.from_tensor_slices((TEXTS, rows)).batch(3),)):
+        classifier.compile(loss=keras.losses.CategoricalCrossentropy(from_logits=True), metrics=[], run_eagerly=True)
+        own = classifier.evaluate(*data, verbose=0)
+        classifier.compile(metrics=[], run_eagerly=True)
+        assert own == pytest.approx(classifier.evaluate(*data, verbose=0), abs=1e-5)
+
+
+def test_weights_of_sentences_weigh_their_words(tokenizer):
+    x, y = DATA["words"]
+    task = make("words", tokenizer)
+    task.compile(metrics=[], run_eagerly=True)
+    whole, first = task.evaluate(x, y, verbose=0, return_dict=True), task.evaluate(x[:1], y[:1], verbose=0, return_dict=True)
+    one = task.evaluate(x, y, sample_weight=[1, 0, 0, 0, 0, 0], verbose=0, return_dict=True)
+    words = sum(map(len, x))
+    assert one["loss"] == pytest.approx(first["loss"] * len(x[0]) / words, rel=1e-4)
+    equal = task.evaluate(x, y, sample_weight=np.ones((6, 1)), verbose=0, return_dict=True)
+    assert equal["loss"] == pytest.approx(whole["loss"], rel=1e-5)
+
+
+def test_a_batched_dataset_can_be_resumed(classifier, tmp_path):
+    dataset = tf.data.Dataset.from_tensor_slices((TEXTS, LABELS)).batch(4)
+    history = classifier.fit(dataset, epochs=2, resume=tmp_path / "state", verbose=0)
+    assert len(history.history["loss"]) == 2
+
+
+def test_answers_may_come_as_columns(tokenizer):
+    x, y = DATA["answers"]
+    columns = {name: [answer[name] for answer in y] for name in ("text", "start")}
+    task = make("answers", tokenizer)
+    assert task.examples(x, columns).targets.tolist() == task.examples(x, y).targets.tolist()
+
+
 def test_class_weights_are_not_in_the_validation(classifier):
     classifier.compile(keras.optimizers.SGD(0.0), metrics=[])
     history = classifier.fit(TEXTS, LABELS, class_weight={"good": 0.0, "bad": 0.0}, validation_split=0.5, verbose=0)
