@@ -79,13 +79,18 @@ def plain_columns(forms: tuple[Columns, ...], x: Any, name: str = "x") -> tuple[
     """Returns the columns of rows in memory, each a list of UTF-8 bytes or of lists of words."""
     words = any(form.words for form in forms)
     most = max(len(form.names) for form in forms)
+    sizes = {len(form.names) for form in forms}
+    if isinstance(x, tuple) and not words and len(x) > 1 and len(x) in sizes and _are_texts(x):
+        if 1 in sizes:
+            raise ValueError(f"{name} is a tuple of {len(x)} strings: give texts as a list, or a pair as ([text], [other])")
+        x = tuple([text] for text in x)  # one row
     if isinstance(x, dict):
         given = _columns_by_name(forms, x, "a dictionary")
     elif hasattr(x, "columns") and any(len(form.names) > 1 and set(form.names) <= set(x.columns) for form in forms):
         given = _columns_by_name(forms, {column: x[column] for column in x.columns}, "a table")
     elif isinstance(x, tuple) and not words and x and not _are_texts(x) and (most > 1 or all(map(_is_container, x))):
         given = x
-    elif most > 1 and not words and _are_rows(x, {len(form.names) for form in forms}):
+    elif most > 1 and not words and _are_rows(x, sizes):
         given = tuple(zip(*x))
     else:
         given = (x,)
@@ -95,8 +100,8 @@ def plain_columns(forms: tuple[Columns, ...], x: Any, name: str = "x") -> tuple[
     names = list(x) if isinstance(x, dict) else [name] * len(given)
     columns = tuple(_column(column, column_name, words) for column, column_name in zip(given, names))
     if len({len(column) for column in columns}) > 1:
-        sizes = " and ".join(str(len(column)) for column in columns)
-        raise ValueError(f"both texts of a pair are needed: got columns of {sizes}")
+        lengths = " and ".join(str(len(column)) for column in columns)
+        raise ValueError(f"both texts of a pair are needed: got columns of {lengths}")
     return columns
 
 

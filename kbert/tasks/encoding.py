@@ -209,6 +209,8 @@ class Encoding(DistributedModel, keras.Model):
             )
 
     def _open_for_training(self, x: Any, y: Any = None, sample_weight: Any = None) -> Texts:
+        if self.targets == "none" and y is not None:
+            raise ValueError(f"a {type(self).__name__} learns from the texts alone: {self.fit_call}")
         try:
             return open_input(self.training_columns, x, y, sample_weight, targets=self.targets)
         except WrongColumns as error:
@@ -228,13 +230,20 @@ class Encoding(DistributedModel, keras.Model):
         return self._open_for_training(*data)
 
     def _training_data(
-        self, texts: Texts, batch_size: int, shuffle: bool, max_tokens: int | None, class_weight: dict | None
+        self,
+        texts: Texts,
+        batch_size: int,
+        shuffle: bool,
+        max_tokens: int | None,
+        class_weight: dict | None,
+        steps: int | None = None,
     ) -> tf.data.Dataset:
+        """Returns the batches to train on; `steps` are those of an epoch, where a stream does not end."""
         if texts.in_memory:
             examples = self.encode(texts.chunk, class_weight)
             self.check_training(examples)
             return self.batches_of(examples, batch_size, shuffle, max_tokens, self._epochs)
-        return self._streamed(texts, batch_size, shuffle, max_tokens, class_weight, self._epochs)
+        return self._streamed(texts, batch_size, shuffle, max_tokens, class_weight, self._epochs, steps)
 
     def _evaluation_data(self, texts: Texts, batch_size: int) -> tf.data.Dataset:
         if texts.in_memory:
@@ -249,10 +258,12 @@ class Encoding(DistributedModel, keras.Model):
         max_tokens: int | None = None,
         class_weight: dict | None = None,
         epochs: list | None = None,
+        steps: int | None = None,
     ) -> tf.data.Dataset:
         """Returns a stream's batches: each chunk takes the steps that texts in memory take."""
         seed = int(np.random.randint(2**31))  # follows keras.utils.set_random_seed
-        size = max(1, CHUNK // batch_size) * batch_size  # so that only the last batch may have fewer rows
+        batches = max(1, CHUNK // batch_size) if steps is None else max(1, min(steps, CHUNK // batch_size))
+        size = batches * batch_size  # so that only the last batch may have fewer rows
 
         def batches_of_chunk(chunk: Chunk, *numbers: int) -> tf.data.Dataset:
             of_chunk = int(np.random.default_rng([seed, *numbers]).integers(2**31))

@@ -19,7 +19,11 @@ from kbert.text.packing import TextPreprocessor
 class Exporting(Encoding):
     """What a task says about its exported files; a part of `Task`."""
 
-    text_inputs: tuple[str, ...] = ("text",)  # what an exported graph's strings are called
+    @property
+    def text_inputs(self) -> tuple[str, ...]:
+        """What an exported graph's strings are called: the names of the task's first form of columns."""
+        return self.columns[0].names
+
     onnx_output = "logits"  # the name of the one output of an ONNX file that takes ids
 
     def serve(self, *texts: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -69,7 +73,7 @@ class Exporting(Encoding):
 
     def probes(self, pairs: bool = False) -> tuple[list[str], ...]:
         """Returns the columns of texts on which an exported file is compared with the task: those that are hard for it."""
-        return (PROBES, PROBES[::-1]) if pairs else (PROBES,)
+        return (PROBES, PROBES[::-1]) if pairs or len(self.text_inputs) == 2 else (PROBES,)
 
     def fitting(self, columns: tuple[Sequence[str], ...], max_length: int | None = None) -> tuple[Sequence[str], ...]:
         """Returns the texts whose whole answer a file gives that reads one window.

@@ -177,16 +177,17 @@ class Fitting(Measuring):
         self.prepare_fit(texts.has_targets)
         texts, held_out = self._hold_out(texts, validation_split, validation_data)
         batch_size = batch_size or texts.batch_size or BATCH_SIZE
-        if resume is not None and texts.rows is None and texts.own_batches is not None:
-            texts.rows = sum(chunk.rows for chunk in texts)  # a training that goes on has to know its steps
+        if (resume is not None or steps_per_epoch is not None) and texts.own_batches is not None:
+            texts.rows = sum(chunk.rows for chunk in texts)  # Keras then begins the data anew where an epoch has too few
         self._epochs.clear()
-        data = self._training_data(texts, batch_size, shuffle, max_tokens, class_weight)
+        data = self._training_data(texts, batch_size, shuffle, max_tokens, class_weight, steps_per_epoch)
         if held_out is not None:
             if validation_split:
                 self.check_held_out(texts.chunk, held_out.chunk)
             validation_data = self._evaluation_data(held_out, batch_size)
             if self.has_scores and not held_out.once:
-                callbacks = [ValidationScores(held_out), *as_list(callbacks)]
+                steps = kwargs.get("validation_steps")
+                callbacks = [ValidationScores(held_out, steps and steps * batch_size), *as_list(callbacks)]
         phase = Phase(data, epochs)
         steps = phase.steps if steps_per_epoch is None else steps_per_epoch * epochs
         if steps is None and not max_tokens and not self.makes_windows:

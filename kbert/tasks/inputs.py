@@ -133,6 +133,14 @@ def text_chunks(x: Any, forms: tuple[Columns, ...] = (TEXT, PAIR)) -> Iterator[t
         yield chunk.columns
 
 
+def _has_ragged_rows(x: Any) -> bool:
+    """Returns whether a dataset's elements are rows of a ragged tensor, and not a batch of them."""
+    if not isinstance(x, tf.data.Dataset):
+        return False
+    spec = x.element_spec[0] if isinstance(x.element_spec, tuple) else x.element_spec
+    return isinstance(spec, tf.RaggedTensorSpec) and spec.ragged_rank == 0
+
+
 def _open_stream(forms: tuple[Columns, ...], x: Any, targets: Targets) -> Texts:
     """Returns a stream as `Texts`; its first element is read to learn whether elements are rows or batches."""
     elements, count = elements_of(x)
@@ -146,7 +154,7 @@ def _open_stream(forms: tuple[Columns, ...], x: Any, targets: Targets) -> Texts:
     if first is None:
         return Texts(lambda size: iter([]), kind, rows=0, once=once)
     inputs, targets_of_first, _ = row = inputs_and_targets(forms, first, targets)
-    size = None if is_row(forms, row, once) else len(first_column(inputs))
+    size = None if is_row(forms, row, once or _has_ragged_rows(x)) else len(first_column(inputs))
     read = functools.partial(chunks_of_stream, forms, elements, targets, size is not None, kind)
     return Texts(
         read,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -9,7 +11,7 @@ import tensorflow as tf
 
 from kbert.tasks.columns import Chunk, joined_chunks
 from kbert.tasks.encoding import BATCH_SIZE, Encoding, texts_of
-from kbert.tasks.inputs import Texts
+from kbert.tasks.inputs import CHUNK, Texts
 
 
 class Measuring(Encoding):
@@ -54,7 +56,9 @@ class Measuring(Encoding):
         self._wait_for_data_of(x)
         logs = super().evaluate(x, verbose=verbose, return_dict=True, **kwargs)
         if texts is not None and self.has_scores:
-            logs.update(self.scores_of_texts(texts, verbose=verbose))
+            steps = kwargs.get("steps")
+            rows = None if steps is None else steps * (batch_size or texts.batch_size or BATCH_SIZE)
+            logs.update(self.scores_of_texts(texts, verbose, rows))
         if return_dict:
             return logs
         figures = [logs.pop("loss"), *logs.values()]
@@ -77,13 +81,27 @@ class Measuring(Encoding):
           y: their targets.
           verbose: 1 for a progress bar, 0 for none.
         """
-        return self.scores_of_texts(self._open_for_training(x, y), verbose)
+        return self._score_chunks(iter(self._open_for_training(x, y)), verbose)
 
-    def scores_of_texts(self, texts: Texts, verbose: int | str = "auto") -> dict[str, float]:
-        """Returns the `scores` of texts that came through the door, chunk by chunk."""
-        if not self.has_scores:
-            return {}
-        return self.score([judged for chunk in texts for judged in self.judge(chunk, verbose)])
+    def scores_of_texts(self, texts: Texts, verbose: int | str = "auto", rows: int | None = None) -> dict[str, float]:
+        """Returns the `scores` of texts that came through the door, chunk by chunk.
+
+        Args:
+          texts: the texts with their targets.
+          verbose: 1 for a progress bar, 0 for none.
+          rows: the most rows that are read; a stream without an end has to be left somewhere.
+        """
+        chunks = texts.read(CHUNK if rows is None else min(rows, CHUNK))
+        chunks = itertools.islice(chunks, None if rows is None else -(-rows // min(rows, CHUNK)))
+        if type(self).scores is not Measuring.scores:  # a subclass has its own
+            chunk = joined_chunks(list(chunks))
+            columns = [[text.decode("utf-8") if isinstance(text, bytes) else text for text in c] for c in chunk.columns]
+            return self.scores(columns[0] if len(columns) == 1 else tuple(columns), chunk.targets, verbose=verbose)
+        return self._score_chunks(chunks, verbose)
+
+    def _score_chunks(self, chunks: Iterator[Chunk], verbose: int | str) -> dict[str, float]:
+        judged = [pair for chunk in chunks for pair in self.judge(chunk, verbose)] if self._judges else []
+        return self.score(judged) if judged else {}
 
     def judge(self, chunk: Chunk, verbose: int | str = "auto") -> list[tuple[Any, Any]]:
         """Returns the target and the task's answer of each row, as `score` counts them."""
@@ -96,16 +114,20 @@ class Measuring(Encoding):
     @property
     def has_scores(self) -> bool:
         """Whether the task has figures beside its metrics."""
+        return self._judges or type(self).scores is not Measuring.scores
+
+    @property
+    def _judges(self) -> bool:
         return type(self).judge is not Measuring.judge
 
 
 class ValidationScores(keras.callbacks.Callback):
     """Adds a task's `scores` of the validation data to each epoch's figures, each as `val_<name>`; `fit` adds it by itself."""
 
-    def __init__(self, texts: Texts) -> None:
+    def __init__(self, texts: Texts, rows: int | None = None) -> None:
         super().__init__()
-        self.texts = texts
+        self.texts, self.rows = texts, rows
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         assert logs is not None
-        logs.update({f"val_{name}": value for name, value in self.model.scores_of_texts(self.texts, verbose=0).items()})
+        logs.update({f"val_{name}": value for name, value in self.model.scores_of_texts(self.texts, 0, self.rows).items()})

@@ -288,8 +288,6 @@ class QuestionAnswerer(Task):
 
     # Export
 
-    text_inputs = ("question", "context")
-
     def serve(self, question: tf.Tensor, context: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the best answer to each question, in ops of a graph.
 

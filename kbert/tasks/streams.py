@@ -85,6 +85,9 @@ def is_row(forms: tuple[Columns, ...], element: tuple[Any, Any, Any], once: bool
     """
     x, y, _ = element
     column = first_column(x)
+    sizes = {len(form.names) for form in forms}
+    if once and isinstance(x, list) and len(x) in sizes - {1} and all(isinstance(text, (str, bytes)) for text in x):
+        raise ValueError(f"a list of {len(x)} texts could be a batch or a pair: give pairs as tuples, and batches as arrays")
     if isinstance(column, (str, bytes)) or getattr(column, "ndim", 1) == 0:
         return True
     if not any(form.words for form in forms) or not hasattr(column, "__len__") or are_words(column):

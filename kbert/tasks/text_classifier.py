@@ -271,7 +271,7 @@ class TextClassifier(ReadsLongTexts):
 
     @property
     def has_scores(self) -> bool:
-        return self._problem.has_scores
+        return self._problem.has_scores or type(self).scores is not TextClassifier.scores
 
     def judge(self, chunk: Chunk, verbose: int | str = "auto") -> list[tuple[Any, np.ndarray]]:
         return list(zip(chunk.targets or [], self.predict_chunk(chunk, None, Progress(verbose))))

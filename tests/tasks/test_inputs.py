@@ -340,6 +340,57 @@ def test_answers_may_come_as_columns(tokenizer):
     assert task.examples(x, columns).targets.tolist() == task.examples(x, y).targets.tolist()
 
 
+def test_a_stream_without_an_end_is_measured_by_steps(tokenizer):
+    task = make("regression", tokenizer)
+    x, y = DATA["regression"]
+    task.compile(run_eagerly=True)
+    endless = tf.data.Dataset.from_tensor_slices((x, y)).batch(3).repeat()
+    figures = task.evaluate(endless, steps=2, verbose=0, return_dict=True)
+    assert figures == pytest.approx(task.evaluate(x, y, batch_size=3, verbose=0, return_dict=True), abs=1e-5)
+    history = task.fit(x, y, batch_size=3, validation_data=endless, validation_steps=2, verbose=0)
+    assert np.isfinite(history.history["val_pearson"]).all()
+
+
+def test_epochs_of_some_steps_begin_the_data_anew(classifier):
+    steps = []
+    for data in ((TEXTS, LABELS), (tf.data.Dataset.from_tensor_slices((TEXTS, LABELS)).batch(2),)):  # 3 batches
+        classifier.compile()
+        history = classifier.fit(*data, batch_size=2, epochs=3, steps_per_epoch=2, verbose=0)
+        assert all(history.history["loss"])  # no epoch without a step
+        steps.append(int(classifier.optimizer.iterations))
+    assert steps[0] == steps[1]
+
+
+def test_a_subclass_may_count_what_it_likes(encoder, tokenizer):
+    class Counting(kbert.TextClassifier):
+        def scores(self, x, y, verbose="auto"):
+            return {**super().scores(x, y, verbose), "texts": float(len(x)), "first": float(x[0] == TEXTS[0])}
+
+    task = Counting(encoder, kbert.TextPreprocessor(tokenizer, 24), labels=["bad", "good"])
+    task.compile(run_eagerly=True)
+    assert task.evaluate(TEXTS, LABELS, verbose=0, return_dict=True)["texts"] == 6
+    history = task.fit(TEXTS, LABELS, validation_data=(TEXTS[:4], LABELS[:4]), verbose=0).history
+    assert history["val_texts"] == [4] and history["val_first"] == [1]
+
+
+def test_what_could_mean_two_things_is_refused(classifier, encoder, tokenizer):
+    with pytest.raises(ValueError, match="a pair as"):
+        classifier.classify(("good day", "bad day"))
+    with pytest.raises(ValueError, match="could be a batch or a pair"):
+        classifier.predict(iter([["a", "b"], ["c", "d"]]))
+    masked = kbert.MaskedLM(encoder, kbert.TextPreprocessor(tokenizer, 24))
+    with pytest.raises(ValueError, match="learns from the texts alone"):
+        masked.fit(TEXTS, LABELS)
+    answerer = make("answers", tokenizer)
+    assert answerer.predict(("the cat ?", "a cat sat"))["start_logits"].shape[0] == 1
+
+
+def test_rows_of_a_ragged_tensor_are_sentences(tokenizer):
+    task = make("words", tokenizer)
+    rows = tf.data.Dataset.from_tensor_slices(tf.ragged.constant(WORDS))
+    assert task.predict(rows) == task.predict(rows.batch(2)) == task.predict(WORDS)
+
+
 def test_class_weights_are_not_in_the_validation(classifier):
     classifier.compile(keras.optimizers.SGD(0.0), metrics=[])
     history = classifier.fit(TEXTS, LABELS, class_weight={"good": 0.0, "bad": 0.0}, validation_split=0.5, verbose=0)
