@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import warnings
 from collections.abc import Iterator
@@ -48,6 +49,14 @@ class Encoding(DistributedModel, keras.Model):
         ):
             self._waits_for_data = True
             self.train_function = self.test_function = None  # traced again
+
+    @contextlib.contextmanager
+    def _quiet_at_the_end(self) -> Iterator[None]:
+        """Leaves out Keras's warning that the data ran out, which it gives at the end of each dataset of unknown length."""
+        with warnings.catch_warnings():
+            if self._waits_for_data:
+                warnings.filterwarnings("ignore", message="Your input ran out of data")
+            yield
 
     def _after(self, data: Any) -> Any:
         """Returns a context whose ops wait for a batch, if the task waits for data."""
@@ -286,8 +295,9 @@ class Encoding(DistributedModel, keras.Model):
                     yield tf.nest.map_structure(lambda tensor: tensor.numpy(), batch)
 
         data = by_epoch(lambda number: tf.data.Dataset.from_generator(generate, args=(number,), output_signature=spec), epochs)
-        if texts.rows is not None and not max_tokens and not self.makes_windows:  # else nobody knows the number for certain
-            data = data.apply(tf.data.experimental.assert_cardinality(texts.batches(batch_size)))
+        count = None if max_tokens or self.makes_windows else texts.batches(batch_size)
+        if count is not None:
+            data = data.apply(tf.data.experimental.assert_cardinality(count))
         return data.prefetch(tf.data.AUTOTUNE)
 
 

@@ -177,8 +177,6 @@ class Fitting(Measuring):
         self.prepare_fit(texts.has_targets)
         texts, held_out = self._hold_out(texts, validation_split, validation_data)
         batch_size = batch_size or texts.batch_size or BATCH_SIZE
-        if (resume is not None or steps_per_epoch is not None) and texts.own_batches is not None:
-            texts.rows = sum(chunk.rows for chunk in texts)  # Keras then begins the data anew where an epoch has too few
         self._epochs.clear()
         data = self._training_data(texts, batch_size, shuffle, max_tokens, class_weight, steps_per_epoch)
         if held_out is not None:
@@ -190,9 +188,6 @@ class Fitting(Measuring):
                 callbacks = [ValidationScores(held_out, steps and steps * batch_size), *as_list(callbacks)]
         phase = Phase(data, epochs)
         steps = phase.steps if steps_per_epoch is None else steps_per_epoch * epochs
-        if steps is None and not max_tokens and not self.makes_windows:
-            of_epoch = texts.batches(batch_size)
-            steps = None if of_epoch is None else of_epoch * epochs
         if total_steps is None and steps is not None:
             total_steps = steps * (epochs - initial_epoch) // epochs
         return self._fit_phases(
@@ -292,7 +287,8 @@ class Fitting(Measuring):
                 history.on_epoch_end(epoch, logs)
         start_schedule(self.optimizer, total_steps, first_step)
         for data, first, beyond in remaining_phases(phases, *done):
-            part = super().fit(data, initial_epoch=first, epochs=beyond, callbacks=callbacks, **kwargs)
+            with self._quiet_at_the_end():
+                part = super().fit(data, initial_epoch=first, epochs=beyond, callbacks=callbacks, **kwargs)
             for number, epoch in enumerate(part.epoch):
                 logs = {name: values[number] for name, values in part.history.items() if number < len(values)}
                 history.on_epoch_end(epoch, logs)

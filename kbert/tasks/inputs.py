@@ -15,7 +15,15 @@ import keras
 import tensorflow as tf
 
 from kbert.tasks.columns import PAIR, TEXT, Chunk, Columns, plain_chunk
-from kbert.tasks.streams import Targets, chunks_of_stream, elements_of, first_column, inputs_and_targets, is_row
+from kbert.tasks.streams import (
+    Targets,
+    chunks_of_stream,
+    elements_of,
+    first_column,
+    has_even_batches,
+    inputs_and_targets,
+    is_row,
+)
 
 CHUNK = 16384  # rows of a stream that are held, and sorted by length, together
 
@@ -29,6 +37,7 @@ class Texts:
       rows: the number of rows, or None if the container does not say.
       batch_size: the rows of the container's own batches, or None if it has none.
       own_batches: the number of the container's own batches, or None.
+      even: whether all of its batches but one have as many rows.
       has_targets: whether the rows have targets.
       once: whether the rows can be read only once, as those of a generator.
       in_memory: whether all rows are one chunk.
@@ -41,12 +50,13 @@ class Texts:
         rows: int | None = None,
         batch_size: int | None = None,
         own_batches: int | None = None,
+        even: bool = False,
         has_targets: bool = False,
         once: bool = False,
         in_memory: bool = False,
     ) -> None:
         self.read, self.kind, self.rows, self.batch_size, self.own_batches = read, kind, rows, batch_size, own_batches
-        self.has_targets, self.once, self.in_memory = has_targets, once, in_memory
+        self.even, self.has_targets, self.once, self.in_memory = even, has_targets, once, in_memory
 
     def __iter__(self) -> Iterator[Chunk]:
         return self.read(CHUNK)
@@ -58,13 +68,15 @@ class Texts:
         return chunk
 
     def batches(self, batch_size: int) -> int | None:
-        """Returns how many batches of `batch_size` rows there should be, or None if the container does not say.
+        """Returns how many batches of `batch_size` rows there are, or None if the container does not say.
 
-        A container that counts its own batches may have shorter ones in its middle; the number is then an upper bound.
+        A container that says the number of its own batches is read once for it, if they may differ in size.
         """
-        if self.rows is not None:
-            return -(-self.rows // batch_size)
-        return self.own_batches if self.batch_size == batch_size else None
+        if self.even and self.batch_size == batch_size:
+            return self.own_batches
+        if self.rows is None and self.own_batches is not None:
+            self.rows = sum(chunk.rows for chunk in self)
+        return None if self.rows is None else -(-self.rows // batch_size)
 
 
 def open_input(
@@ -162,6 +174,7 @@ def _open_stream(forms: tuple[Columns, ...], x: Any, targets: Targets) -> Texts:
         rows=count if size is None else None,
         batch_size=size,
         own_batches=None if size is None else count,
+        even=has_even_batches(x),
         has_targets=targets_of_first is not None,
         once=once,
     )

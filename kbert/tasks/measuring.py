@@ -54,7 +54,8 @@ class Measuring(Encoding):
                 texts = texts_of(joined_chunks(list(texts) or [Chunk(([],))]), texts)
             x = self._evaluation_data(texts, batch_size or texts.batch_size or BATCH_SIZE)
         self._wait_for_data_of(x)
-        logs = super().evaluate(x, verbose=verbose, return_dict=True, **kwargs)
+        with self._quiet_at_the_end():
+            logs = super().evaluate(x, verbose=verbose, return_dict=True, **kwargs)
         if texts is not None and self.has_scores:
             steps = kwargs.get("steps")
             rows = None if steps is None else steps * (batch_size or texts.batch_size or BATCH_SIZE)

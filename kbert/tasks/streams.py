@@ -40,6 +40,13 @@ def _off_tensors(element: Any) -> Any:
     )
 
 
+def has_even_batches(x: Any) -> bool:
+    """Returns whether a dataset was made by `batch` and not changed since, so that one batch at most is smaller than others."""
+    while type(x).__name__ in ("_PrefetchDataset", "_OptionsDataset", "_ShuffleDataset", "_CacheDataset"):
+        (x,) = x._inputs()
+    return type(x).__name__ in ("_BatchDataset", "_ParallelBatchDataset")
+
+
 def inputs_and_targets(forms: tuple[Columns, ...], element: Any, targets: Targets) -> tuple[Any, Any, Any]:
     """Returns the inputs, the targets and the weights of a stream's element; None for what it does not have.
 

@@ -222,6 +222,15 @@ def test_the_schedule_knows_the_batches_of_a_stream(classifier):
         assert int(classifier.optimizer.learning_rate.numpy() * 1e9) == 0 and int(classifier.optimizer.iterations) == 6
 
 
+@pytest.mark.filterwarnings("error:Your input ran out")
+def test_a_dataset_of_batches_ends_without_a_word(classifier):
+    classifier.compile(run_eagerly=True)
+    batched = tf.data.Dataset.from_tensor_slices((TEXTS, LABELS)).batch(4)
+    for data in (batched.prefetch(1), batched.map(lambda text, label: (text, label)), Batches(batches_of(TEXTS, LABELS))):
+        classifier.fit(data, epochs=2, validation_data=data, verbose=0)
+    classifier.fit(iter(rows_of(TEXTS, LABELS)), verbose=0)
+
+
 def test_batches_of_other_sizes_lose_no_row(classifier):
     first, second = (tf.data.Dataset.from_tensor_slices((TEXTS, LABELS)).batch(4) for _ in range(2))
     odd = Batches([(TEXTS[:1], LABELS[:1]), (TEXTS[1:5], LABELS[1:5]), (TEXTS[5:], LABELS[5:])])
