@@ -117,7 +117,10 @@ def export_litert(
 def check_arguments(
     task: Task, inputs: str, quantize: str | None, max_length: int | None, metadata: str | None, texts: Texts | None
 ) -> None:
-    """Raises a ValueError for arguments of `export_litert` that are unknown or do not go together."""
+    """Raises a ValueError for arguments of `export_litert` that are unknown or do not go together.
+
+    They are `task`, `inputs`, `quantize`, `max_length`, `metadata` and `texts` as `export_litert` takes them.
+    """
     if inputs not in ("text", "tokens"):
         raise ValueError(f'inputs should be "text" or "tokens", got {inputs!r}')
     if quantize not in QUANTIZATIONS:

@@ -69,14 +69,27 @@ class Chunk(NamedTuple):
 
 
 def plain_chunk(forms: tuple[Columns, ...], x: Any, y: Any = None, sample_weight: Any = None) -> Chunk:
-    """Returns rows in memory as one `Chunk`; see `open_input` for the arguments and the errors."""
+    """Returns rows in memory as one `Chunk`; see `open_input` for the errors.
+
+    Args:
+      forms: the sets of columns that the task reads.
+      x: the rows, in one of the forms of `open_input`.
+      y: their targets, or None.
+      sample_weight: a weight for each row, or None.
+    """
     columns = plain_columns(forms, x)
     weights = check_weights(sample_weight, len(columns[0]))
     return Chunk(columns, None if y is None else plain_targets(y), weights)
 
 
 def plain_columns(forms: tuple[Columns, ...], x: Any, name: str = "x") -> tuple[list, ...]:
-    """Returns the columns of rows in memory, each a list of UTF-8 bytes or of lists of words."""
+    """Returns the columns of rows in memory, each a list of UTF-8 bytes or of lists of words.
+
+    Args:
+      forms: the sets of columns that the task reads; the input should fit one of them.
+      x: the rows, in one of the forms of `open_input`.
+      name: what the caller calls the argument, for errors.
+    """
     words = any(form.words for form in forms)
     most = max(len(form.names) for form in forms)
     sizes = {len(form.names) for form in forms}

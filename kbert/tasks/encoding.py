@@ -120,11 +120,11 @@ class Encoding(DistributedModel, keras.Model):
         }
 
     def encode_targets(self, y: list) -> np.ndarray:
-        """Returns targets, a Python value for each row, as an array `[rows, ...]`."""
+        """Returns the targets `y`, a Python value for each row, as an array `[rows, ...]`."""
         raise NotImplementedError
 
     def encode_class_weight(self, class_weight: dict) -> np.ndarray:
-        """Returns a dictionary of weights by label as float32 `[labels]`.
+        """Returns `class_weight`, a dictionary of weights by label, as float32 `[labels]`.
 
         Raises:
           ValueError: the task has no labels to weigh.
@@ -173,13 +173,13 @@ class Encoding(DistributedModel, keras.Model):
             raise ValueError(f"each text needs one target: got {chunk.rows} texts and {len(chunk.targets)} targets")
 
     def check_training(self, examples: Examples) -> None:
-        """Warns of what is odd about the rows of a `fit`."""
+        """Warns of what is odd about `examples`, the encoded rows of a `fit`."""
 
     def check_held_out(self, chunk: Chunk, held_out: Chunk) -> None:
-        """Warns of what is odd about the rows that `validation_split` holds out."""
+        """Warns of what is odd about `held_out`, the rows that `validation_split` takes away from `chunk`."""
 
     def prepare_fit(self, has_targets: bool) -> None:
-        """Prepares a task for data with or without targets, before they are read."""
+        """Prepares a task for data before they are read; `has_targets` says whether they come with targets."""
 
     def batches_of(
         self,
@@ -210,7 +210,7 @@ class Encoding(DistributedModel, keras.Model):
         return False
 
     def check_reads_texts(self, x: Any) -> None:
-        """Raises a TypeError if the task has no preprocessor to read texts with."""
+        """Raises a TypeError that names the type of `x` if the task has no preprocessor to read texts with."""
         if self.preprocessor is None:
             raise TypeError(
                 "this task was built with preprocessor=None, so that it takes packed dictionaries (token_ids, segment_ids, "

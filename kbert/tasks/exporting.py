@@ -72,7 +72,10 @@ class Exporting(Encoding):
         return plain_columns(self.columns, texts, "texts")
 
     def probes(self, pairs: bool = False) -> tuple[list[str], ...]:
-        """Returns the columns of texts on which an exported file is compared with the task: those that are hard for it."""
+        """Returns the columns of texts on which an exported file is compared with the task: those that are hard for it.
+
+        There are two of them with `pairs`, or if the task reads two texts.
+        """
         return (PROBES, PROBES[::-1]) if pairs or len(self.text_inputs) == 2 else (PROBES,)
 
     def fitting(self, columns: tuple[Sequence[str], ...], max_length: int | None = None) -> tuple[Sequence[str], ...]:

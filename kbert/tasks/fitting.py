@@ -81,7 +81,7 @@ class Fitting(Measuring):
         return None
 
     def compile_from_config(self, config: dict) -> None:
-        """Compiles as the saved task was. Keras leaves a model with its own `compile` uncompiled."""
+        """Compiles as the saved task was, by its `config`. Keras leaves a model with its own `compile` uncompiled."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self._build_optimizer()
 
@@ -351,7 +351,11 @@ def is_packed_pair(data: Any) -> bool:
 
 
 def check_numbers_of_fit(batch_size: Any, max_tokens: Any, validation_split: float, validation_data: Any) -> None:
-    """Raises a ValueError for numbers that `fit` cannot take."""
+    """Raises a ValueError for numbers that `fit` cannot take.
+
+    `batch_size` and `max_tokens` are whole numbers from 1, or None. `validation_split` is at least 0 and below 1, and only 0
+    goes with `validation_data`.
+    """
     if not 0 <= validation_split < 1:
         raise ValueError(f"validation_split should be a share in [0, 1), got {validation_split}")
     for name, value in (("batch_size", batch_size), ("max_tokens", max_tokens)):

@@ -117,7 +117,7 @@ def is_stream(x: Any) -> bool:
 
 
 def is_packed(x: Any, has_preprocessor: bool = True) -> bool:
-    """Returns whether an input is packed dictionaries rather than texts."""
+    """Returns whether `x` is packed dictionaries rather than texts. A task with `has_preprocessor=False` reads nothing else."""
     if x is None:
         return True
     if isinstance(x, tf.data.Dataset):
@@ -137,6 +137,8 @@ def texts_of_stream(x: Any) -> list:
 
 def text_chunks(x: Any, forms: tuple[Columns, ...] = (TEXT, PAIR)) -> Iterator[tuple[list, ...]]:
     """Yields the columns of an input without targets, at most `CHUNK` rows at a time where it is a stream.
+
+    `x` is one of the forms of `open_input`, and `forms` are the sets of columns that it may have.
 
     >>> [columns for columns in text_chunks(text for text in ["a", "b"])]
     [([b'a', b'b'],)]

@@ -98,6 +98,6 @@ def label_keys(labels: list[str]) -> dict[str, dict]:
 
 
 def check_same_labels(teacher: Any, student: Any) -> None:
-    """Raises ValueError if two tasks with `labels` have different ones."""
+    """Raises a ValueError if `teacher` and `student` both have `labels`, and not the same ones."""
     if teacher.labels != student.labels:
         raise ValueError(f"teacher and student have different labels: {teacher.labels} and {student.labels}")

@@ -109,7 +109,7 @@ class Measuring(Encoding):
         raise NotImplementedError
 
     def score(self, judged: list[tuple[Any, Any]]) -> dict[str, float]:
-        """Returns the figures of targets and answers."""
+        """Returns the figures of `judged`, the pairs of a target and an answer that `judge` gave for all rows."""
         raise NotImplementedError
 
     @property

@@ -74,10 +74,13 @@ class Prediction(Encoding):
         return joined(parts, self.positional)
 
     def check_streamed(self, chunk: Chunk) -> None:
-        """Raises a ValueError for rows of a stream that could mean two things."""
+        """Raises a ValueError if `chunk`, rows of a stream, could mean two things."""
 
     def predict_chunk(self, chunk: Chunk, batch_size: int | None, progress: Progress) -> Any:
-        """Returns the outputs for the rows of a chunk, in order."""
+        """Returns the outputs for the rows of a chunk, in order.
+
+        The model sees `batch_size` rows at a time, and `progress` is told of each batch.
+        """
         return self.ordered(*self._compute(chunk.columns, batch_size, progress))
 
     def ordered(self, groups: list[np.ndarray], outputs: list) -> Any:
@@ -159,7 +162,7 @@ def in_order(groups: list[np.ndarray], outputs: Any, positional: bool) -> np.nda
 
 
 def joined(parts: list, positional: bool) -> Any:
-    """Returns the answers of chunks, one after the other: a structure of arrays, or a list."""
+    """Returns the answers of chunks, `parts`, as one structure of arrays, or one list. See `in_order` for `positional`."""
     if len(parts) == 1:
         return parts[0]
     if isinstance(parts[0], list):

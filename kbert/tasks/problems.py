@@ -37,7 +37,7 @@ class Problem:
     has_scores = True  # whether figures beside the metrics are counted
 
     def encode(self, labels: list[str], y: list) -> np.ndarray:
-        """Returns the targets of texts, Python values, as an array `[B]` or `[B, C]`."""
+        """Returns the targets `y`, Python values, as an array `[B]` or `[B, C]` by their places in `labels`."""
         raise NotImplementedError
 
     def takes_rows(self, loss: Any) -> bool:
@@ -99,7 +99,7 @@ class Problem:
         raise NotImplementedError
 
     def score(self, labels: list[str], targets: np.ndarray, logits: np.ndarray) -> dict[str, float]:
-        """Returns the figures beside the metrics, of encoded targets and logits `[B, C]`."""
+        """Returns the figures beside the metrics, of encoded `targets` and `logits` `[B, C]`, named by `labels`."""
         return {}
 
     def figures(self, texts: Sequence, given: list, targets: np.ndarray, values: np.ndarray, labels: list[str]) -> Figures:

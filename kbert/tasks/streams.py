@@ -87,6 +87,7 @@ def _holds_texts(value: Any) -> bool:
 def is_row(forms: tuple[Columns, ...], element: tuple[Any, Any, Any], once: bool) -> bool:
     """Returns whether a stream's `(inputs, targets, weights)` are one row, rather than a batch of rows.
 
+    `forms` are the sets of columns that the task reads, and `once` says whether the stream is an iterator.
     A list of strings is a batch of texts, or one sentence of words. It is a sentence if it has a label for each word; without
     labels, if it comes from an iterator, whose elements are rows.
     """
@@ -107,7 +108,16 @@ def is_row(forms: tuple[Columns, ...], element: tuple[Any, Any, Any], once: bool
 def chunks_of_stream(
     forms: tuple[Columns, ...], elements: Callable[[], Iterator], targets: Targets, batched: bool, kind: str, size: int
 ) -> Iterator[Chunk]:
-    """Yields a stream in chunks of `size` rows; the last one may have fewer."""
+    """Yields a stream in chunks of `size` rows; the last one may have fewer.
+
+    Args:
+      forms: the sets of columns that the task reads.
+      elements: opens the stream at its start.
+      targets: whether the elements hold targets; see `inputs_and_targets`.
+      batched: whether an element is a batch of rows, rather than one row.
+      kind: what the stream is, for errors.
+      size: rows of a chunk.
+    """
     waiting: list[Chunk] = []
     source, first = elements(), 0
     while True:

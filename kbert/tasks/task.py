@@ -225,7 +225,7 @@ class Task(Fitting, Prediction, Exporting, Files):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
-        """Returns a task with first weights, built of what `get_config` gave."""
+        """Returns a task with first weights, built of `config`, what `get_config` gave."""
         config = dict(config)
         for part in ("dtype", "encoder", "preprocessor"):
             config[part] = keras.saving.deserialize_keras_object(config[part])

@@ -326,7 +326,7 @@ class TextEmbedder(Task):
     onnx_output = "sentence_embedding"
 
     def serve(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns the vectors of strings `[B]` as `embedding`, `[B, D]`, in ops of a graph."""
+        """Returns the vectors of `text`, strings `[B]`, as `embedding`, `[B, D]`, in ops of a graph."""
         return self.serve_tokens(self.preprocessor.call((text,)))
 
     def serve_tokens(self, packed: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

@@ -124,7 +124,7 @@ class WordPieceTokenizer(keras.layers.Layer):
         return self._id_of[token]
 
     def id_to_token(self, token_id: int) -> str:
-        """Returns the token of an id. Raises an IndexError if the id is outside `0 ... V - 1`."""
+        """Returns the token whose id is `token_id`. Raises an IndexError if it is outside `0 ... V - 1`."""
         if not 0 <= token_id < self.vocabulary_size:
             raise IndexError(f"id {token_id} is outside the vocabulary of {self.vocabulary_size} tokens")
         return self._tokens[token_id]
