@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -215,6 +215,15 @@ def rows_kept(count: int, share: float) -> int:
     if first == 0:
         raise ValueError(f"validation_split={share} of {count} texts leaves nothing to train on")
     return first
+
+
+def first_rows(chunks: Iterable[Chunk], rows: int) -> Iterator[Chunk]:
+    """Yields the chunks of the first `rows` rows, the last one cut, and reads no further; `rows` is at least 1."""
+    for chunk in chunks:
+        yield chunk.part(slice(0, rows))
+        rows -= chunk.rows
+        if rows <= 0:
+            return
 
 
 def joined_chunks(chunks: list[Chunk]) -> Chunk:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from kbert.tasks.columns import Chunk, joined_chunks
+from kbert.tasks.columns import Chunk, first_rows, joined_chunks
 from kbert.tasks.encoding import BATCH_SIZE, Encoding, texts_of
 from kbert.tasks.inputs import CHUNK, Texts
 
@@ -44,21 +43,21 @@ class Measuring(Encoding):
           A dictionary of floats, or a list of them, the loss first; a task with the loss alone gives a number.
         """
         self._compile_if_needed()
-        texts = None
+        texts = rows = None
         if self._is_packed(x):
             if not isinstance(x, tf.data.Dataset):
                 kwargs.update(y=y, batch_size=batch_size or BATCH_SIZE, sample_weight=sample_weight)
         else:
             texts = self._open_for_training(x, y, sample_weight)
+            batch_size = batch_size or texts.batch_size or BATCH_SIZE
+            rows = None if kwargs.get("steps") is None else kwargs["steps"] * batch_size
             if texts.once and self.has_scores:  # the rows are read for the loss, and again for the scores
-                texts = texts_of(joined_chunks(list(texts) or [Chunk(([],))]), texts)
-            x = self._evaluation_data(texts, batch_size or texts.batch_size or BATCH_SIZE)
+                texts = texts_of(joined_chunks(list(chunks_of(texts, rows)) or [Chunk(([],))]), texts)
+            x = self._evaluation_data(texts, batch_size)
         self._wait_for_data_of(x)
         with self._quiet_at_the_end():
             logs = super().evaluate(x, verbose=verbose, return_dict=True, **kwargs)
         if texts is not None and self.has_scores:
-            steps = kwargs.get("steps")
-            rows = None if steps is None else steps * (batch_size or texts.batch_size or BATCH_SIZE)
             logs.update(self.scores_of_texts(texts, verbose, rows))
         if return_dict:
             return logs
@@ -92,8 +91,7 @@ class Measuring(Encoding):
           verbose: 1 for a progress bar, 0 for none.
           rows: the most rows that are read; a stream without an end has to be left somewhere.
         """
-        chunks = texts.read(CHUNK if rows is None else min(rows, CHUNK))
-        chunks = itertools.islice(chunks, None if rows is None else -(-rows // min(rows, CHUNK)))
+        chunks = chunks_of(texts, rows)
         if type(self).scores is not Measuring.scores:  # a subclass has its own
             chunk = joined_chunks(list(chunks))
             columns = [[text.decode("utf-8") if isinstance(text, bytes) else text for text in c] for c in chunk.columns]
@@ -120,6 +118,11 @@ class Measuring(Encoding):
     @property
     def _judges(self) -> bool:
         return type(self).judge is not Measuring.judge
+
+
+def chunks_of(texts: Texts, rows: int | None = None) -> Iterator[Chunk]:
+    """Returns the chunks of `texts`, or those of its first `rows` rows."""
+    return iter(texts) if rows is None else first_rows(texts.read(min(rows, CHUNK)), rows)
 
 
 class ValidationScores(keras.callbacks.Callback):

@@ -360,6 +360,22 @@ def test_a_stream_without_an_end_is_measured_by_steps(tokenizer):
     assert np.isfinite(history.history["val_pearson"]).all()
 
 
+def test_steps_bound_the_rows_that_are_scored(tokenizer):
+    task = make("regression", tokenizer)
+    x, y = DATA["regression"]
+    x, y = [*x, *reversed(x)], [*y, *(value + 1 for value in y)]
+    task.compile(run_eagerly=True)
+    expected = task.evaluate(x[:6], y[:6], batch_size=3, verbose=0, return_dict=True)
+
+    def endless():
+        while True:
+            yield from zip(x, y)
+
+    for data in ((x, y), (tf.data.Dataset.from_tensor_slices((x, y)),), (endless(),)):
+        figures = task.evaluate(*data, batch_size=3, steps=2, verbose=0, return_dict=True)
+        assert figures == pytest.approx(expected, abs=1e-5)
+
+
 def test_epochs_of_some_steps_begin_the_data_anew(classifier):
     steps = []
     for data in ((TEXTS, LABELS), (tf.data.Dataset.from_tensor_slices((TEXTS, LABELS)).batch(2),)):  # 3 batches
