@@ -14,6 +14,18 @@ import time
 PRETRAIN = {"vocab": 8000, "layers": 4, "width": 256, "heads": 4, "batch": 32, "length": 128, "masks": 19}
 
 
+def pretrain_sizes():
+    """The sizes of the encoder that is pretrained, by the names that kbert and transformers share."""
+    return {
+        "vocab_size": PRETRAIN["vocab"],
+        "hidden_size": PRETRAIN["width"],
+        "num_hidden_layers": PRETRAIN["layers"],
+        "num_attention_heads": PRETRAIN["heads"],
+        "intermediate_size": 4 * PRETRAIN["width"],
+        "max_position_embeddings": PRETRAIN["length"],
+    }
+
+
 def pretraining_batch(seed=0):
     """Random ids of full length, their masks, and what the masks hide."""
     import numpy as np
@@ -102,15 +114,8 @@ class Kbert:
         """Seconds of steps of both heads, after the first."""
         import numpy as np
 
-        p, tf = PRETRAIN, self.tf
-        config = self.kbert.BertConfig(
-            vocab_size=p["vocab"],
-            hidden_size=p["width"],
-            num_hidden_layers=p["layers"],
-            num_attention_heads=p["heads"],
-            intermediate_size=4 * p["width"],
-            max_position_embeddings=128,
-        )
+        tf = self.tf
+        config = self.kbert.BertConfig(**pretrain_sizes())
         task = self.kbert.Pretrainer(self.kbert.BertEncoder(config))
         ids, positions, hidden = pretraining_batch()
         inputs = {"token_ids": ids, "segment_ids": 0 * ids, "padding_mask": 0 * ids + 1, "mask_positions": positions}
@@ -194,15 +199,8 @@ class Transformers:
         return {"first": times[0] - started, "steady": times[-1] - times[0], "tokens": tokens}
 
     def pretrain(self, steps, how):
-        torch, p = self.torch, PRETRAIN
-        config = self.transformers.BertConfig(
-            vocab_size=p["vocab"],
-            hidden_size=p["width"],
-            num_hidden_layers=p["layers"],
-            num_attention_heads=p["heads"],
-            intermediate_size=4 * p["width"],
-            max_position_embeddings=128,
-        )
+        torch = self.torch
+        config = self.transformers.BertConfig(**pretrain_sizes())
         model = self.transformers.BertForPreTraining(config).train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
         ids, positions, hidden = (torch.tensor(part).long() for part in pretraining_batch())
