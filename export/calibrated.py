@@ -59,6 +59,13 @@ def check_calibration(task: Task, texts: Any) -> None:
         raise ValueError('quantize="int8-static" reads texts: build the task with a TextPreprocessor')
 
 
+def copy_of(task: Task) -> Task:
+    """Returns a task with the same weights, whose layers may compute otherwise for a while. Others may be using `task`."""
+    copy = type(task).from_config(task.get_config())
+    copy.set_weights(task.get_weights())
+    return copy
+
+
 def ranges_of(task: Task, texts: Any, max_length: int | None = None) -> dict[int, Ranges]:
     """Runs texts through a task to find the ranges of its products.
 

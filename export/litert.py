@@ -13,9 +13,10 @@ import tensorflow as tf
 
 from kbert.checkpoints.untrained_weights import warn_of_untrained_export
 from kbert.encoders.bert import INPUT_NAMES
+from kbert.encoders.real_tokens import all_positions
 from kbert.engines.litert_converter import QUANTIZATIONS, convert
 from kbert.export import mediapipe
-from kbert.export.calibrated import check_calibration, in_int8, ranges_of
+from kbert.export.calibrated import check_calibration, copy_of, in_int8, ranges_of
 from kbert.export.verify import TOLERANCES, check
 from kbert.files.atomic import check_target, written_aside
 from kbert.tasks.one_window import fixed_shape
@@ -90,17 +91,18 @@ def export_litert(
     """
     path = check_target(path, overwrite)
     check_arguments(task, inputs, quantize, max_length, metadata, texts)
+    source = copy_of(task) if quantize == "int8-static" else task  # whose layers compute in int8 while they are converted
     if metadata:
         mediapipe.check_task(task)
-        signatures = {"serving_default": mediapipe.function_of(task, max_length or task.preprocessor.max_length)}
+        signatures = {"serving_default": mediapipe.function_of(source, max_length or task.preprocessor.max_length)}
     elif inputs == "tokens":
-        signatures = {"serving_default": of_tokens(task, max_length)}
+        signatures = {"serving_default": of_tokens(source, max_length)}
     else:
-        signatures = of_text(task, max_length, pairs)
+        signatures = of_text(source, max_length, pairs)
     warn_of_untrained_export(task.new_weights)
-    static = in_int8(task, ranges_of(task, texts, max_length)) if quantize == "int8-static" else contextlib.nullcontext()
-    with task.encoder.padded(), static:  # XNNPACK computes shapes that are known beforehand
-        content = convert(signatures, [variable.value for variable in task.variables], quantize)
+    static = in_int8(source, ranges_of(source, texts, max_length)) if quantize == "int8-static" else contextlib.nullcontext()
+    with all_positions(), static:  # XNNPACK computes shapes that are known beforehand
+        content = convert(signatures, [variable.value for variable in source.variables], quantize)
     if metadata:
         content = mediapipe.with_metadata(content, task)
         warn_of_other_ids(task, max_length or task.preprocessor.max_length)

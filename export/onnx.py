@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.checkpoints.untrained_weights import warn_of_untrained_export
+from kbert.encoders.real_tokens import all_positions
 from kbert.export.exported_file import ONNX_NAMES, ONNX_OUTPUTS, OnnxFile
 from kbert.export.onnx_text import OPSET, check_tokenizer, put_tokenizer_before
 from kbert.export.verify import TOLERANCE, check
@@ -116,7 +117,7 @@ def to_model(task: Task) -> tuple[Any, Callable[..., dict[str, tf.Tensor]], list
         return outputs if isinstance(outputs, dict) else {task.onnx_output: outputs}
 
     spec = [tf.TensorSpec([None, None], tf.int64, name=name) for name in names]
-    with task.encoder.padded(), warnings.catch_warnings():
+    with all_positions(), warnings.catch_warnings():
         function = tf.function(answer, input_signature=spec, autograph=False)
         warnings.simplefilter("ignore")
         model, _ = tf2onnx.convert.from_function(function, input_signature=spec, opset=OPSET)

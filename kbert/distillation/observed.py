@@ -30,7 +30,7 @@ def observe(
     if not layers:
         outputs = task(inputs, training=training)
     else:
-        by_layer = task.encoder(inputs, training=training, output_hidden_states=True, output_attentions=True)
+        by_layer = task.encode_tokens(inputs, training, output_hidden_states=True, output_attentions=True)
         outputs = task.head_outputs(by_layer, inputs, training)
     if isinstance(outputs, dict):
         observed = {f"outputs/{name}": value for name, value in outputs.items()}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -13,7 +11,7 @@ import tensorflow as tf
 
 from kbert.config import BertConfig, MobileBertConfig
 from kbert.encoders.layers import Embeddings, EncoderBlock, Projection
-from kbert.encoders.real_tokens import FirstTokens, PaddedView, RealTokensView, RowsView, View
+from kbert.encoders.real_tokens import FirstTokens, PaddedView, RealTokensView, RowsView, View, are_all_positions_asked
 
 INPUT_NAMES = ("token_ids", "segment_ids", "padding_mask")
 
@@ -49,7 +47,7 @@ class BertEncoder(keras.Model):
         self.config: Any = self.config_class.from_dict(config) if isinstance(config, dict) else config
         if not isinstance(self.config, self.config_class):
             raise TypeError(f"{type(self).__name__} takes a {self.config_class.__name__}, got {type(config).__name__}")
-        self.real_tokens = real_tokens
+        self.real_tokens = bool(real_tokens)
         policy = self.dtype_policy
         self.embeddings = self.embeddings_class(self.config, dtype=policy, name="embeddings")
         self.blocks = [
@@ -79,27 +77,16 @@ class BertEncoder(keras.Model):
         self.built = True
 
     @property
-    def real_tokens(self) -> bool:
-        """Whether the dense layers run on the real tokens only."""
-        return self._real_tokens
+    def supports_jit(self) -> bool:
+        """Whether XLA can compile a call.
 
-    @real_tokens.setter
-    def real_tokens(self, value: bool) -> None:
-        self._real_tokens = bool(value)
-        # The number of real tokens is a shape that is known at run time only, so Keras has to leave XLA off by default.
-        self.supports_jit = not value
-
-    @contextlib.contextmanager
-    def padded(self) -> Iterator[None]:
-        """Makes the encoder compute all positions inside the context, in shapes that are known beforehand.
-
-        Functions that are traced for another engine need such shapes.
+        The number of real tokens is a shape that is known at run time only, so Keras has to leave XLA off by default.
         """
-        real_tokens, self.real_tokens = self.real_tokens, False
-        try:
-            yield
-        finally:
-            self.real_tokens = real_tokens
+        return are_all_positions_asked() or not self.real_tokens
+
+    @supports_jit.setter
+    def supports_jit(self, value: bool) -> None:
+        """Does nothing: Keras sets this on every layer."""
 
     def call(
         self,
@@ -109,6 +96,7 @@ class BertEncoder(keras.Model):
         output_attentions: bool = False,
         only_first: bool = False,
         only_at: tf.Tensor | None = None,
+        real_tokens: bool | None = None,
     ) -> dict[str, Any]:
         """Computes the vectors of packed texts.
 
@@ -122,12 +110,14 @@ class BertEncoder(keras.Model):
             computes no other token.
           only_at: the positions of the tokens, int32 `[B, M]`, whose vectors are returned beside the first one's. The last
             block then computes no other tokens. A masked-LM head needs no more than those.
+          real_tokens: whether the dense layers of this call compute the real tokens only; by default the encoder's own
+            `real_tokens`.
 
         Returns:
           A dictionary:
 
-          * `sequence_output`, `[B, L, H]`, unless `only_first` or `only_at` is given. It is 0 at padding if `real_tokens` is
-            true.
+          * `sequence_output`, `[B, L, H]`, unless `only_first` or `only_at` is given. It is 0 at padding behind a text if
+            `real_tokens` is true.
           * `first_output`, `[B, H]`: the vector of the first token.
           * `pooled_output`, `[B, H]`, if the configuration has a pooling layer: `tanh(W x + b)` of `first_output`.
           * `output_at`, `[B, M, H]`, with `only_at`: the vectors at those positions.
@@ -144,7 +134,7 @@ class BertEncoder(keras.Model):
         only_some = only_first or only_at is not None
         if only_some and (output_hidden_states or output_attentions):
             raise ValueError("only_first and only_at compute some tokens alone: they go without hidden states and attentions")
-        view = self._view(inputs)
+        view = self._view(inputs, self.real_tokens if real_tokens is None else real_tokens)
         chosen = _chosen(view, only_at) if only_some else None
 
         rows = self.embeddings(inputs, view=view, training=training)  # [N, H]
@@ -172,11 +162,11 @@ class BertEncoder(keras.Model):
             outputs["attention_values"] = tuple(attention.values for attention in attentions)  # each [B, heads, L, d]
         return outputs
 
-    def _view(self, inputs: dict[str, tf.Tensor]) -> View:
+    def _view(self, inputs: dict[str, tf.Tensor], real_tokens: bool) -> View:
         """Returns how the rows stand in their texts."""
         if "texts" in inputs:
             return RowsView(inputs["texts"], inputs["positions"], inputs["first"])
-        return (RealTokensView if self.real_tokens else PaddedView)(inputs["padding_mask"])
+        return (RealTokensView if real_tokens and not are_all_positions_asked() else PaddedView)(inputs["padding_mask"])
 
     @classmethod
     def from_preset(cls, preset: Any, add_pooling_layer: bool | None = None, **kwargs: Any) -> BertEncoder:

@@ -15,6 +15,9 @@ In this file `d` is the width of a head, `P` the number of chosen tokens of each
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import tensorflow as tf
@@ -22,6 +25,28 @@ import tensorflow as tf
 # This is added to the scores of padding. exp() of the sum is exactly 0. In float16, -1e9 would overflow, and training would
 # stop learning (tensorflow/tensorflow#59657).
 MASKED_SCORE = -30000.0
+
+
+_ALL_POSITIONS = contextvars.ContextVar("all_positions", default=False)
+
+
+@contextlib.contextmanager
+def all_positions() -> Iterator[None]:
+    """Makes the encoders that are called inside the context compute all positions, in shapes that are known beforehand.
+
+    Functions that are traced for another engine need such shapes. The encoder itself does not change, for another task or
+    another thread may use it at the same time.
+    """
+    before = _ALL_POSITIONS.set(True)
+    try:
+        yield
+    finally:
+        _ALL_POSITIONS.reset(before)
+
+
+def are_all_positions_asked() -> bool:
+    """Returns whether the present call is inside `all_positions`."""
+    return _ALL_POSITIONS.get()
 
 
 class View(Protocol):
@@ -65,11 +90,14 @@ class TextByText:
 
     def __init__(self, padding_mask: tf.Tensor) -> None:
         self.batch, self.length = tf.unstack(tf.shape(padding_mask))
-        self.mask = padding_mask
+        real = tf.cast(tf.not_equal(padding_mask, 0), tf.int32)
+        # A text without a token attends to its first position, so that its vector is a number and the same in each view.
+        is_first = tf.cast(tf.equal(tf.range(self.length), 0), tf.int32)  # [L]
+        self._attended = tf.maximum(real, (1 - tf.reduce_max(real, 1, keepdims=True)) * is_first)
 
     def score_bias(self, dtype: tf.DType) -> tf.Tensor:
         """Returns the masked score at padding and 0 elsewhere, `[B, 1, 1, L]`."""
-        padding = tf.cast(tf.equal(self.mask, 0), dtype) * tf.constant(MASKED_SCORE, dtype)
+        padding = tf.cast(1 - self._attended, dtype) * tf.constant(MASKED_SCORE, dtype)
         return padding[:, None, None, :]
 
     def choose(self, positions: tf.Tensor | None = None) -> FirstTokens:
@@ -167,7 +195,9 @@ class PaddedView(TextByText):
 
 
 class RealTokensView(TextByText):
-    """A view of the `N` positions where the mask is not 0, text by text.
+    """A view of the `N` positions where the mask is not 0, text by text, and of each text's first position in any case.
+
+    A text's vector is made at its first position, which is padding only in texts without a token or padded on the left.
 
     Args:
       padding_mask: int32 `[B, L]`, 0 at padding.
@@ -175,12 +205,12 @@ class RealTokensView(TextByText):
 
     def __init__(self, padding_mask: tf.Tensor) -> None:
         super().__init__(padding_mask)
-        self._is_real = tf.not_equal(padding_mask, 0)
-        self._real = tf.cast(tf.where(tf.reshape(self._is_real, [-1]))[:, 0], tf.int32)  # [N], places among B * L
+        self._is_row = tf.logical_or(tf.not_equal(padding_mask, 0), tf.equal(tf.range(self.length), 0))
+        self._real = tf.cast(tf.where(tf.reshape(self._is_row, [-1]))[:, 0], tf.int32)  # [N], places among B * L
         self._text, self._column = self._real // self.length, self._real % self.length
         # The row of each position [B, L]. Padding has the row of another position, whose values nothing reads there.
-        counted = tf.cumsum(tf.reshape(tf.cast(self._is_real, tf.int32), [-1])) - 1
-        self._row = tf.reshape(tf.maximum(counted, 0), [self.batch, self.length])
+        counted = tf.cumsum(tf.reshape(tf.cast(self._is_row, tf.int32), [-1])) - 1
+        self._row = tf.reshape(counted, [self.batch, self.length])
         self._indices: dict[int, tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]] = {}
 
     def rows(self, values: tf.Tensor) -> tf.Tensor:
@@ -232,13 +262,13 @@ class RealTokensView(TextByText):
         """Returns the rows `[N, H]` of what attention computed, `[B, heads, L, d]`."""
         _, num_heads, _, size = context.shape
         _, _, of_token, back = self._index(num_heads)
-        is_real = self._is_real[:, None, :, None]
+        is_row = self._is_row[:, None, :, None]
 
         @tf.custom_gradient
         def collect(context: tf.Tensor) -> Any:
             def gradient(upstream: tf.Tensor) -> tf.Tensor:
                 spread = tf.gather(tf.reshape(upstream, [-1, size]), back)
-                return tf.where(is_real, spread, tf.zeros_like(spread))
+                return tf.where(is_row, spread, tf.zeros_like(spread))
 
             rows = tf.gather(tf.reshape(context, [-1, size]), of_token)
             return tf.reshape(rows, [-1, num_heads * size]), gradient
@@ -252,7 +282,7 @@ class RealTokensView(TextByText):
     def padded(self, rows: tf.Tensor) -> tf.Tensor:
         """Returns rows `[N, H]` as `[B, L, H]`, with zeros at padding."""
         width = rows.shape[-1]
-        is_real = self._is_real[:, :, None]
+        is_row = self._is_row[:, :, None]
 
         @tf.custom_gradient
         def spread(rows: tf.Tensor) -> Any:
@@ -260,7 +290,7 @@ class RealTokensView(TextByText):
                 return tf.gather(tf.reshape(upstream, [-1, width]), self._real)
 
             values = tf.gather(rows, self._row)
-            return tf.where(is_real, values, tf.zeros_like(values)), gradient
+            return tf.where(is_row, values, tf.zeros_like(values)), gradient
 
         return spread(rows)
 

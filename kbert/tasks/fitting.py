@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from kbert.encoders.real_tokens import all_positions
 from kbert.tasks.encoding import BATCH_SIZE, texts_of
 from kbert.tasks.inputs import Texts, is_packed
 from kbert.tasks.measuring import Measuring, ValidationScores
@@ -56,17 +58,17 @@ class Fitting(Measuring):
             )
         elif gradient_accumulation_steps is not None:
             raise ValueError("give gradient_accumulation_steps to your optimizer: it is an argument of Keras's optimizers")
-        self.encoder.real_tokens = self.on_real_tokens and not jit_compile
         is_default = isinstance(loss, str) and loss == "auto"
         if is_default and kwargs.get("loss_weights") is None:
             kwargs["loss_weights"] = self.default_loss_weights()
-        super().compile(
-            optimizer=optimizer,
-            loss=self.default_loss() if is_default else loss,
-            metrics=self.default_metrics() if isinstance(metrics, str) and metrics == "auto" else metrics,
-            jit_compile=jit_compile,
-            **kwargs,
-        )
+        with all_positions() if jit_compile else contextlib.nullcontext():  # Keras asks whether XLA can compile it
+            super().compile(
+                optimizer=optimizer,
+                loss=self.default_loss() if is_default else loss,
+                metrics=self.default_metrics() if isinstance(metrics, str) and metrics == "auto" else metrics,
+                jit_compile=jit_compile,
+                **kwargs,
+            )
 
     def default_loss(self) -> Any:
         """Returns the loss that `compile` takes by default."""

@@ -255,7 +255,7 @@ class MaskedLM(TokenProbabilities):
           1]`. The masks of text `n` are `row_splits[n]` to `row_splits[n + 1]`.
         """
         packed = self.preprocessor.pack(self._recognizing.call(text))
-        vectors = self.encoder(packed, training=False)["sequence_output"]
+        vectors = self.encode_tokens(packed, training=False)["sequence_output"]
         is_mask = tf.equal(packed["token_ids"], self.tokenizer.mask_token_id)
         masked = tf.gather_nd(vectors, tf.where(is_mask))  # [M, H]
         logits = self.token_head(masked[None], self.encoder.embeddings.tokens)[0]

@@ -167,7 +167,7 @@ def masks_of_window(task: Any, preprocessor: TextPreprocessor, text: tf.Tensor) 
     ids = ids_with_special_tokens(task.tokenizer, text)[:most]
     packed = fixed_shape(preprocessor, preprocessor.pack(one_row(ids)))
     places = tf.where(tf.equal(packed["token_ids"][0], task.tokenizer.mask_token_id))[:, 0]
-    vectors = tf.gather(task.encoder(packed, training=False)["sequence_output"][0], places)
+    vectors = tf.gather(task.encode_tokens(packed, training=False)["sequence_output"][0], places)
     best = tf.math.top_k(tf.nn.softmax(task.token_head(vectors[None], task.encoder.embeddings.tokens)[0]), 5)
     rows = tf.range(tf.size(places))[:, None]
     likeliest, scores = (tf.scatter_nd(rows, values, [most, 5]) for values in (best.indices, best.values))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
+from kbert.encoders.real_tokens import all_positions
 from kbert.tasks.columns import Chunk
 from kbert.tasks.encoding import Encoding
 from kbert.tasks.inputs import open_input
@@ -112,13 +113,13 @@ class Prediction(Encoding):
         the time.
         """
         functions = keras_internals.hidden(self, "_compiled_forward", dict)
-        key = columns, padded and self.encoder.real_tokens
+        key = columns, padded and self.real_tokens
         if key not in functions:
             spec = [tf.TensorSpec([None], tf.int64), *[tf.RaggedTensorSpec([None, None], tf.int32, 1, tf.int64)] * columns]
 
             def forward(rows: tf.Tensor, *ids: tf.RaggedTensor) -> Any:
                 packed = self.pack(*(tf.gather(column, rows) for column in ids))
-                with self.encoder.padded() if padded else contextlib.nullcontext():
+                with all_positions() if padded else contextlib.nullcontext():
                     return self(packed, training=False)
 
             functions[key] = tf.function(forward, input_signature=spec, autograph=False)

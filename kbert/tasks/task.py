@@ -46,8 +46,6 @@ class Task(Fitting, Prediction, Exporting, Files):
     def __init__(self, encoder: Any, preprocessor: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.encoder = encoder
-        if not self.on_real_tokens:
-            encoder.real_tokens = False
         self.preprocessor = preprocessor
         self._said_truncated = False
         keras_internals.hide(self, "_epochs", [])  # variables that count the epochs of the last fit
@@ -74,7 +72,23 @@ class Task(Fitting, Prediction, Exporting, Files):
           inputs: the packed dictionary, int32 `[B, L]` each.
           training: whether dropout acts.
         """
-        return self.head_outputs(self.encoder(inputs, training=training, **self.encoder_options(inputs)), inputs, training)
+        return self.head_outputs(self.encode_tokens(inputs, training, **self.encoder_options(inputs)), inputs, training)
+
+    @property
+    def real_tokens(self) -> bool:
+        """Whether the task lets its encoder compute the real tokens only. Another task on the encoder may do otherwise."""
+        compiled_by_xla = getattr(self, "compiled", False) and self.jit_compile
+        return self.on_real_tokens and self.encoder.real_tokens and not compiled_by_xla
+
+    def encode_tokens(self, inputs: dict[str, tf.Tensor], training: bool | None = None, **options: Any) -> dict[str, Any]:
+        """Returns the encoder's outputs for packed inputs, on the positions that the task computes.
+
+        Args:
+          inputs: the packed dictionary.
+          training: whether dropout acts.
+          **options: other arguments of the encoder's call.
+        """
+        return self.encoder(inputs, training=training, real_tokens=self.real_tokens, **options)
 
     def head_outputs(self, outputs: dict[str, tf.Tensor], inputs: dict[str, tf.Tensor], training: bool | None = None) -> Any:
         """Returns what the head makes of the encoder's outputs.

@@ -213,3 +213,27 @@ def test_it_is_a_layer_of_any_keras_model(encoder):
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     model.fit(random_batch(), np.zeros(5, np.int32), verbose=0)
     assert model.predict(random_batch(), verbose=0).shape == (5, 3)
+
+
+@pytest.mark.parametrize("rows", ["nothing", "some without a token", "padded on the left", "holes"])
+def test_both_views_give_the_same_for_every_mask(encoder, rows):
+    batch = random_batch(batch=3, length=6)
+    masks = {
+        "nothing": [[0] * 6] * 3,
+        "some without a token": [[0] * 6, [1, 1, 1, 0, 0, 0], [0] * 6],
+        "padded on the left": [[0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0], [0, 0, 0, 0, 0, 1]],
+        "holes": [[1, 0, 1, 1, 0, 1], [1] * 6, [0, 1, 0, 1, 0, 0]],
+    }
+    mask = batch["padding_mask"] = np.array(masks[rows], np.int32)
+    found = {}
+    for real_tokens in (True, False):
+        with tf.GradientTape() as tape:
+            outputs = encoder(batch, real_tokens=real_tokens)
+            at_real = outputs["sequence_output"] * mask[..., None]
+            loss = tf.reduce_sum(outputs["pooled_output"] ** 2) + tf.reduce_sum(at_real**2)
+        only = encoder(batch, real_tokens=real_tokens, only_first=True)["pooled_output"]
+        gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, encoder.trainable_variables)]
+        found[real_tokens] = [outputs["pooled_output"], only, at_real, *gradients]
+    for real, padded in zip(*found.values()):
+        assert np.isfinite(real).all()
+        np.testing.assert_allclose(real, padded, atol=2e-4, rtol=1e-3)
