@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from kbert.text.texts import Texts, is_tensor, text_list
+from kbert.text.texts import Texts, strings_of
 from kbert.text.tokenizer import WordPieceTokenizer
 from kbert.training import keras_internals
 
+SAY_RANK = "tf.ensure_shape(texts, [None]) for a column, [] for one text"
 TRUNCATIONS = ("longest_first", "only_first", "only_second")
 
 
@@ -147,8 +148,9 @@ class TextPreprocessor(keras.layers.Layer):
         tasks take padded ones.
       **kwargs: passed to `keras.layers.Layer`, for example `name`.
 
-    A call takes a list or string tensor `[B]`, or a tuple of two for pairs. It returns a dictionary of three int32 tensors `[B,
-    L]`: `token_ids`, `segment_ids` (1 on the second text and its [SEP]) and `padding_mask` (1 on real tokens).
+    A call takes a list or string tensor `[B]` or `[B, 1]`, or a tuple of two for pairs. It returns a dictionary of three int32
+    tensors `[B, L]`: `token_ids`, `segment_ids` (1 on the second text and its [SEP]) and `padding_mask` (1 on real tokens). One
+    text, a string or a tensor without axes, gives tensors `[L]`, so that a dataset may be mapped before it is batched.
 
     Raises:
       ValueError: if `truncation` is none of the three, `max_length` is less than 4, or `ragged` and `fixed_length` are both
@@ -182,21 +184,33 @@ class TextPreprocessor(keras.layers.Layer):
     def __call__(self, texts: Texts | tuple[Texts, Texts]) -> dict[str, tf.Tensor | tf.RaggedTensor]:
         # A tuple is a pair of columns. Lists become tensors here, because Keras would walk through them.
         columns = texts if isinstance(texts, tuple) else (texts,)
-        if len(columns) > 2:
+        if not 1 <= len(columns) <= 2:
             raise ValueError(f"a text or a pair of texts is expected, got a tuple of {len(columns)} columns")
-        columns = tuple(c if is_tensor(c) else tf.constant(text_list(c), tf.string) for c in columns)
-        return super().__call__(columns)
+        return super().__call__(tuple(map(strings_of, columns)))
 
     def call(self, columns: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor | tf.RaggedTensor]:
         """Tokenizes and packs columns of texts.
 
         Args:
-          columns: a tuple of one string tensor `[B]`, or of two for pairs.
+          columns: a tuple of one string tensor, or of two for pairs: `[B]`, `[B, 1]`, or `[]` for one text or pair.
 
         Returns:
-          The packed dictionary: `token_ids`, `segment_ids` and `padding_mask`, int32 `[B, L]`.
+          The packed dictionary: `token_ids`, `segment_ids` and `padding_mask`, int32 `[B, L]`; `[L]` for one text or pair.
         """
-        return self.pack(*(self.tokenizer.call(column) for column in columns))
+        flat = [_flat_column(column) for column in columns]
+        packed = self.pack(*(self.tokenizer.call(column) for column in flat))
+        ranks = {column.shape.rank for column in columns}
+        if ranks == {0}:
+            return {name: ids[0] for name, ids in packed.items()}
+        if 0 in ranks and None not in ranks:
+            raise ValueError("a pair is two columns or two texts, got a column and a text")
+        if None not in ranks:
+            return packed
+        if self.ragged:
+            raise ValueError(f"ragged rows need texts whose number of axes is known: {SAY_RANK}")
+        # Whether these are columns or single texts is known as the graph runs.
+        leading = tf.shape(columns[0])[:1]
+        return {name: tf.reshape(ids, tf.concat([leading, tf.shape(ids)[1:]], 0)) for name, ids in packed.items()}
 
     def with_length(self, max_length: int | None = None, fixed_length: bool | None = None) -> TextPreprocessor:
         """Returns a preprocessor with the same tokenizer whose rows have another length.
@@ -326,3 +340,26 @@ class TextPreprocessor(keras.layers.Layer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> TextPreprocessor:
         return cls(**{**config, "tokenizer": keras.saving.deserialize_keras_object(config["tokenizer"])})
+
+
+def _flat_column(column: tf.Tensor) -> tf.Tensor:
+    """Returns strings `[B]`, `[B, 1]` or `[]`, of a rank that may be unknown in a graph, as `[B]`.
+
+    Raises:
+      ValueError: the strings have other axes.
+    """
+    rank = column.shape.rank
+    if rank == 1 and not isinstance(column, tf.RaggedTensor):
+        return column
+    if isinstance(column, tf.RaggedTensor) or (rank or 0) > 2 or (rank == 2 and column.shape[1] not in (1, None)):
+        raise ValueError(
+            f"a column of texts is [B], [B, 1] or one text, got strings of shape {column.shape}; "
+            "a pair is a tuple of two columns, and words are joined by spaces"
+        )
+    flat = tf.reshape(column, [-1])
+    if rank is None or (rank == 2 and column.shape[1] is None):
+        rows = tf.reduce_prod(tf.shape(column)[:1])  # 1 for one text
+        message = "a column of texts is [B], [B, 1] or one text; a pair is a tuple of two columns"
+        with tf.control_dependencies([tf.debugging.assert_equal(tf.size(flat), rows, message)]):
+            flat = tf.identity(flat)
+    return flat

@@ -14,7 +14,7 @@ from kbert.checkpoints.opened import open_preset
 from kbert.files.vocabulary import SPECIAL_TOKENS, check_vocabulary, read_vocabulary
 from kbert.text.detokenize import detokenize
 from kbert.text.learn_vocabulary import learn_vocabulary
-from kbert.text.texts import Texts, is_tensor, text_list
+from kbert.text.texts import Texts, strings_of
 from kbert.text.typed_tokens import TypedTokens
 from kbert.text.wordpiece import WordPieceGraph
 from kbert.training import keras_internals
@@ -205,11 +205,7 @@ class WordPieceTokenizer(keras.layers.Layer):
 
     def __call__(self, texts: Texts) -> tf.Tensor | tf.RaggedTensor:
         # Keras would walk through a list of a million strings; a tensor it takes as it is.
-        if is_tensor(texts):
-            strings = texts
-        else:
-            encoded = text_list(texts)
-            strings = tf.constant(encoded[0] if isinstance(texts, (str, bytes)) else encoded, tf.string)
+        strings = strings_of(texts)
         if is_column(strings):
             return self._side_by_side("ids")(strings)[0]
         return super().__call__(strings)
@@ -271,7 +267,7 @@ class WordPieceTokenizer(keras.layers.Layer):
         """
         if unit not in ("characters", "bytes"):
             raise ValueError(f'unit should be "characters" or "bytes", got {unit!r}')
-        strings = texts if is_tensor(texts) or isinstance(texts, (str, bytes)) else tf.constant(text_list(texts), tf.string)
+        strings = strings_of(texts)
         if is_column(strings):
             return TokensWithOffsets(*self._side_by_side(unit)(strings))
         return TokensWithOffsets(*_on_flat_texts(strings, lambda flat: self._wordpiece.locate(flat, unit)))
@@ -318,9 +314,12 @@ def is_column(texts: Any) -> bool:
 
 def _on_flat_texts(texts: Texts, compute: Callable[[tf.Tensor], list[tf.RaggedTensor]]) -> list[tf.Tensor | tf.RaggedTensor]:
     """Applies a function of `[B]` strings, which returns ragged tensors `[B, (pieces)]`, to texts of any shape."""
-    if isinstance(texts, (str, bytes)):
-        return [ragged.values for ragged in compute(tf.constant(text_list(texts)))]
-    strings = texts if is_tensor(texts) else tf.constant(text_list(texts), tf.string)
+    strings = strings_of(texts)
+    if strings.shape.rank is None:
+        raise ValueError(
+            "the texts have no known number of axes, and neither would their pieces: say it beforehand, "
+            "tf.ensure_shape(texts, [None]) for a column, [] for one text"
+        )
     if strings.shape.rank == 0:
         return [ragged.values for ragged in compute(strings[None])]
     if isinstance(strings, tf.RaggedTensor) or strings.shape.rank > 1:

@@ -190,3 +190,90 @@ def test_bad_arguments_are_clear(letters):
         kbert.TextPreprocessor(letters, 3)
     with pytest.raises(ValueError, match="tuple of 3 columns"):
         kbert.TextPreprocessor(letters)((["a"], ["b"], ["c"]))
+
+
+FOUR = ["a b c", "d", "", "e f"]
+ONE_COLUMN = {
+    "list": FOUR,
+    "array": np.array(FOUR),
+    "bytes": np.array(FOUR, "S"),
+    "[B, 1] array": np.array(FOUR)[:, None],
+    "tensor": tf.constant(FOUR),
+    "[B, 1] tensor": tf.constant(FOUR)[:, None],
+    "tuple of one": (FOUR,),
+    "eager texts in a list": [tf.constant(t) for t in FOUR],
+}
+
+
+@pytest.mark.parametrize("kind", ONE_COLUMN)
+def test_a_column_is_read_alike_in_every_container(letters, kind):
+    preprocessor = kbert.TextPreprocessor(letters, 8, fixed_length=True)
+    expected = rows(preprocessor.pack(letters(FOUR)))
+    assert rows(preprocessor(ONE_COLUMN[kind])) == expected
+
+
+@pytest.mark.parametrize("fixed_length", [True, False])
+@pytest.mark.parametrize("pairs", [False, True])
+def test_one_text_has_no_axis_for_rows(letters, fixed_length, pairs):
+    preprocessor = kbert.TextPreprocessor(letters, 8, fixed_length=fixed_length)
+    expected = {name: ids.numpy()[0].tolist() for name, ids in preprocessor((["a b"], ["c"]) if pairs else ["a b"]).items()}
+    for one in (str, np.array, np.str_, tf.constant):
+        packed = preprocessor((one("a b"), one("c")) if pairs else one("a b"))
+        assert {name: ids.numpy().tolist() for name, ids in packed.items()} == expected
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_a_dataset_is_mapped_before_or_after_it_is_batched(letters, pairs):
+    preprocessor = kbert.TextPreprocessor(letters, 8, fixed_length=True)
+    columns = (FOUR, FOUR[::-1]) if pairs else FOUR
+    expected = rows(preprocessor(columns))
+    signature = (tf.TensorSpec(None, tf.string),) * 2 if pairs else tf.TensorSpec(None, tf.string)
+
+    def batches():
+        yield tuple(map(tf.constant, columns)) if pairs else tf.constant(columns)
+
+    def texts():
+        yield from zip(*columns) if pairs else columns
+
+    one = tf.data.Dataset.from_generator(texts, output_signature=signature)
+    many = tf.data.Dataset.from_generator(batches, output_signature=signature)
+    known = tf.data.Dataset.from_tensor_slices(columns)
+
+    def read(*texts):
+        return preprocessor(texts)
+
+    datasets = [known.map(read).batch(4), one.map(read).batch(4)]
+    for dataset in datasets if pairs else [*datasets, known.batch(4).map(read), many.map(read)]:
+        assert [rows(packed) for packed in dataset] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (tf.constant([["a", "b"]]), "a pair is a tuple of two columns"),
+        (np.array([["a", "b"]]), "a pair is a tuple of two columns"),
+        (tf.ragged.constant([["a"], ["b", "c"]]), "words are joined by spaces"),
+        ((["a"], "b"), "got a column and a text"),
+        ((), "a tuple of 0 columns"),
+        ([("a", "b")], "a pair as a tuple of two columns"),
+        (tf.constant([1]), "should be strings, got a tensor of int32"),
+        ({"a", "b"}, "no order"),
+        (["a", None], r"texts\[1\] is None.*drop that row"),
+        (["a", np.float64("nan")], r"texts\[1\] is .*nan.*drop that row"),
+    ],
+)
+def test_what_is_no_column_is_named(letters, texts, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        kbert.TextPreprocessor(letters, 8)(texts)
+
+
+def test_axes_that_are_not_known_are_asked_for(letters):
+    texts = tf.TensorSpec(None, tf.string)
+    with pytest.raises(ValueError, match="ensure_shape"):
+        tf.function(letters.call, autograph=False).get_concrete_function(texts)
+    with pytest.raises(ValueError, match="ensure_shape"):
+        ragged = kbert.TextPreprocessor(letters, 8, ragged=True)
+        tf.function(lambda t: ragged(t), autograph=False).get_concrete_function(texts)
+    read = tf.function(lambda t: kbert.TextPreprocessor(letters, 8)(t), input_signature=[texts], autograph=False)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="a pair is a tuple of two columns"):
+        read(tf.constant([["a", "b"]]))
