@@ -12,6 +12,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from kbert.checkpoints.untrained_weights import warn_of_untrained_export
 from kbert.encoders.bert import INPUT_NAMES
+from kbert.engines.saved_model import save
 from kbert.export.verify import TOLERANCES, check
 from kbert.files.atomic import check_target, written_aside
 
@@ -77,9 +78,7 @@ def export_saved_model(
     module = to_module(task, pairs, tf.float16 if quantize else None)
     warn_of_untrained_export(task.new_weights)
     with written_aside(path) as aside:
-        # Only inference is exported, so the functions' own gradients may stay behind.
-        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-        tf.saved_model.save(module, str(aside), signatures=dict(module.functions), options=options)
+        save(module, aside)
         name_methods(aside / "saved_model.pb")
         if verify:
             check(aside, task, pairs, tolerance=TOLERANCES[quantize])

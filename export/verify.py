@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kbert.export.exported_file import ExportedFile, open_exported
+from kbert.messages import own_texts
 from kbert.tasks.exported_answers import ComparableAnswer
 from kbert.text.packing import TextPreprocessor
 
@@ -98,8 +99,10 @@ def check(
     Raises:
       RuntimeError: ids or answers differ; the texts are named.
     """
+    if columns is None:
+        with own_texts():
+            return check(path, task, pairs, task.probes(pairs), tolerance, max_length)
     file = open_exported(path)
-    columns = columns or task.probes(pairs)
     names = task.string_inputs(pairs)
     if file.takes_many_texts:
         largest, wrong = compare_in_batches(file, task, names, columns, tolerance)
@@ -258,9 +261,9 @@ def verify(
       RuntimeError: token ids or answers differ; the texts are named.
     """
     path = pathlib.Path(path)
-    given: tuple = texts if isinstance(texts, tuple) else (texts,)
-    columns = task.probes(pairs) if texts is None else given
-    largest, count, file = check(path, task, pairs, columns, tolerance, max_length)
+    given: Columns | None = texts if isinstance(texts, tuple) or texts is None else (texts,)
+    largest, count, file = check(path, task, pairs, given, tolerance, max_length)
+    row = [column[0] for column in given or task.probes(pairs)]
     size = sum(part.stat().st_size for part in ([path] if path.is_file() else path.rglob("*")) if part.is_file())
     figures = {
         "largest_difference": largest,
@@ -268,7 +271,7 @@ def verify(
         "megabytes": round(size / 1e6, 1),
         "ops": file.ops(),
         "signatures": sorted(file.signatures),
-        "milliseconds": round(milliseconds_of(file, task, pairs, [column[0] for column in columns]), 1),
+        "milliseconds": round(milliseconds_of(file, task, pairs, row), 1),
     }
     show(path, figures)
     return figures

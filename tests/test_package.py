@@ -1,7 +1,9 @@
 """What holds for the package as a whole: how it imports and what is in the wheel."""
 
 import ast
+import importlib
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -9,6 +11,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+import kbert
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -31,8 +35,43 @@ print(time.perf_counter() - started)
     assert float(done.stdout) < 1
 
 
+PUBLIC = """
+import sys, kbert
+assert set(kbert.__all__) <= set(dir(kbert))
+kbert.BertConfig, kbert.presets, kbert.read_bio, kbert.read_squad, kbert.__version__
+assert not {"tensorflow", "keras", "numpy"} & set(sys.modules)
+"""
+
+
+def test_names_are_imported_when_they_are_asked_for():
+    done = python(PUBLIC)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_public_name_is_a_type_checkers_too():
+    tree = ast.parse((ROOT / "kbert" / "__init__.py").read_text(encoding="utf-8"))
+    (block,) = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    seen = {alias.name: node.module for node in block.body for alias in node.names}
+    assert seen == {name: f"kbert.{kbert._PLACES[name]}" for name in kbert.__all__}
+    assert all(getattr(kbert, name) is getattr(importlib.import_module(seen[name]), name) for name in kbert.__all__)
+    assert pickle.loads(pickle.dumps(kbert.TextClassifier)) is kbert.TextClassifier
+    with pytest.raises(AttributeError, match="no attribute 'Classifier'"):
+        _ = kbert.Classifier
+
+
+@pytest.mark.parametrize(
+    "imports",
+    ["import kbert, tensorflow", "import keras, kbert", "import kbert.training.keras_internals"],
+)
+def test_keras_knows_the_classes_whatever_is_imported_first(imports):
+    """Keras looks a class up by its registered name when it loads a file."""
+    names = ("TextClassifier", "TextEmbedder", "MobileBertEncoder", "Pretrainer", "MacroF1", "WarmupLinearDecay")
+    done = python(f"{imports}\nimport keras\nprint(all('kbert>' + n in keras.saving.get_custom_objects() for n in {names}))")
+    assert done.stdout.strip() == "True", done.stderr[-2000:]
+
+
 def test_import_prints_nothing_and_leaves_logging_alone():
-    done = python("import logging, kbert; print(logging.getLogger().handlers)", TF_CPP_MIN_LOG_LEVEL="3")
+    done = python("import logging, kbert; kbert.load; print(logging.getLogger().handlers)", TF_CPP_MIN_LOG_LEVEL="3")
     assert done.stdout.strip() == "[]"
 
 

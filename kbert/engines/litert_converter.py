@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pathlib
 import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
+
+from kbert.engines.saved_model import save, without_lines_of_tensorflow
 
 QUANTIZATIONS = (None, "float16", "int8", "int8-static")
 
@@ -34,12 +37,12 @@ def convert(
     module.functions = {name: tf.function(function, input_signature=[spec]) for name, (function, spec) in functions.items()}
     with tempfile.TemporaryDirectory() as folder:
         # Only a conversion from a SavedModel gives several signatures on one copy of the weights.
-        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-        tf.saved_model.save(module, folder, signatures=dict(module.functions), options=options)
+        save(module, pathlib.Path(folder))
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(functions))
         converter.allow_custom_ops = True  # tensorflow-text's ops
         if quantize:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if quantize == "float16":
             converter.target_spec.supported_types = [tf.float16]
-        return converter.convert()
+        with without_lines_of_tensorflow():
+            return converter.convert()

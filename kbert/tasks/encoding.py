@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kbert.messages import reads_own_texts
 from kbert.tasks.columns import PAIR, TEXT, Chunk, Columns, WrongColumns
 from kbert.tasks.inputs import CHUNK, Texts, is_packed, is_stream, open_input
 from kbert.tasks.row_weights import weights_of_rows
@@ -88,7 +89,7 @@ class Encoding(DistributedModel, keras.Model):
         """
         room = self.preprocessor.max_length - 1 - columns
         longest = int(np.max(lengths, initial=0))
-        if longest > room and not self._said_truncated:
+        if longest > room and not self._said_truncated and not reads_own_texts():
             self._said_truncated = True
             warnings.warn(
                 f"{(lengths > room).sum()} of {len(lengths)} texts are longer than max_length={self.preprocessor.max_length} "

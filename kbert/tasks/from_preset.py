@@ -14,6 +14,7 @@ from kbert.checkpoints.untrained_weights import warn_of_new_weights
 from kbert.checkpoints.weights import check_left_over, fits, load_weights
 from kbert.encoders.bert import BertEncoder
 from kbert.encoders.from_preset import read_encoder
+from kbert.messages import listed
 from kbert.text.packing import TextPreprocessor
 from kbert.text.tokenizer import WordPieceTokenizer
 
@@ -114,8 +115,8 @@ def say_kept_head(opened: Opened, task: Task) -> None:
     # LABEL_0, LABEL_1, ... are transformers' names for labels that were not named.
     if labels and trained_for and labels != trained_for and not all(re.fullmatch(r"LABEL_\d+", name) for name in trained_for):
         warnings.warn(
-            f"the head of the checkpoint {opened.name} is kept, and was trained for the labels {trained_for}; you call them "
-            f"{labels}, in this order. Train it with fit(), or leave labels out",
+            f"the head of the checkpoint {opened.name} is kept, and was trained for the labels {listed(trained_for)}; you call "
+            f"them {listed(labels)}, in this order. Train it with fit(), or leave labels out",
             stacklevel=4,  # the caller of `from_preset`
         )
 

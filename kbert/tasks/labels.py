@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from kbert.messages import listed, shown
+
 
 def check_labels(labels: Iterable[str] | None, fewest: int = 2) -> list[str]:
     """Returns the names of the classes as a list.
@@ -29,12 +31,12 @@ def check_labels(labels: Iterable[str] | None, fewest: int = 2) -> list[str]:
         names = [str(label) for label in names]
     wrong = [label for label in names if not isinstance(label, str) or not label]
     if wrong:
-        raise TypeError(f"labels should be names, got {wrong[0]!r}")
+        raise TypeError(f"labels should be names, got {shown(wrong[0])}")
     if len(set(names)) != len(names):
         twice = next(label for label in names if names.count(label) > 1)
-        raise ValueError(f"labels should differ, got {twice!r} twice")
+        raise ValueError(f"labels should differ, got {shown(twice)} twice")
     if len(names) < fewest:
-        raise ValueError(f"at least {('one label is', 'two labels are')[fewest - 1]} needed, got {names}")
+        raise ValueError(f"at least {('one label is', 'two labels are')[fewest - 1]} needed, got {listed(names)}")
     return names
 
 
@@ -51,13 +53,13 @@ def label_index(labels: list[str], label: Any, where: str) -> int:
     """
     if isinstance(label, str):
         if label not in labels:
-            raise ValueError(f"{where} is {label!r}, which is not one of the labels {labels}")
+            raise ValueError(f"{where} is {shown(label)}, which is not one of the labels {listed(labels)}")
         return labels.index(label)
     if isinstance(label, (bool, int, np.bool_, np.integer)) or (isinstance(label, float) and label.is_integer()):
         if not 0 <= int(label) < len(labels):
             raise ValueError(f"{where} is {int(label)}, but the {len(labels)} labels have indices 0 to {len(labels) - 1}")
         return int(label)
-    raise TypeError(f"{where} is {label!r} ({type(label).__name__}); a label is its name or its index")
+    raise TypeError(f"{where} is {shown(label)} ({type(label).__name__}); a label is its name or its index")
 
 
 def names_of(labels: list[str], given: list, where: str) -> list[str]:
@@ -99,5 +101,15 @@ def label_keys(labels: list[str]) -> dict[str, dict]:
 
 def check_same_labels(teacher: Any, student: Any) -> None:
     """Raises a ValueError if `teacher` and `student` both have `labels`, and not the same ones."""
-    if teacher.labels != student.labels:
-        raise ValueError(f"teacher and student have different labels: {teacher.labels} and {student.labels}")
+    of_teacher, of_student = teacher.labels, student.labels
+    if of_teacher != of_student:
+        only = [
+            [label for label in one if label not in other]
+            for one, other in ((of_teacher, of_student), (of_student, of_teacher))
+        ]
+        difference = (
+            f"only the teacher has {listed(only[0])}, only the student {listed(only[1])}"
+            if any(only)
+            else f"the same labels in another order: {listed(of_teacher)} and {listed(of_student)}"
+        )
+        raise ValueError(f"teacher and student have different labels: {difference}")

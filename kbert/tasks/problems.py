@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kbert.messages import listed, shown
 from kbert.scoring.correlation import pearson, spearman
 from kbert.scoring.figures import Figures, figures_of_classes, figures_of_labels, figures_of_numbers
 from kbert.tasks.labels import class_of, label_index
@@ -276,11 +277,13 @@ def labels_in_row(labels: list[str], given: Any, where: str) -> np.ndarray:
       where: what to call them in an error.
     """
     if not isinstance(given, (list, tuple, set, frozenset)):
-        raise TypeError(f"{where} is {given!r}; with several labels each text has a list of them, or 0 or 1 for each label")
+        raise TypeError(
+            f"{where} is {shown(given)}; with several labels each text has a list of them, or 0 or 1 for each label"
+        )
     names = list(given)
     if names and not any(isinstance(name, str) for name in names):
         if len(names) != len(labels) or not set(names) <= {0, 1}:
-            raise ValueError(f"{where} should hold 0 or 1 for each of the {len(labels)} labels (or names), got {names}")
+            raise ValueError(f"{where} should hold 0 or 1 for each of the {len(labels)} labels (or names), got {listed(names)}")
         return np.array(names, np.float32)
     row: np.ndarray = np.zeros(len(labels), np.float32)
     row[[label_index(labels, name, where) for name in names]] = 1

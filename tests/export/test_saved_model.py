@@ -83,6 +83,15 @@ def ask(questions, python=sys.executable):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.filterwarnings("error")
+def test_an_export_says_nothing_of_its_own_texts_and_graphs(classifier, tmp_path, caplog):
+    """The texts that exports are compared on are longer than `max_length`, and gradients stay behind: both are kbert's own."""
+    classifier.export(tmp_path / "1")
+    assert "gradient" not in caplog.text and "Assets" not in caplog.text
+    with pytest.warns(UserWarning, match="1 of 1 texts are longer than max_length=24"):  # the user's own notice is still there
+        classifier.predict(["good " * 30], verbose=0)
+
+
 def names_of(task, kind):
     return ("text", "text_pair") if kind == "pairs" else task.text_inputs
 

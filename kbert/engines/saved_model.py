@@ -1,0 +1,54 @@
+"""Functions of tensors become a SavedModel for inference, without a line about what training it would take."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import pathlib
+import threading
+from collections.abc import Iterator
+
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+GRADIENT = "_gradient_op_type"  # the attribute of an op that names its own gradient
+
+
+def save(module: tf.Module, folder: pathlib.Path) -> None:
+    """Writes a SavedModel of a module, whose `functions` are the signatures.
+
+    Only inference is written. The functions' own gradients stay behind, and so do their names: of a name without its gradient
+    TensorFlow warns in each process that opens the folder.
+
+    Args:
+      module: owns the weights. `functions` is a dictionary of `tf.function`s.
+      folder: the folder to write.
+    """
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    with without_lines_of_tensorflow():
+        tf.saved_model.save(module, str(folder), signatures=dict(module.functions), options=options)
+    path = folder / "saved_model.pb"
+    model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    for graph in model.meta_graphs:
+        functions = graph.graph_def.library.function
+        for node in [*graph.graph_def.node, *(node for function in functions for node in function.node_def)]:
+            node.attr.pop(GRADIENT, None)
+    path.write_bytes(model.SerializeToString())
+
+
+@contextlib.contextmanager
+def without_lines_of_tensorflow() -> Iterator[None]:
+    """Keeps what TensorFlow's Python logs, below an error, out of this thread's output. Other threads log as before."""
+    thread = threading.get_ident()
+
+    def is_wanted(record: logging.LogRecord) -> bool:
+        return record.thread != thread or record.levelno >= logging.ERROR
+
+    loggers = [logging.getLogger(name) for name in ("absl", "tensorflow")]
+    for logger in loggers:
+        logger.addFilter(is_wanted)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(is_wanted)
