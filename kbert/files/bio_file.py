@@ -1,65 +1,186 @@
-"""Reads files of words with BIO or BIOES tags, such as CoNLL's."""
+"""Reads files of words with tags of entities, one word a line, such as CoNLL's."""
 
 from __future__ import annotations
 
-import os
+import collections
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-from kbert.scoring.entities import is_tag
+from kbert.files.text_file import Path, read_lines
+from kbert.scoring.tag_schemes import NotATag, are_tags, check_tags, has_prefixes, read_tags
+
+_PART = re.compile(r"\d+[-.]\d+")  # the number of a line of CoNLL-U that is no word of its own: 1-2, or 1.1
 
 
-def read_bio(path: str | os.PathLike[str], encoding: str = "utf-8") -> tuple[list[list[str]], list[list[str]]]:
+class _Line(NamedTuple):
+    number: int  # counted from 1
+    columns: list[str]
+
+
+def read_bio(
+    path: Path,
+    encoding: str | None = None,
+    word_column: int | None = None,
+    tag_column: int | None = None,
+    names: Sequence[str] | None = None,
+) -> tuple[list[list[str]], list[list[str]]]:
     """Reads a file of words with tags, one word a line, and a blank line between sentences.
 
     >>> sentences, tags = read_bio("train.bio")  # doctest: +SKIP
 
+    A line's columns have tabs between them or, if it has no tab, spaces. Other white space, such as a no-break space, is part
+    of a word. Lines that begin with `-DOCSTART-` and comments, which begin with `#`, are no words. A line that begins with `#`
+    is a word if it has as many columns as the others and a tag of their scheme.
+
+    The tags stand in the last column, and the words in the first one that does not number them. Three shapes are recognised:
+    `tag TAB word`; columns of numbers before the words, as in CoNLL-U and GermEval 2014; and two columns of tags behind number
+    and word, as in GermEval 2014, of which the outer ones are read.
+
     Args:
-      path: a text file. A line has a word and its tag, with a tab or spaces between them, in either order; `tag TAB word` is
-        recognised by its tags. If lines have more columns, as in CoNLL 2003, the first is the word and the last the tag.
-      encoding: the file's encoding.
+      path: a text file.
+      encoding: the file's encoding; by default UTF-8, or what a byte order mark says.
+      word_column: the column of the words, counted from 1, in place of the above.
+      tag_column: the column of the tags, counted from 1, or -1 for the last, in place of the above. Its values can be any
+        labels.
+      names: the names of tags that are numbers, in order.
 
     Returns:
       A list of lists of words, and a list of lists of tags.
 
     Raises:
-      ValueError: a line has one column, or a tag that is not BIO or BIOES; the message names the file and the line.
+      ValueError: a line has another number of columns than the others, or a tag of another scheme; the message names the file
+        and the line.
     """
-    sentences, numbers = _read_columns(path, encoding)
-    # The tags are in the column whose values are all tags; if both are such columns, in the last.
-    is_tags = [all(is_tag(pair[place]) for sentence in sentences for pair in sentence) for place in (0, 1)]
-    tag = 1 if is_tags[1] or not is_tags[0] else 0
-    for sentence, lines in zip(sentences, numbers):
-        for pair, number in zip(sentence, lines):
-            if not is_tag(pair[tag]):
-                raise ValueError(f"{path}, line {number}: {pair[tag]!r} is not a BIO or BIOES tag")
-    words = [[pair[1 - tag] for pair in sentence] for sentence in sentences]
-    return words, [[pair[tag] for pair in sentence] for sentence in sentences]
-
-
-def _read_columns(path: str | os.PathLike[str], encoding: str) -> tuple[list[list[tuple[str, str]]], list[list[int]]]:
-    """Reads the first and the last column of each sentence's lines.
-
-    Returns:
-      For each sentence the pairs of columns, and for each sentence the numbers of its lines, counted from 1.
-    """
-    sentences: list[list[tuple[str, str]]] = [[]]
-    numbers: list[list[int]] = [[]]
-    with open(path, encoding=encoding) as file:
-        for number, line in enumerate(file, 1):
-            line = line.rstrip("\r\n")
-            if not line.strip():
-                if sentences[-1]:
-                    sentences.append([])
-                    numbers.append([])
-                continue
-            if line.startswith("-DOCSTART-"):
-                continue
-            columns = line.split("\t") if "\t" in line else line.split()
-            if len(columns) < 2:
-                raise ValueError(f"{path}, line {number}: a word and its tag are expected, got {line!r}")
-            sentences[-1].append((columns[0], columns[-1]))
-            numbers[-1].append(number)
-    if not sentences[-1]:
-        sentences.pop(), numbers.pop()
+    sentences = _sentences(path, encoding)
+    _check_columns(path, sentences)
+    sentences = _without_comments(sentences, word_column, tag_column)
     if not sentences:
         raise ValueError(f"{path} holds no sentence")
-    return sentences, numbers
+    sentences, word, tag = _places(path, sentences, word_column, tag_column)
+    tags = [[line.columns[tag] for line in sentence] for sentence in sentences]
+    if names is not None:
+        tags = [[_named(path, line, line.columns[tag], names) for line in sentence] for sentence in sentences]
+    elif tag_column is None:
+        _check_tags(path, sentences, tag)
+    return [[line.columns[word] for line in sentence] for sentence in sentences], tags
+
+
+def _sentences(path: Path, encoding: str | None) -> list[list[_Line]]:
+    """Returns the lines of each sentence, with comments, as columns."""
+    sentences: list[list[_Line]] = [[]]
+    for number, line in enumerate(read_lines(path, encoding), 1):
+        text = line.strip(" \t\r")
+        if not text or text.startswith("-DOCSTART-"):
+            if sentences[-1]:
+                sentences.append([])
+            continue
+        columns = line.rstrip("\r").split("\t") if "\t" in text else re.split(" +", text)
+        sentences[-1].append(_Line(number, columns))
+    return sentences if sentences[-1] else sentences[:-1]
+
+
+def _is_comment(line: _Line) -> bool:
+    return line.columns[0].startswith("#")
+
+
+def _check_columns(path: Path, sentences: Iterable[Iterable[_Line]]) -> None:
+    """Raises a ValueError for a line that has fewer than two columns, or another number of columns than most."""
+    lines = [line for sentence in sentences for line in sentence if not _is_comment(line)]
+    counts = collections.Counter(len(line.columns) for line in lines)
+    for line in lines:
+        if len(line.columns) < 2:
+            raise ValueError(f"{path}, line {line.number}: a word and its tag are expected, got {line.columns[0]!r}")
+        if len(line.columns) != (usual := counts.most_common(1)[0][0]):
+            raise ValueError(f"{path}, line {line.number} has {len(line.columns)} columns, most lines have {usual}")
+
+
+def _without_comments(sentences: list[list[_Line]], word_column: int | None, tag_column: int | None) -> list[list[_Line]]:
+    """Returns the sentences without comments; see `read_bio` for the lines with `#` that are words."""
+    lines = [line.columns for sentence in sentences for line in sentence]
+    others = [columns for columns in lines if not columns[0].startswith("#")]
+    if len(others) == len(lines):
+        return sentences
+    width = len(others[0]) if others else 2
+    place = -1 if tag_column is None or tag_column == -1 else tag_column - 1
+    tags = {columns[place] for columns in others} | {"O"}
+
+    def is_word(line: _Line) -> bool:
+        if not _is_comment(line):
+            return True
+        tag = line.columns[place] if len(line.columns) == width else ""
+        return tag in tags or (tag != "" and _are_prefixed_or_o(tags | {tag}))
+
+    kept = ([line for line in sentence if is_word(line)] for sentence in sentences)
+    return [sentence for sentence in kept if sentence]
+
+
+def _places(
+    path: Path, sentences: list[list[_Line]], word_column: int | None, tag_column: int | None
+) -> tuple[list[list[_Line]], int, int]:
+    """Finds the columns of the words and the tags.
+
+    Returns:
+      The sentences without CoNLL-U's lines of several words, the place of the words, and that of the tags.
+    """
+    width = len(sentences[0][0].columns)
+    for name, given in (("word_column", word_column), ("tag_column", tag_column)):
+        if given is not None and given != -1 and not 1 <= given <= width:
+            raise ValueError(f"{path} has {width} columns, and {name} is {given}; the first is 1")
+    words_only = [[line for line in sentence if not _PART.fullmatch(line.columns[0])] for sentence in sentences]
+    first = 0
+    if width > 2 and all(map(_is_numbered, words_only)):
+        sentences, first = words_only, 1
+    if width == 2 and word_column is None and tag_column is None and _tags_stand_first(sentences):
+        return sentences, 1, 0
+    word = first if word_column is None else word_column - 1
+    if tag_column is not None:
+        return sentences, word, width - 1 if tag_column == -1 else tag_column - 1
+    nested = first == 1 and width == 4 and all(map(_are_prefixed_or_o, _columns(sentences, (2, 3))))
+    return sentences, word, 2 if nested else width - 1
+
+
+def _columns(sentences: list[list[_Line]], places: Iterable[int]) -> list[set[str]]:
+    """Returns the different values of some columns."""
+    return [{line.columns[place] for sentence in sentences for line in sentence} for place in places]
+
+
+def _is_numbered(sentence: Sequence[_Line]) -> bool:
+    """Returns whether the first column counts the words of a sentence, from 1 or from 0."""
+    numbers = [line.columns[0] for line in sentence]
+    return any(numbers == [str(start + place) for place in range(len(numbers))] for start in (0, 1))
+
+
+def _are_prefixed_or_o(values: set[str]) -> bool:
+    return are_tags(values) and (values == {"O"} or has_prefixes(read_tags(values)))
+
+
+def _tags_stand_first(sentences: list[list[_Line]]) -> bool:
+    """Returns whether the first of two columns has the tags."""
+    before, behind = _columns(sentences, (0, 1))
+    if not are_tags(before):
+        return False
+    return not are_tags(behind) or (has_prefixes(read_tags(before)) and not _are_prefixed_or_o(behind))
+
+
+def _named(path: Path, line: _Line, tag: str, names: Sequence[str]) -> str:
+    """Returns the name of a tag that is a number."""
+    if tag in names:
+        return tag
+    if not tag.isdecimal() or int(tag) >= len(names):
+        raise ValueError(f"{path}, line {line.number}: {tag!r} is no number of the {len(names)} names, which count from 0")
+    return names[int(tag)]
+
+
+def _check_tags(path: Path, sentences: list[list[_Line]], place: int) -> None:
+    """Raises a ValueError that names the line of the first value of a column that is no tag."""
+    lines = [line for sentence in sentences for line in sentence]
+    values = list(dict.fromkeys(line.columns[place] for line in lines))
+    try:
+        check_tags(values)
+    except NotATag as error:
+        number = next(line.number for line in lines if line.columns[place] == error.label)
+        cure = f"If column {place + 1} is not that of the tags, name theirs, counted from 1, with --label (tag_column=)"
+        if all(value.isdecimal() for value in values):
+            cure = "The tags are numbers: give their names in order with --names (names=)"
+        raise NotATag(error.label, error.reason, f"{path}, line {number}: ", cure) from None

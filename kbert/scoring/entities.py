@@ -1,15 +1,17 @@
-"""Entities in sequences of BIO and BIOES tags, and their precision, recall and F1 as seqeval counts them."""
+"""Entities in sequences of tags, and their precision, recall and F1 as seqeval counts them."""
 
 from __future__ import annotations
 
 import collections
-from collections.abc import Collection, Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-BEGINNINGS = ("B-", "I-", "E-", "S-")  # of all tags but O
+from kbert.scoring.tag_schemes import Tag, has_prefixes, read_tags
 
 
-def entities(tags: Sequence[str], strict: bool = False, bioes: bool | None = None) -> list[tuple[str, int, int]]:
+def entities(
+    tags: Sequence[str], strict: bool = False, bioes: bool | None = None, scheme: Mapping[str, Tag] | None = None
+) -> list[tuple[str, int, int]]:
     """Returns the entities of a sequence of tags as `(type, first, beyond)`.
 
     `first` is the index of an entity's first word, `beyond` that of the word after its last one.
@@ -20,18 +22,21 @@ def entities(tags: Sequence[str], strict: bool = False, bioes: bool | None = Non
     [('city', 0, 2)]
 
     Args:
-      tags: `O`, `B-x` and `I-x`, and in the BIOES scheme also `E-x` and `S-x`.
+      tags: `O`, `B-x` and `I-x`, in the BIOES scheme also `E-x` and `S-x`, or tags of the other schemes of `read_tags`.
       strict: take an entity only if it is written as its scheme says: it begins with B or S, and in BIOES it ends with E or S.
-        By default an I that continues no entity of its type begins one, as in conlleval.
+        By default an I that continues no entity of its type begins one, as in conlleval. Types without letters have no such
+        rule.
       bioes: whether the scheme is BIOES. By default it is if one of the tags is an E or an S.
+      scheme: what the tags say, from `read_tags`. By default the tags of this sequence are read.
     """
+    scheme = scheme or read_tags(tags)
     if bioes is None:
-        bioes = has_ends([tags])
+        bioes = any(scheme[tag].prefix in "ES" for tag in tags)
+    strict = strict and has_prefixes(scheme)
     complete: list[tuple[str, int, int]] = []
     start: int | None = None
     before = ("O", "")
-    for place, tag in enumerate([*tags, "O"]):
-        prefix, kind = (tag[0], tag[2:]) if tag != "O" else ("O", "")
+    for place, (prefix, kind) in enumerate([*(scheme[tag] for tag in tags), Tag("O", "")]):
         continues = prefix in "IE" and before[0] in ("B", "I") and before[1] == kind and start is not None
         if not continues:
             if start is not None and (not (strict and bioes) or before[0] in ("E", "S")):
@@ -42,8 +47,8 @@ def entities(tags: Sequence[str], strict: bool = False, bioes: bool | None = Non
 
 
 def has_ends(sequences: Iterable[Sequence[str]]) -> bool:
-    """Returns whether sequences of tags are BIOES rather than BIO: whether there is an E or an S."""
-    return any(tag[:2] in ("E-", "S-") for tags in sequences for tag in tags)
+    """Returns whether sequences of tags are BIOES, BILOU or BMES rather than BIO: whether a tag ends an entity or is one."""
+    return any(tag.prefix in "ES" for tag in read_tags(tag for tags in sequences for tag in tags).values())
 
 
 def entity_scores(true: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], strict: bool = False) -> dict[str, Any]:
@@ -64,10 +69,11 @@ def entity_scores(true: Sequence[Sequence[str]], predicted: Sequence[Sequence[st
     Raises:
       ValueError: a true and a predicted sequence differ in length.
     """
-    bioes = has_ends(true) or has_ends(predicted)
     for tags, answers in zip(true, predicted):
         check_lengths(tags, answers)
-    expected, answered = ([set(entities(tags, strict, bioes)) for tags in sequences] for sequences in (true, predicted))
+    scheme = read_tags(tag for tags in (*true, *predicted) for tag in tags)
+    bioes = any(tag.prefix in "ES" for tag in scheme.values())
+    expected, answered = ([set(entities(tags, strict, bioes, scheme)) for tags in sequences] for sequences in (true, predicted))
     return scores_of_entities(expected, answered)
 
 
@@ -107,27 +113,3 @@ def _scores(right: int, predicted: int, true: int) -> dict[str, float]:
         "recall": recall,
         "f1": 2 * precision * recall / (precision + recall) if right else 0.0,
     }
-
-
-def are_tags(labels: Iterable[str]) -> bool:
-    """Returns whether all labels are BIO or BIOES tags.
-
-    >>> are_tags(["O", "B-city"]), are_tags(["NOUN"])
-    (True, False)
-    """
-    return all(map(is_tag, labels))
-
-
-def check_tags(labels: Iterable[str]) -> None:
-    """Raises a ValueError for labels that are not BIO or BIOES tags."""
-    wrong = [label for label in labels if not is_tag(label)]
-    if wrong:
-        raise ValueError(
-            f"entities are read from BIO or BIOES tags such as B-city, I-city and O; {wrong[0]!r} is none. predict() gives the "
-            "labels of words whatever they are called"
-        )
-
-
-def is_tag(text: str) -> bool:
-    """Returns whether a text is a BIO or BIOES tag."""
-    return text == "O" or (text[:2] in BEGINNINGS and len(text) > 2)

@@ -12,6 +12,7 @@ from kbert.scoring.classes import Confusion, f1_by_label
 from kbert.scoring.correlation import pearson, spearman
 from kbert.scoring.entities import check_lengths, entities, scores_of_entities
 from kbert.scoring.ranking import found_first, mean_reciprocal_rank, ranks
+from kbert.scoring.tag_schemes import read_tags
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,16 +124,17 @@ def figures_of_entities(sentences: Sequence[Sequence[str]], y: Sequence[Sequence
 
     Args:
       sentences: lists of words.
-      y: for each list of words its BIO or BIOES tags.
+      y: for each list of words its tags.
       answers: the entities that were found in each sentence, dictionaries with `label`, `text`, `start`, `end` and `score`,
         whose places are characters of `" ".join(words)`.
     """
     expected, answered, mistakes = [], [], []
+    scheme = read_tags(tag for tags in y for tag in tags)
     for words, tags, found in zip(sentences, y, answers):
         check_lengths(tags, words)
         text = " ".join(words)
         starts = np.cumsum([0, *(len(word) + 1 for word in words)]).tolist()  # of words, in characters
-        true = {(kind, starts[first], starts[beyond] - 1) for kind, first, beyond in entities(tags)}
+        true = {(kind, starts[first], starts[beyond] - 1) for kind, first, beyond in entities(tags, scheme=scheme)}
         given = [(entity["label"], entity["start"], entity["end"]) for entity in found]
         in_order = [f"{kind}: {text[start:end]}" for kind, start, end in sorted(true, key=lambda entity: entity[1])]
         mistakes += [

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from kbert.scoring.tag_schemes import read_tags
 from kbert.text.packing import Windows
 
 
@@ -21,29 +22,30 @@ class Entities(NamedTuple):
 
 
 def entity_types(labels: Sequence[str]) -> list[str]:
-    """Returns the types of entities that BIO or BIOES tags name.
+    """Returns the types of entities that tags name.
 
     >>> entity_types(["O", "B-food", "I-food", "B-city"])
     ['city', 'food']
     """
-    return sorted({label[2:] for label in labels if label != "O"})
+    return sorted({tag.kind for tag in read_tags(labels).values() if tag.prefix != "O"})
 
 
 def entities_of_words(labels: Sequence[str], text: tf.Tensor, probabilities: tf.Tensor) -> Entities:
     """Returns the entities of words, in ops that LiteRT has too.
 
     A word goes on an entity if its tag is I or E after B or I of the same type in the same text. An I or E that goes on
-    nothing begins an entity, as in conlleval; see `kbert.scoring.entities`.
+    nothing begins an entity, as in conlleval. Tags of other schemes are read as these; see `kbert.scoring.tag_schemes`.
 
     Args:
-      labels: BIO or BIOES tags, in the order of their indices.
+      labels: tags of one scheme, in the order of their indices.
       text: the text of each word, int32 `[W]`, ascending.
       probabilities: float32 `[W, labels]`.
     """
     best, scores = tf.argmax(probabilities, -1, tf.int32), tf.reduce_max(probabilities, -1)
-    types = entity_types(labels)
-    prefix = tf.gather(tf.constant(["OBIES".index(label[0]) for label in labels]), best)
-    kind = tf.gather(tf.constant([0 if label == "O" else types.index(label[2:]) for label in labels]), best)
+    types, scheme = entity_types(labels), read_tags(labels)
+    tags = [scheme[label] for label in labels]
+    prefix = tf.gather(tf.constant(["OBIES".index(tag.prefix) for tag in tags]), best)
+    kind = tf.gather(tf.constant([0 if tag.prefix == "O" else types.index(tag.kind) for tag in tags]), best)
     inside, open_before = (prefix == 2) | (prefix == 3), (prefix == 1) | (prefix == 2)
 
     def previous(values: tf.Tensor, at_start: int | bool) -> tf.Tensor:
@@ -66,7 +68,7 @@ def entities_of_pieces(
     """Returns the entities of pieces, with places of pieces; a word's label is that of its first piece.
 
     Args:
-      labels: BIO or BIOES tags, in the order of their indices.
+      labels: tags of one scheme, in the order of their indices.
       vocabulary: the tokens; one that does not begin with `##` begins a word.
       ids: the pieces, int32 `[P]`.
       rows: the text of each piece, an integer `[P]`, ascending.
@@ -118,7 +120,7 @@ def entity_answers(
     """Returns decoded entities as a list of dictionaries for each text.
 
     Args:
-      labels: BIO or BIOES tags, in the order of their indices.
+      labels: tags of one scheme, in the order of their indices.
       texts: the texts, UTF-8.
       entities: their entities.
       starts: the first character of each entity, `[E]`.

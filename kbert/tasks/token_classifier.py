@@ -11,8 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.encoders.layers import Projection
-from kbert.scoring.entities import are_tags, check_tags, entity_scores
+from kbert.scoring.entities import entity_scores
 from kbert.scoring.figures import Figures, figures_of_entities
+from kbert.scoring.tag_schemes import are_tags, check_tags
 from kbert.tasks.columns import Chunk, Columns
 from kbert.tasks.entity_decoder import (
     Entities,
@@ -47,14 +48,14 @@ class TokenClassifier(Task):
     [[{'label': 'city', 'text': 'New York', 'start': 12, 'end': 20, 'score': 0.98}]]
 
     `fit(sentences, tags)` trains on lists of words with a label for each word; or on texts with entities, a list of
-    `{"start", "end", "label"}` in characters for each text, where the task's labels are their BIO tags. If the labels are BIO
-    or BIOES tags and there is validation data of words, `val_precision`, `val_recall` and `val_f1` of entities are reported
-    after each epoch.
+    `{"start", "end", "label"}` in characters for each text, where the task's labels are their tags. If the labels are tags of
+    entities and there is validation data of words, `val_precision`, `val_recall` and `val_f1` of entities are reported after
+    each epoch. Tags are BIO, BIOES, BILOU or BMES, without types (B, I, O), or types without letters beside O.
 
     Args:
       encoder: a `BertEncoder` or `MobileBertEncoder`; its pooler, if it has one, is not used.
       preprocessor: a `TextPreprocessor`, or None for packed input.
-      labels: the names of the classes, in the order of their indices; for entities BIO or BIOES tags.
+      labels: the names of the classes, in the order of their indices; for entities tags of one scheme.
       dropout: the rate of the dropout on the tokens' vectors in training; the encoder's own by default.
       label_all_pieces: trains on all pieces of a word; by default on its first alone, as in the BERT paper. The answer is
         always that of the first piece.
@@ -227,7 +228,7 @@ class TokenClassifier(Task):
           begins an entity, as in conlleval.
 
         Raises:
-          ValueError: the task's labels are not BIO or BIOES tags.
+          ValueError: the task's labels are no tags of entities.
         """
         check_tags(self.labels)
         progress, answers = Progress(verbose), []

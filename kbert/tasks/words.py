@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from kbert.scoring.tag_schemes import read_tags, tags_of_entity
 from kbert.tasks.columns import are_words
 from kbert.tasks.labels import label_index
 from kbert.text.texts import text_list
@@ -99,7 +100,7 @@ def labels_of_found_words(labels: list[str], words: Words, place: int, given: li
     """Returns the indices of the tags that entities in characters give one text's words.
 
     Args:
-      labels: the task's labels, BIO tags.
+      labels: the task's labels, tags of one scheme.
       words: the words of all texts.
       place: the number of the text.
       given: its entities, `{"start", "end", "label"}` in characters.
@@ -107,7 +108,7 @@ def labels_of_found_words(labels: list[str], words: Words, place: int, given: li
     text = words.texts[place].decode("utf-8")
     of_text = slice(words.splits[place], words.splits[place + 1])
     starts, ends = words.starts[of_text].numpy(), words.ends[of_text].numpy()
-    tags = ["O"] * len(starts)
+    tags, scheme = ["O"] * len(starts), read_tags(labels)
     for n, entity in enumerate(given):
         where = f"y[{place}][{n}]"
         if not isinstance(entity, dict) or not {"start", "end", "label"} <= set(entity):
@@ -115,6 +116,6 @@ def labels_of_found_words(labels: list[str], words: Words, place: int, given: li
         if not 0 <= entity["start"] < entity["end"] <= len(text):
             raise ValueError(f"{where} is {entity!r}, but the text has {len(text)} characters")
         inside = np.flatnonzero((starts < entity["end"]) & (ends > entity["start"]))
-        for number, word in enumerate(inside):
-            tags[word] = f"{'I' if number else 'B'}-{entity['label']}"
+        for word, tag in zip(inside, tags_of_entity(scheme, entity["label"], len(inside))):
+            tags[word] = tag
     return [label_index(labels, tag, f"y[{place}]") for tag in tags]

@@ -1,11 +1,10 @@
-"""Entities and their scores equal seqeval's; BIO files of several shapes open, and what is wrong in them is named."""
+"""Entities and their scores equal seqeval's."""
 
 import random
 import warnings
 
 import pytest
 
-import kbert
 from kbert.scoring.entities import entities, entity_scores
 
 
@@ -53,30 +52,3 @@ def test_scores_by_type_and_of_nothing():
     assert entity_scores([["O"]], [["O"]])["f1"] == 0
     with pytest.raises(ValueError, match="2 tags has 1"):
         entity_scores([["O", "O"]], [["O"]])
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        "New B-city\nYork I-city\n\nrain O\n",
-        "B-city\tNew\nI-city\tYork\n\nO\train\n\n\n",
-        "New NNP x B-city\nYork NNP x I-city\n\nrain N x O",
-    ],
-)
-def test_bio_files_open(tmp_path, content):
-    (tmp_path / "a.bio").write_text(content)
-    assert kbert.read_bio(tmp_path / "a.bio") == ([["New", "York"], ["rain"]], [["B-city", "I-city"], ["O"]])
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("New B-city\nYork\n", "line 2: a word and its tag"),
-        ("", "no sentence"),
-        ("New B-city\nYork city\n", "line 2: 'city' is not"),
-    ],
-)
-def test_what_is_wrong_in_a_bio_file_is_named(tmp_path, content, message):
-    (tmp_path / "a.bio").write_text(content)
-    with pytest.raises(ValueError, match=message):
-        kbert.read_bio(tmp_path / "a.bio")

@@ -158,7 +158,7 @@ def test_bad_input_is_named(task, x, y, error, message):
 def test_labels_that_are_no_tags_have_no_entities(encoder, tokenizer):
     task = kbert.TokenClassifier(encoder, kbert.TextPreprocessor(tokenizer, 12), labels=["NOUN", "VERB"])
     assert len(task.predict([["cat", "ran"]])[0]) == 2
-    with pytest.raises(ValueError, match="'NOUN' is none"):
+    with pytest.raises(ValueError, match="'NOUN' is not a BIO"):
         task.classify(["cat ran"])
 
 

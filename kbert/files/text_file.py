@@ -1,0 +1,196 @@
+"""Opens text files: encodings, byte order marks, gzip, and lines that end at line feeds alone."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import IO, cast
+
+Path = str | os.PathLike[str]
+# The longer marks first: UTF-16's begins UTF-32's.
+MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_FIRST = 65536  # bytes, by which the kind of a file is guessed
+
+
+def check_file(path: Path) -> pathlib.Path:
+    """Returns the path of a file, or raises a FileNotFoundError if there is none."""
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    return path
+
+
+def suffix_of(path: Path) -> str:
+    """Returns the suffix of a file in lower case, the one before `.gz` of a compressed file.
+
+    >>> suffix_of("a.CSV"), suffix_of("a.jsonl.gz")
+    ('.csv', '.jsonl')
+    """
+    name = pathlib.Path(os.fspath(path).lower())
+    return name.with_suffix("").suffix if name.suffix == ".gz" else name.suffix
+
+
+def open_bytes(path: Path) -> IO[bytes]:
+    """Opens a file for reading, decompressed if its name ends in `.gz`."""
+    return cast(IO[bytes], gzip.open(path)) if os.fspath(path).lower().endswith(".gz") else open(path, "rb")
+
+
+def read_text(path: Path, encoding: str | None = None) -> str:
+    """Returns the whole text of a file.
+
+    Args:
+      path: the file.
+      encoding: as in `read_lines`.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: the file is not in this encoding; the message names the line and what it looks like.
+    """
+    return "".join(lines_with_ends(path, encoding))
+
+
+def read_lines(path: Path, encoding: str | None = None) -> Iterator[str]:
+    """Yields the lines of a file, without their ends.
+
+    A line ends at a line feed, or at a carriage return and a line feed. Other characters that end lines elsewhere (U+2028,
+    U+0085, form feeds, a lone carriage return) are part of the text.
+
+    Args:
+      path: the file.
+      encoding: a Python codec's name. By default UTF-8, or what a byte order mark at the file's beginning says. The mark is not
+        part of the text.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: the file is not in this encoding; the message names the line and what it looks like.
+    """
+    for piece in lines_with_ends(path, encoding):
+        yield piece[:-2] if piece.endswith("\r\n") else piece.removesuffix("\n")
+
+
+def lines_with_ends(path: Path, encoding: str | None = None) -> Iterator[str]:
+    """Yields the lines of a file with their ends, line feeds or carriage returns and line feeds; see `read_lines`."""
+    path = check_file(path)
+    mark, encoding = _encoding(path, encoding)
+    with open_bytes(path) as file:
+        file.read(len(mark))
+        lines = io.TextIOWrapper(file, encoding, newline="\n")
+        try:
+            yield from lines
+        except UnicodeError as error:
+            raise ValueError(f"{_place(path, encoding)} is not {encoding.upper()} text; {_look(path)}") from error
+        except (EOFError, OSError) as error:
+            raise ValueError(f"{path} could not be read: {error}") from error
+
+
+def _encoding(path: pathlib.Path, encoding: str | None) -> tuple[bytes, str]:
+    """Returns the byte order mark of a file and its encoding.
+
+    Args:
+      path: the file.
+      encoding: the encoding that was asked for, or None.
+    """
+    if encoding is not None:
+        try:
+            encoding = codecs.lookup(encoding).name
+        except LookupError:
+            raise ValueError(f"there is no encoding {encoding!r}; others are utf-8, utf-16, windows-1252, gb18030") from None
+    first = _first_bytes(path)
+    mark, marked = next(((mark, name) for mark, name in MARKS if first.startswith(mark)), (b"", None))
+    if marked is None:
+        if encoding is None and b"\0" in first and (wide := _utf_16(first)):
+            raise ValueError(f"{path} looks like {wide} without a byte order mark: give --encoding {wide} (encoding={wide!r})")
+        return b"", encoding or "utf-8"
+    if encoding is not None and not marked.startswith(encoding.removesuffix("-sig")):
+        raise ValueError(f"{path} begins with the byte order mark of {marked}, not of {encoding}: leave --encoding out")
+    return mark, marked
+
+
+def _first_bytes(path: pathlib.Path) -> bytes:
+    with open_bytes(path) as file:
+        try:
+            return file.read(_FIRST)
+        except (EOFError, OSError) as error:
+            raise ValueError(f"{path} could not be read: {error}") from error
+
+
+def _utf_16(first: bytes) -> str | None:
+    """Returns the kind of UTF-16 that bytes look like: in Western text every second byte is 0."""
+    even, odd = first[::2].count(0), first[1::2].count(0)
+    if max(even, odd) < len(first) / 8 or min(even, odd) * 4 > max(even, odd):
+        return None
+    return "utf-16-be" if even > odd else "utf-16-le"
+
+
+def _place(path: pathlib.Path, encoding: str) -> str:
+    """Returns the name of a file and the number of its first line that is not in the encoding."""
+    if not encoding.startswith(("utf-16", "utf-32")):
+        with open_bytes(path) as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    line.decode(encoding)
+                except UnicodeError:
+                    return f"{path}, line {number}"
+    return str(path)
+
+
+def _look(path: pathlib.Path) -> str:
+    """Returns what a file looks like and what to do, for the error about a file that is not in its encoding."""
+    first = _first_bytes(path)
+    for magic, kind in ((b"PK\x03\x04", "a spreadsheet or a zip archive"), (b"\x1f\x8b", "gzip"), (b"PAR1", "parquet")):
+        if first.startswith(magic):
+            return f"it looks like {kind}: save it as text, or name it by its kind"
+    if wide := _utf_16(first):
+        name = wide
+    else:
+        with open_bytes(path) as file:
+            high = next((line for line in file if not line.isascii() and not _is_utf_8(line)), b"")
+        name = _other_encoding(high)
+    return f"it looks like {name}: give --encoding {name} (encoding={name!r})"
+
+
+def _is_utf_8(line: bytes) -> bool:
+    try:
+        line.decode("utf-8")
+    except UnicodeError:
+        return False
+    return True
+
+
+def _other_encoding(line: bytes) -> str:
+    """Returns the encoding that a line which is not UTF-8 looks like.
+
+    Letters of Western languages beyond ASCII stand alone between ASCII letters. Letters of Cyrillic and characters of East
+    Asian languages stand together.
+    """
+    high = [place for place, byte in enumerate(line[:2000]) if byte > 127]
+    if len(high) > 1 and 2 * len({place + 1 for place in high} & set(high)) > len(high):
+        if sum(line[place] >= 0xE0 for place in high) > 0.7 * len(high):
+            return "windows-1251"
+        for name, first, last, share in (("euc_kr", "\uac00", "\ud7a3", 0.9), ("shift_jis", "\u3040", "\u30ff", 0.2)):
+            try:
+                characters = [character for character in line.decode(name) if not character.isascii()]
+            except UnicodeError:
+                continue
+            if sum(first <= character <= last for character in characters) > share * len(characters):
+                return name
+        try:
+            line.decode("gb18030")
+            return "gb18030"
+        except UnicodeError:
+            pass
+    try:
+        line.decode("windows-1252")
+    except UnicodeError:
+        return "latin-1"
+    return "windows-1252"

@@ -1,0 +1,126 @@
+"""The schemes of tags that mark entities, read as one: BIO, IOB1, BIOES, BILOU, BMES, letters or types alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+# Other schemes' letters: M is inside, L (last) ends, U (unit) and W (whole) are single words.
+LETTERS = {"B": "B", "I": "I", "M": "I", "E": "E", "L": "E", "S": "S", "U": "S", "W": "S"}
+ONE_TYPE = "entity"  # the type of the entities of tags that name none: B, I and O
+OUTSIDE = ("O", "[PAD]", "[CLS]", "[SEP]")  # the special tokens have labels of their own in some old checkpoints
+CONTINUED = "X"  # the label of a word's later pieces in such checkpoints, beside tags with letters
+_BEFORE, _BEHIND = (
+    re.compile(f"([{''.join(LETTERS)}])[-_](.+)", re.DOTALL),
+    re.compile(f"(.+)-([{''.join(LETTERS)}])", re.DOTALL),
+)
+
+
+class NotATag(ValueError):
+    """A label that is no tag of the scheme of the others.
+
+    Args:
+      label: the label.
+      reason: what the label is not.
+      place: where the label stands, for the message.
+      cure: what to do about it, for the message.
+    """
+
+    def __init__(self, label: str, reason: str, place: str = "", cure: str = "") -> None:
+        super().__init__(f"{place}{label!r} {reason}{'. ' if cure else ''}{cure}")
+        self.label, self.reason = label, reason
+
+
+class Tag(NamedTuple):
+    """What a tag says of its word: `prefix` is O, B, I, E or S, and `kind` the type of the entity, "" outside entities."""
+
+    prefix: str
+    kind: str
+
+
+def read_tags(labels: Iterable[str]) -> dict[str, Tag]:
+    """Returns what each of some labels says as a tag. All labels are read together, because one alone may say two things.
+
+    >>> read_tags(["O", "B-city", "L-city"])["L-city"]
+    Tag(prefix='E', kind='city')
+    >>> read_tags(["O", "B", "I"])["B"]
+    Tag(prefix='B', kind='entity')
+    >>> read_tags(["O", "PER"])["PER"]
+    Tag(prefix='I', kind='PER')
+
+    The labels are of one of these schemes:
+
+    - a letter and a type, `B-city` or `city-B`. The letters are B, I and O, in BIOES also E and S, in BILOU L and U, in BMES M.
+      In IOB1 and IO an entity begins with I.
+    - a letter without a type, `B`, `I` and `O`. The type is `entity`.
+    - a type without a letter, `city`. Neighbouring words of one type are one entity.
+
+    Raises:
+      NotATag: some labels begin with B- or I- and others have no letter.
+    """
+    names = list(dict.fromkeys(labels))
+    outside = {name: Tag("O", "") for name in (*OUTSIDE, CONTINUED) if name in names}
+    inside = [name for name in names if name not in outside]
+    before = {name: Tag(LETTERS[match[1]], match[2]) for name in names if (match := _BEFORE.fullmatch(name))}
+    behind = {name: Tag(LETTERS[match[2]], match[1]) for name in names if (match := _BEHIND.fullmatch(name))}
+    bare = {name: Tag(LETTERS[name], ONE_TYPE) for name in names if name in LETTERS}
+    for tags in (before, behind, bare if {"B", "I"} & set(bare) else {}):
+        if inside and all(name in tags for name in inside):
+            return {**outside, **tags}
+    if any(tag.prefix in "BI" for tag in before.values()):
+        wrong = next(name for name in inside if name not in before)
+        raise NotATag(wrong, f"is not a tag of the scheme of {next(iter(before))!r}, a letter and a type")
+    return {name: Tag("O", "") if name in OUTSIDE else Tag("I", name) for name in names}
+
+
+def has_prefixes(scheme: Mapping[str, Tag]) -> bool:
+    """Returns whether the tags of a scheme say where an entity begins or goes on, rather than its type alone."""
+    return any(tag.prefix != "O" and tag.kind != label for label, tag in scheme.items())
+
+
+def are_tags(labels: Iterable[str]) -> bool:
+    """Returns whether entities can be read from labels.
+
+    >>> are_tags(["O", "B-city"]), are_tags(["O", "city"]), are_tags(["NOUN", "VERB"])
+    (True, True, False)
+    """
+    try:
+        check_tags(labels)
+    except ValueError:
+        return False
+    return True
+
+
+def check_tags(labels: Iterable[str]) -> None:
+    """Raises a `NotATag` error, which is a ValueError, for labels from which no entities can be read."""
+    labels = list(labels)
+    scheme = read_tags(labels)
+    if labels and "O" not in scheme and not has_prefixes(scheme):
+        raise NotATag(
+            labels[0],
+            "is not a BIO, BIOES or BILOU tag such as B-city, I-city and O, nor a type beside O. Entities are read from these; "
+            "predict() gives the labels of words whatever they are called",
+        )
+
+
+def tags_of_entity(scheme: Mapping[str, Tag], kind: str, words: int) -> list[str]:
+    """Returns the tags of the words of an entity.
+
+    >>> tags_of_entity(read_tags(["O", "B-city", "I-city", "L-city", "U-city"]), "city", 3)
+    ['B-city', 'I-city', 'L-city']
+
+    Args:
+      scheme: what the labels say, from `read_tags`.
+      kind: the type of the entity.
+      words: the number of its words.
+    """
+    labels = {tag: label for label, tag in reversed(list(scheme.items()))}
+
+    def label(*prefixes: str) -> str:
+        there = (labels[Tag(prefix, kind)] for prefix in prefixes if Tag(prefix, kind) in labels)
+        return next(there, f"{'B' if 'B' in prefixes else 'I'}-{kind}")  # the second is in no list of labels: an error names it
+
+    if words == 1:
+        return [label("S", "B", "I")]
+    return [label("B", "I"), *[label("I")] * (words - 2), label("E", "I")][:words]
