@@ -17,7 +17,7 @@ COMMANDS = {
     "pretrain-data": "write pretraining examples as TFRecords, in the layout of Google's script",
     "finetune": "train a task on a file, with a report",
     "evaluate": "measure a trained task on a labelled file",
-    "predict": "answer the texts of a file, as JSON lines",
+    "predict": "answer each row of a file, beside it: as jsonl or csv",
     "export": "write a trained task for TF Serving or for a phone",
     "distill": "make smaller tasks of a trained one",
     "serve": "serve exported models with TF Serving's REST paths and gRPC services, for development",

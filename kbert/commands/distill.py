@@ -16,7 +16,7 @@ from rich.console import Console
 
 from kbert.commands import options as shared
 from kbert.commands import report, tables
-from kbert.commands.jobs import Examples, Job, job_of, open_task, read_parts
+from kbert.commands.jobs import Examples, Job, job_of, open_task, read_parts, reading
 from kbert.commands.measures import show_table
 from kbert.files.atomic import check_target, written_aside
 
@@ -129,7 +129,7 @@ def lesson(job: Job, train: Examples, recipe: Recipe, options: argparse.Namespac
       ValueError: the job's texts are no single texts, so that plain texts cannot stand among them.
     """
     texts, labels = job.lesson(*train)
-    plain = tables.read_texts(options.unlabelled, options.text) if options.unlabelled else None
+    plain = tables.read_texts(options.unlabelled, options.text, how=reading(options)) if options.unlabelled else None
     if not plain:
         return texts, labels, None
     if recipe.stages[0].on_plain_texts:

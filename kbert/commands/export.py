@@ -6,7 +6,7 @@ import argparse
 
 from kbert.commands import options as shared
 from kbert.commands import tables
-from kbert.commands.jobs import open_task
+from kbert.commands.jobs import open_task, reading
 
 # By format, the options that only some formats have.
 TAKES = {
@@ -33,6 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "compared (onnx, with --inputs text)",
     )
     parser.add_argument("--text", help="the column of texts")
+    shared.text_files(parser)
     parser.add_argument("--max-length", type=int, help="positions that every text is computed on (litert)")
     parser.add_argument(
         "--quantize",
@@ -45,7 +46,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Writes a trained task for where it is to run."""
     task = open_task(options.model)
-    texts = tables.read_texts(options.data, options.text) if options.data else None
+    texts = tables.read_texts(options.data, options.text, how=reading(options)) if options.data else None
     stated = {
         "inputs": options.inputs,
         "quantize": options.quantize,

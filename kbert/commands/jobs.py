@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import pathlib
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,13 @@ MODEL, PRESET = "task.keras", "preset"  # in the folder that finetune writes
 Examples = tuple[Any, Any]  # texts, or a tuple of two columns, and their targets, None for a job without any
 
 
-def _read_asked(path: str, options: argparse.Namespace) -> Any:
-    return tables.read_texts(path, options.text, options.pair)
+def reading(options: argparse.Namespace) -> tables.Reading:
+    """Returns how a command's options say that its data files are read."""
+    return tables.Reading(options.encoding, options.separator, getattr(options, "names", None))
+
+
+def _read_asked(path: str, options: argparse.Namespace) -> tables.Asked:
+    return tables.read_asked(path, options.text, options.pair, reading(options))
 
 
 def _classify(task: Task, x: Any) -> Sequence[Any]:
@@ -36,7 +42,8 @@ class Job:
       read: reads a labelled file. It takes a path and the command's options, and returns texts and targets.
       build: builds the task to train. It takes a preset, the targets whose labels the task is to know, and the options.
       check_targets: raises a ValueError if a task cannot have these targets, before any long work.
-      read_asked: reads a file of texts without targets. It takes a path and the options.
+      read_asked: reads a file to answer, whose targets, if it has some, stand beside the answers. It takes a path and the
+        options.
       answer: answers such texts with one value for each. It takes a task and the texts.
       time: computes such texts once, for a measurement of time. It takes a task, which may be frozen, and the texts.
       watched: the `validation_data` of `fit`, from texts and targets.
@@ -49,7 +56,7 @@ class Job:
     read: Callable[[str, argparse.Namespace], Examples]
     build: Callable[[str, Any, argparse.Namespace], Task]
     check_targets: Callable[[Task, Any], None] = lambda task, y: None
-    read_asked: Callable[[str, argparse.Namespace], Any] = _read_asked
+    read_asked: Callable[[str, argparse.Namespace], tables.Asked] = _read_asked
     answer: Callable[[Task, Any], Sequence[Any]] = _classify
     time: Callable[[Task, Any], Any] = lambda task, x: task.predict(x)
     watched: Callable[[Any, Any], Any] = lambda x, y: (x, y)
@@ -120,7 +127,67 @@ def _build_vectors(preset: str, y: Any, options: argparse.Namespace) -> Task:
 
 def _labelled(**kwargs: bool) -> Callable[[str, argparse.Namespace], Examples]:
     """Returns a reader of texts and labels; `**kwargs` are other arguments of `tables.read_labelled`."""
-    return lambda path, options: tables.read_labelled(path, options.text, options.pair, options.label, **kwargs)
+    return lambda path, options: tables.read_labelled(
+        path, options.text, options.pair, options.label, how=reading(options), **kwargs
+    )
+
+
+def _one_column(options: argparse.Namespace) -> str | None:
+    """Returns the name in `--label`; raises a ValueError if there are several."""
+    if options.label is not None and len(options.label) > 1:
+        raise ValueError(f"--label takes one column for this task, got {', '.join(options.label)}")
+    return options.label[0] if options.label else None
+
+
+def _refuse(options: argparse.Namespace, *names: str) -> None:
+    """Raises a ValueError for an option that the job's files have no use for."""
+    for name in names:
+        if getattr(options, name, None) is not None:
+            raise ValueError(f"--{name} is not for this task")
+
+
+def _read_words(path: str, options: argparse.Namespace) -> Examples:
+    _refuse(options, "pair")
+    return tables.read_words(path, options.text, _one_column(options), reading(options))
+
+
+def _read_asked_words(path: str, options: argparse.Namespace) -> tables.Asked:
+    _refuse(options, "pair")
+    return tables.read_asked_words(path, options.text, reading(options))
+
+
+def _read_questions(path: str, options: argparse.Namespace) -> Examples:
+    _refuse(options, "names")
+    return tables.read_questions(path, options.text, options.pair, _one_column(options), reading(options))
+
+
+def _read_plain(path: str, options: argparse.Namespace) -> Examples:
+    _refuse(options, "pair", "label", "names")
+    return tables.read_texts(path, options.text, how=reading(options)), None
+
+
+def _read_pairs(path: str, options: argparse.Namespace) -> Examples:
+    _refuse(options, "names")
+    return tables.read_pairs(path, options.text, options.pair, _one_column(options), reading(options))
+
+
+def _read_asked_to_embed(path: str, options: argparse.Namespace) -> tables.Asked:
+    _refuse(options, "pair")
+    return tables.read_asked(path, options.text, how=reading(options), guesses=(*tables.TEXT, "anchor"))
+
+
+def _fill(task: Task, x: Sequence[str]) -> Sequence[Any]:
+    """Returns the tokens of each text's masks, and of a text without a mask none."""
+    mask = task.tokenizer.mask_token
+    without = [row for row, text in enumerate(x, 1) if mask not in text]
+    if len(without) == len(x):
+        raise ValueError(f"no text has a {mask}; write it where a word is to be found")
+    if without:
+        warnings.warn(
+            f"{len(without)} texts have no {mask}, and no answer: rows {', '.join(map(str, without[:5]))}", stacklevel=2
+        )
+    answers = task.fill([text if mask in text else mask for text in x])  # each text keeps its number, which errors name
+    return [answer if mask in text else [] for text, answer in zip(x, answers)]
 
 
 def _check_labels(task: Task, y: Any) -> None:
@@ -153,26 +220,27 @@ JOBS = {
             litert_inputs="text",
         ),
         Job("regression", _labelled(numbers=True), _build_numbers, litert_inputs="text"),
-        Job("ner", lambda path, options: tables.read_words(path), _build_entities, _check_tags),
+        Job("ner", _read_words, _build_entities, _check_tags, read_asked=_read_asked_words),
         Job(
             "qa",
-            lambda path, options: tables.read_questions(path),
+            _read_questions,
             _build_answers,
-            read_asked=lambda path, options: tables.read_asked_questions(path),
+            read_asked=lambda path, options: tables.read_asked_questions(path, options.text, options.pair, reading(options)),
             answer=lambda task, x: task.answer(*x),
             time=lambda task, x: task.answer(*x),
         ),
         Job(
             "fill-mask",
-            lambda path, options: (tables.read_texts(path, options.text), None),
+            _read_plain,
             _build_masks,
-            answer=lambda task, x: task.fill(x),
+            answer=_fill,
             watched=lambda x, y: x,
         ),
         Job(
             "embedding",
-            lambda path, options: tables.read_pairs(path, options.text, options.pair, options.label),
+            _read_pairs,
             _build_vectors,
+            read_asked=_read_asked_to_embed,
             answer=lambda task, x: task.embed(x),
             lesson=lambda x, y: (x[0] + x[1], None),
             litert_inputs="text",

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kbert.commands import report
-from kbert.commands.tables import SEPARATOR
+from kbert.commands.label_cells import SEPARATOR
 from kbert.scoring.figures import Figures
 
 MOST_MISTAKES = 50  # in mistakes.csv

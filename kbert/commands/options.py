@@ -16,15 +16,30 @@ def model(parser: argparse.ArgumentParser, name: str = "model", **kwargs: object
     parser.add_argument(name, help="a .keras file, or the folder that finetune wrote", **kwargs)  # type: ignore[arg-type]
 
 
-def columns(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that name a table's columns."""
+def columns(parser: argparse.ArgumentParser, labels: bool = True) -> None:
+    """Adds the options that name a table's columns; without `labels` those of texts alone."""
     parser.add_argument(
-        "--text", help="the column of texts (default: text, sentence, message or sentence1; anchor for embedding)"
+        "--text",
+        help="the column of texts (default: text, sentence, message or sentence1; anchor for embedding), of words or of "
+        "questions; of a BIO file the number of the words' column, from 1",
     )
-    parser.add_argument("--pair", help="the column of second texts, for pairs")
-    parser.add_argument(
-        "--label", help="the column of labels or numbers (default: label, labels or target; score for embedding)"
-    )
+    parser.add_argument("--pair", help="the column of second texts, for pairs; of contexts, for qa")
+    if labels:
+        parser.add_argument(
+            "--label",
+            nargs="+",
+            help="the column of labels, numbers, tags or answers (default: label, labels or target; score for embedding); for "
+            "multi-label also columns of ones and zeros; of a BIO file the number of the tags' column, from 1",
+        )
+        parser.add_argument("--names", nargs="+", help="the names of labels or tags that are numbers, in order from 0")
+    text_files(parser)
+
+
+def text_files(parser: argparse.ArgumentParser, separator: bool = True) -> None:
+    """Adds the options that say how text files are read; without `separator` that of encodings alone."""
+    parser.add_argument("--encoding", help="of text files, e.g. windows-1252 (default: UTF-8, or what a byte order mark says)")
+    if separator:
+        parser.add_argument("--separator", help="between the cells of csv and tsv files, e.g. ';' (default: a comma or a tab)")
 
 
 def held_out(parser: argparse.ArgumentParser) -> None:

@@ -1,12 +1,10 @@
-"""`kbert predict`: the answers to a file's texts, as JSON lines."""
+"""`kbert predict`: the answers to a file's rows, beside them."""
 
 from __future__ import annotations
 
 import argparse
-import json
 
-import numpy as np
-
+from kbert.commands import answers_file
 from kbert.commands import options as shared
 from kbert.commands.jobs import job_of, open_task
 from kbert.files.atomic import check_target, written_aside
@@ -15,23 +13,25 @@ from kbert.files.atomic import check_target, written_aside
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     shared.model(parser)
-    parser.add_argument("--data", required=True, help="a .txt file of lines, or csv, tsv, jsonl, parquet")
-    parser.add_argument("--out", help="the file to write; without it the answers are printed")
+    parser.add_argument("--data", required=True, help="a .txt file of lines, or a file as for finetune, with labels or without")
+    parser.add_argument("--out", help="the file to write, .jsonl, .csv or .tsv; without it the answers are printed as JSON")
     shared.overwrite(parser)
-    shared.columns(parser)
+    shared.columns(parser, labels=False)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Answers the texts of a file, as JSON, a line for each."""
-    task = open_task(options.model)
-    job = job_of(task)
+    """Answers each row of a file, and prints or writes the answers beside the rows."""
+    kind = answers_file.kind_of(options.out) if options.out else "jsonl"
     if options.out:
         check_target(options.out, options.overwrite)
-    answers = job.answer(task, job.read_asked(options.data, options))
-    lines = [json.dumps(one.tolist() if isinstance(one, np.ndarray) else one, ensure_ascii=False) for one in answers]
+    task = open_task(options.model)
+    job = job_of(task)
+    asked = job.read_asked(options.data, options)
+    answers = job.answer(task, asked.x) if asked.inputs else []
     if not options.out:
-        print("\n".join(lines))
+        for line in answers_file.json_lines(asked, answers):
+            print(line)
         return
-    with written_aside(options.out) as aside:
-        aside.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    print(f"{options.out}: {len(lines):,} answers")
+    with written_aside(options.out) as aside, open(aside, "w", encoding="utf-8", newline="") as file:
+        answers_file.write_answers(file, kind, asked, answers)
+    print(f"{options.out}: {len(asked.inputs):,} answers")

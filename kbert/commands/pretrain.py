@@ -28,6 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "pretrain-data's records",
     )
     shared.one_a_line(parser)
+    shared.text_files(parser, separator=False)
     parser.add_argument("--out", required=True, help="the folder to write, which every BERT tool opens")
     parser.add_argument("--layout", default="huggingface", choices=("huggingface", "google"))
     start = parser.add_mutually_exclusive_group(required=True)
@@ -174,7 +175,7 @@ def document_shares(options: argparse.Namespace, console: Console) -> tuple[Iter
     """Returns streams of documents to train on and, as every so many documents, to watch; `console` says how many there are."""
     from kbert.pretraining.sentence_pairs import read_documents
 
-    count = sum(1 for _ in read_documents(options.files, options.one_a_line))
+    count = sum(1 for _ in read_documents(options.files, options.one_a_line, options.encoding))
     if not 0 < options.held_out < 1:
         raise ValueError(f"--held-out should be a share between 0 and 1, got {options.held_out}")
     if count < 4:
@@ -185,7 +186,7 @@ def document_shares(options: argparse.Namespace, console: Console) -> tuple[Iter
     console.print(f"{count - -(-count // every):,} documents to train on, {-(-count // every):,} to watch")
 
     def share(held_out: bool) -> Iterator[Any]:
-        documents = enumerate(read_documents(options.files, options.one_a_line))
+        documents = enumerate(read_documents(options.files, options.one_a_line, options.encoding))
         return (document for number, document in documents if (number % every == 0) == held_out)
 
     return share(False), share(True)

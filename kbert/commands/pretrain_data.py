@@ -14,6 +14,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument("files", nargs="+", help="as of pretrain")
     shared.one_a_line(parser)
+    shared.text_files(parser, separator=False)
     parser.add_argument("--vocab", required=True, help="a vocab.txt")
     shared.cased(parser)
     parser.add_argument("--out", required=True, help="the folder to write; a run that was stopped goes on")
@@ -37,7 +38,9 @@ def run(options: argparse.Namespace) -> None:
     tokenizer = WordPieceTokenizer(read_vocabulary(options.vocab), lowercase=not options.cased)
     columns = [TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn()]
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        documents = progress.track(read_documents(options.files, options.one_a_line), description="documents read")
+        documents = progress.track(
+            read_documents(options.files, options.one_a_line, options.encoding), description="documents read"
+        )
         written = progress.add_task("shards written", total=options.shards)
         paths = write_records(
             documents,

@@ -1,108 +1,135 @@
-"""The data files of the command line: csv, tsv, jsonl and parquet, read with pandas, BIO and SQuAD files, lines of text."""
+"""Data files of the command line as what tasks take: texts, pairs, labels, words with tags, questions with answers."""
 
 from __future__ import annotations
 
-import csv
-import json
-import pathlib
+import dataclasses
+import math
+import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
+from kbert.commands.label_cells import LabelCells, answers_of_cell, list_of_cell
 from kbert.files.bio_file import read_bio
-from kbert.files.squad_file import read_squad
+from kbert.files.squad_file import answers_in_place, read_squad, report_misplaced, squad_questions
+from kbert.files.table_file import Table, read_table
+from kbert.files.text_file import Path, read_lines, suffix_of
+from kbert.scoring.tag_schemes import NotATag, has_prefixes, read_tags
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-Path = str | pathlib.Path
-SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".parquet": "parquet"}
 # The usual names of columns.
 TEXT, PAIR, LABEL = ("text", "sentence", "message", "sentence1"), ("pair", "sentence2", "other"), ("label", "labels", "target")
-SEPARATOR = ";"  # between the labels of a text, where it can have several
+WORDS, TAGS = ("words", "tokens"), ("tags", "ner_tags", "labels")
+OF_LISTS = (".jsonl", ".ndjson", ".json", ".parquet", ".csv")  # files of words with lists in their cells
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Reads a file as a pandas table; the cells of csv and tsv are strings, also those that say NA or 1.
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How a data file is read.
 
-    Raises:
-      FileNotFoundError: there is no such file.
-      ImportError: pandas is missing.
-      ValueError: the file is not what its name says.
+    Args:
+      encoding: the encoding of a text file; by default UTF-8, or what a byte order mark says.
+      separator: the character between the cells of a csv or tsv file; by default a comma or a tab.
+      names: the names of labels that are numbers, in order.
     """
-    path = check_file(path)
-    try:
-        import pandas as pd
-    except ImportError as error:
-        raise ImportError('data files are read with pandas: pip install "kbert[data]"') from error
-    kind = SUFFIXES.get(path.suffix.lower())
-    if kind is None:
-        raise ValueError(f"{path}: a name that ends in {', '.join(SUFFIXES)} is expected for this task")
-    try:
-        if kind == "jsonl":
-            return pd.DataFrame([json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()])
-        if kind == "parquet":
-            return pd.read_parquet(path)
-        # In tab-separated files a quotation mark is a character like any other.
-        how: dict[str, Any] = {"sep": "\t", "quoting": csv.QUOTE_NONE} if kind == "tsv" else {}
-        return pd.read_csv(path, dtype=str, keep_default_na=False, **how)
-    except (ValueError, TypeError, AttributeError, OSError) as error:
-        raise ValueError(f"{path} could not be read as {kind}: {error}") from error
+
+    encoding: str | None = None
+    separator: str | None = None
+    names: Sequence[str] | None = None
+
+    def table(self, path: Path) -> Table:
+        """Reads a table."""
+        return read_table(path, self.encoding, self.separator)
+
+    def only_text(self, path: Path) -> str | None:
+        """Returns the encoding of a file that is no table; raises a ValueError if there is a separator."""
+        if self.separator is not None:
+            raise ValueError(f"{path}: --separator is for csv and tsv files")
+        return self.encoding
 
 
-def check_file(path: Path) -> pathlib.Path:
-    """Returns the path of a file, or raises a FileNotFoundError if there is none."""
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    return path
+class Asked(NamedTuple):
+    """A file to answer: `x` is what a task takes, `inputs` the columns of each of its rows."""
+
+    x: Any
+    inputs: list[dict[str, Any]]
 
 
-def column(table: pd.DataFrame, name: str | None, path: Path, guesses: Sequence[str] = ()) -> list[Any]:
-    """Returns a column as a list.
+def column(table: Table, name: str | None, guesses: Sequence[str] = (), option: str = "--text, --pair or --label") -> str:
+    """Returns the name of a column of a table.
 
     Args:
       table: the table.
       name: the column's name; None for the first of `guesses` that the table has.
-      path: the table's file, for the error.
       guesses: usual names of the column.
+      option: the option that names the column, for the error.
 
     Raises:
       ValueError: there is no such column; the message names those that there are.
     """
-    names = [name] if name in table.columns else [] if name else [guess for guess in guesses if guess in table.columns]
-    if not names:
+    chosen = [name] if name in table.names else [] if name else [guess for guess in guesses if guess in table.names]
+    if not chosen:
         wanted = f"column {name!r}" if name else f"column named {' or '.join(guesses)}"
-        there = ", ".join(map(str, table.columns)) or "none"
-        raise ValueError(f"{path} has no {wanted}; its columns are: {there}. Name yours with --text, --pair or --label")
-    return table[names[0]].tolist()
+        there = ", ".join(map(str, table.names[:30])) or "none"
+        cure = table.look or f". Name yours with {option}"
+        raise ValueError(f"{table.path} has no {wanted}; its columns are: {there}{cure}")
+    return chosen[0]
 
 
-def read_texts(path: Path, text: str | None = None, pair: str | None = None) -> Any:
+def texts_of(table: Table, name: str | None, guesses: Sequence[str] = TEXT, option: str = "--text") -> list[str]:
+    """Returns a column of texts; raises a ValueError that names the first row without one. Arguments as of `column`."""
+    name = column(table, name, guesses, option)
+    values = table.column(name)
+    for row, value in enumerate(values):
+        if value is None:
+            raise ValueError(f"{table.place(row)} has no text in the column {name!r}; drop the row, or give it one")
+        if not isinstance(value, str):
+            raise ValueError(f"{table.place(row)}: the column {name!r} should hold texts, got {value!r:.80}")
+    return values
+
+
+# Texts and labels
+
+
+def read_texts(path: Path, text: str | None = None, pair: str | None = None, how: Reading = Reading()) -> Any:
     """Reads the texts of a file, a list, or pairs of them, a tuple of two lists.
 
     Args:
-      path: a table, or a .txt file with a text in each line; empty lines are left out.
+      path: a table, or a .txt file with a text in each line, without its blank lines, which are named.
       text: the name of the column of texts; by default the first usual one.
       pair: the name of the column of second texts.
+      how: how the file is read.
     """
-    if pathlib.Path(path).suffix.lower() == ".txt":
-        return [line for line in check_file(path).read_text(encoding="utf-8").splitlines() if line.strip()]
-    return texts_of(read_table(path), path, text, pair)
+    if suffix_of(path) != ".txt":
+        return _texts_or_pairs(how.table(path), text, pair)
+    lines = _lines(path, text, pair, how)
+    blank = [number for number, line in enumerate(lines, 1) if not line.strip()]
+    if blank:
+        warnings.warn(
+            f"{path}: {len(blank)} blank lines are left out: {', '.join(map(str, blank[:5]))}{', ...' * (len(blank) > 5)}",
+            stacklevel=2,
+        )
+    return [line for line in lines if line.strip()]
 
 
-def texts_of(table: pd.DataFrame, path: Path, text: str | None, pair: str | None) -> Any:
-    """Returns the texts of a table, a list, or with `pair` a tuple of two lists; `path` is for the error."""
-    texts = column(table, text, path, TEXT)
-    return (texts, column(table, pair, path)) if pair else texts
+def _texts_or_pairs(table: Table, text: str | None, pair: str | None, guesses: Sequence[str] = TEXT) -> Any:
+    texts = texts_of(table, text, guesses)
+    return (texts, texts_of(table, pair, (), "--pair")) if pair else texts
+
+
+def _lines(path: Path, text: str | None, pair: str | None, how: Reading) -> list[str]:
+    """Returns the lines of a .txt file; raises a ValueError for names of columns, which it has not."""
+    if text is not None or pair is not None:
+        raise ValueError(f"{path} has no columns: --text and --pair are for tables; each line is a text")
+    return list(read_lines(path, how.only_text(path)))
 
 
 def read_labelled(
     path: Path,
     text: str | None = None,
     pair: str | None = None,
-    label: str | None = None,
+    label: str | Sequence[str] | None = None,
     numbers: bool = False,
     several: bool = False,
+    how: Reading = Reading(),
 ) -> tuple[Any, list[Any]]:
     """Reads texts, or pairs of them, and their labels.
 
@@ -110,73 +137,42 @@ def read_labelled(
       path: a table.
       text: the name of the column of texts; by default the first usual one.
       pair: the name of the column of second texts.
-      label: the name of the column of labels; by default the first usual one.
+      label: the name of the column of labels; by default the first usual one. With `several` also the names of columns that
+        hold 1 where the text has the label of that name, and 0 otherwise.
       numbers: whether the labels are numbers.
-      several: whether a text can have several labels. They are lists, or strings with `;` between the labels.
+      several: whether a text can have several labels. They are lists, also as text (`['a', 'b']`), or strings with `;` between
+        the labels; or ones and zeros, in a list for each text or in columns.
+      how: how the file is read.
 
     Raises:
       ValueError: a row has no label, or a label that is no number; the message names the file and the row.
     """
-    table = read_table(path)
-    texts, labels = texts_of(table, path, text, pair), column(table, label, path, LABEL)
+    table = how.table(path)
+    texts = _texts_or_pairs(table, text, pair)
+    names = [label] if isinstance(label, str) else list(label or [])
+    cells = LabelCells(table, how.names)
+    if several and len(names) > 1:
+        return texts, cells.of_columns([column(table, name) for name in names])
+    if len(names) > 1:
+        raise ValueError(f"--label takes one column for this task, got {', '.join(names)}")
+    if several and not names and not set(LABEL) & set(table.names) and (binary := cells.binary_columns()):
+        raise ValueError(f"{path} has no column of labels; name the columns of ones and zeros: --label {' '.join(binary)}")
+    name = column(table, names[0] if names else None, LABEL, "--label")
     if numbers:
-        labels = [number(value, path, row) for row, value in enumerate(labels)]
-    elif several:
-        labels = [
-            [name.strip() for name in value.split(SEPARATOR) if name.strip()] if isinstance(value, str) else list(value)
-            for value in labels
-        ]
-    else:
-        labels = [value if isinstance(value, str) else str(value) for value in labels]
-        empty = next((row for row, value in enumerate(labels) if not value.strip() or value in ("nan", "None")), None)
-        if empty is not None:
-            raise ValueError(f"{path}: row {empty + 1} has no label; drop it, or give it one")
-    return texts, labels
+        return texts, [number(value, table, row) for row, value in enumerate(table.column(name))]
+    return texts, cells.several(name) if several else cells.single(name)
 
 
-def number(value: Any, path: Path, row: int) -> float:
-    """Returns a cell as a number; `path` and `row`, counted from 0, are for the error."""
+def number(value: Any, table: Table, row: int) -> float:
+    """Returns a cell as a number; `table` and `row`, counted from 0, are for the error."""
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise ValueError(f"{path}: row {row + 1} has {value!r} where a number is expected") from None
-
-
-def read_words(path: Path) -> tuple[list[list[str]], list[list[str]]]:
-    """Reads words and their tags, from a table whose columns words and tags hold lists, or from a BIO file."""
-    if pathlib.Path(path).suffix.lower() in (".jsonl", ".parquet"):
-        table = read_table(path)
-        words = [list(row) for row in column(table, None, path, ("words", "tokens"))]
-        return words, [list(row) for row in column(table, None, path, ("tags", "ner_tags", "labels"))]
-    return read_bio(check_file(path))
-
-
-def read_questions(path: Path) -> tuple[tuple[list[str], list[str]], list[list[dict[str, Any]]]]:
-    """Reads `(questions, contexts)` and answers.
-
-    Args:
-      path: a SQuAD file, or a table with the columns question, context, answer and start. An empty answer is none.
-    """
-    if pathlib.Path(path).suffix.lower() == ".json":
-        data = read_squad(check_file(path))
-        return (data["question"], data["context"]), data["answers"]
-    table = read_table(path)
-    columns = {name: column(table, None, path, (name,)) for name in ("question", "context", "answer", "start")}
-    answers = [
-        [{"text": answer, "start": int(number(start, path, row))}] if answer else []
-        for row, (answer, start) in enumerate(zip(columns["answer"], columns["start"]))
-    ]
-    return (columns["question"], columns["context"]), answers
-
-
-def read_asked_questions(path: Path) -> tuple[list[str], list[str]]:
-    """Reads questions and contexts without answers, from a table with the columns question and context."""
-    table = read_table(path)
-    return column(table, None, path, ("question",)), column(table, None, path, ("context",))
+        raise ValueError(f"{table.place(row)} has {value!r:.80} where a number is expected") from None
 
 
 def read_pairs(
-    path: Path, text: str | None = None, pair: str | None = None, label: str | None = None
+    path: Path, text: str | None = None, pair: str | None = None, label: str | None = None, how: Reading = Reading()
 ) -> tuple[tuple[list[str], list[str]], list[float] | None]:
     """Reads pairs of texts that belong together, and their scores if the table has a column of them.
 
@@ -185,9 +181,192 @@ def read_pairs(
       text: the name of the column of first texts; by default anchor, or the first usual one.
       pair: the name of the column of second texts; by default positive, or the first usual one.
       label: the name of the column of scores; by default score, if there is one.
+      how: how the file is read.
     """
-    table = read_table(path)
-    pairs = (column(table, text, path, ("anchor", *TEXT)), column(table, pair, path, ("positive", *PAIR)))
-    if label is None and "score" not in table.columns:
+    table = how.table(path)
+    pairs = texts_of(table, text, ("anchor", *TEXT)), texts_of(table, pair, ("positive", *PAIR), "--pair")
+    if label is None and "score" not in table.names:
         return pairs, None
-    return pairs, [number(value, path, row) for row, value in enumerate(column(table, label, path, ("score",)))]
+    scores = table.column(column(table, label, ("score",), "--label"))
+    return pairs, [number(value, table, row) for row, value in enumerate(scores)]
+
+
+# Words
+
+
+def read_words(
+    path: Path, text: str | None = None, label: str | None = None, how: Reading = Reading()
+) -> tuple[list[list[str]], list[list[str]]]:
+    """Reads words and their tags.
+
+    Args:
+      path: a table whose columns of words and tags hold lists, or a BIO file.
+      text: the name of the column of words, by default words or tokens; of a BIO file its number, counted from 1.
+      label: the name of the column of tags, by default tags, ner_tags or labels; of a BIO file its number, counted from 1.
+      how: how the file is read.
+    """
+    if suffix_of(path) not in OF_LISTS:
+        places = _column_number(path, text, "--text"), _column_number(path, label, "--label")
+        return read_bio(path, how.only_text(path), *places, how.names)
+    table = how.table(path)
+    words = _words(table, text)
+    name = column(table, label, TAGS, "--label")
+    tags = LabelCells(table, how.names).tags(name)
+    for row, (of_words, of_tags) in enumerate(zip(words, tags)):
+        if len(of_words) != len(of_tags):
+            raise ValueError(f"{table.place(row)} has {len(of_words)} words and {len(of_tags)} tags; each word needs one")
+    return words, tags
+
+
+def _column_number(path: Path, value: str | None, option: str) -> int | None:
+    if value is not None and not value.isdecimal():
+        raise ValueError(f"{path} has no names of columns: {option} should be a column's number, counted from 1, got {value!r}")
+    return None if value is None else int(value)
+
+
+def _words(table: Table, name: str | None) -> list[list[str]]:
+    """Returns a column of lists of words."""
+    name = column(table, name, WORDS, "--text")
+    words = []
+    for row, cell in enumerate(table.column(name)):
+        of_row = list_of_cell(cell)
+        if of_row is None or not all(isinstance(word, str) for word in of_row):
+            raise ValueError(f"{table.place(row)}: the column {name!r} should hold lists of words, got {cell!r:.80}")
+        words.append(of_row)
+    return words
+
+
+# Questions
+
+
+def _is_squad(path: Path, how: Reading) -> bool:
+    """Returns whether a file is SQuAD's, a JSON object, rather than a table."""
+    first = next((line.lstrip() for line in read_lines(path, how.encoding) if line.strip()), "") if _is_json(path) else "["
+    return not first.startswith("[")
+
+
+def _is_json(path: Path) -> bool:
+    return suffix_of(path) == ".json"
+
+
+def read_questions(
+    path: Path, text: str | None = None, pair: str | None = None, label: str | None = None, how: Reading = Reading()
+) -> tuple[tuple[list[str], list[str]], list[list[dict[str, Any]]]]:
+    """Reads `(questions, contexts)` and answers.
+
+    Args:
+      path: a SQuAD file, or a table with columns of questions, contexts, and either `answers`, as the hub's SQuAD tables have
+        them, or `answer` and `start`. An empty answer is none.
+      text: the name of the column of questions; by default question.
+      pair: the name of the column of contexts; by default context.
+      label: the name of the column of answers; by default answers or answer.
+      how: how the file is read.
+    """
+    if _is_squad(path, how):
+        _check_no_columns(path, text, pair, label)
+        data = read_squad(path, encoding=how.only_text(path))
+        return (data["question"], data["context"]), data["answers"]
+    table = how.table(path)
+    questions, contexts = texts_of(table, text, ("question",)), texts_of(table, pair, ("context",), "--pair")
+    name = column(table, label, ("answers", "answer"), "--label")
+    starts = next((name for name in ("start", "answer_start") if name in table.names), None)
+    asked, texts, right_answers, wrong = [], [], [], []
+    for row, cell in enumerate(table.column(name)):
+        if starts is not None and (cell is None or isinstance(cell, str)):
+            answers = [{"text": cell, "start": _start(table, starts, row)}] if cell else []
+        else:
+            answers = answers_of_cell(cell, table.place(row), name)
+        right = answers_in_place(contexts[row], answers)
+        if len(right) < len(answers):
+            wrong.append(table.place(row).rsplit(", ", 1)[-1])
+        if right or not answers:
+            asked.append(questions[row])
+            texts.append(contexts[row])
+            right_answers.append(right)
+    report_misplaced(path, wrong, "drop")
+    return (asked, texts), right_answers
+
+
+def _start(table: Table, name: str, row: int) -> int:
+    start = number(table.column(name)[row], table, row)
+    if not math.isfinite(start) or start != int(start) or start < 0:
+        raise ValueError(f"{table.place(row)}: {name!r} should be a character's place in the context, got {start:g}")
+    return int(start)
+
+
+def _check_no_columns(path: Path, *names: str | None) -> None:
+    if any(name is not None for name in names):
+        raise ValueError(f"{path} has no columns: --text, --pair and --label are for tables")
+
+
+# Files to answer, with or without targets
+
+
+def read_asked(
+    path: Path, text: str | None = None, pair: str | None = None, how: Reading = Reading(), guesses: Sequence[str] = TEXT
+) -> Asked:
+    """Reads texts, or pairs of them, of a table or the lines of a .txt file, blank ones too. Arguments as of `read_texts`."""
+    if suffix_of(path) == ".txt":
+        lines = _lines(path, text, pair, how)
+        return Asked(lines, [{"text": line} for line in lines])
+    table = how.table(path)
+    return _asked(table, _texts_or_pairs(table, text, pair, guesses))
+
+
+def _asked(table: Table, x: Any) -> Asked:
+    names: list[str] = []
+    for name in table.names:
+        names.append(name if name not in names else f"{name}.{len(names)}")
+    return Asked(x, [dict(zip(names, row)) for row in table.rows])
+
+
+def read_asked_words(path: Path, text: str | None = None, how: Reading = Reading()) -> Asked:
+    """Reads texts or lists of words: a table, a BIO file, or a .txt file of lines.
+
+    Args:
+      path: the file. A `.txt` file is a BIO file if its tags have letters, B-city. A `.tsv` file is a table if its first line
+        names the column of texts.
+      text: the name of the column of words or texts; of a BIO file its number, counted from 1.
+      how: how the file is read.
+    """
+    suffix = suffix_of(path)
+    if suffix in OF_LISTS or (suffix == ".tsv" and _names_a_text(path, text, how)):
+        table = how.table(path)
+        is_words = text in table.names and isinstance(next(iter(table.column(str(text))), None), list)
+        if is_words or (text is None and set(WORDS) & set(table.names)):
+            return _asked(table, _words(table, text))
+        return _asked(table, texts_of(table, text))
+    if suffix == ".txt" and text is None and not _has_letters(path, how):
+        return read_asked(path, how=how)
+    word_column = _column_number(path, text, "--text")
+    try:
+        words, tags = read_bio(path, how.only_text(path), word_column)
+    except NotATag:  # what stands in the last column is not asked for
+        words, tags = read_bio(path, how.only_text(path), word_column, tag_column=-1)
+    return Asked(words, [{"words": given, "tags": of_words} for given, of_words in zip(words, tags)])
+
+
+def _names_a_text(path: Path, text: str | None, how: Reading) -> bool:
+    first = next(read_lines(path, how.encoding), "").split(how.separator or "\t")
+    return bool({text} & set(first) if text else set(TEXT) & set(first))
+
+
+def _has_letters(path: Path, how: Reading) -> bool:
+    """Returns whether a file is a BIO file whose tags have letters, B-city."""
+    try:
+        tags = read_bio(path, how.only_text(path))[1]
+        return has_prefixes(read_tags(tag for sentence in tags for tag in sentence))
+    except ValueError:
+        return False
+
+
+def read_asked_questions(path: Path, text: str | None = None, pair: str | None = None, how: Reading = Reading()) -> Asked:
+    """Reads questions and contexts, with answers or without: a SQuAD file or a table. Arguments as of `read_questions`."""
+    if not _is_squad(path, how):
+        table = how.table(path)
+        return _asked(table, (texts_of(table, text, ("question",)), texts_of(table, pair, ("context",), "--pair")))
+    _check_no_columns(path, text, pair)
+    questions = list(squad_questions(path, how.only_text(path)))
+    inputs = [{"id": question.id, "question": question.question, "context": question.context} for question in questions]
+    x = [question.question for question in questions], [question.context for question in questions]
+    return Asked(x, inputs)

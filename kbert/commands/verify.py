@@ -6,7 +6,7 @@ import argparse
 
 from kbert.commands import options as shared
 from kbert.commands import tables
-from kbert.commands.jobs import open_task
+from kbert.commands.jobs import open_task, reading
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--text", help="the column of texts")
     parser.add_argument("--pair", help="the column of second texts; of a question answerer the texts")
+    shared.text_files(parser)
     parser.add_argument(
         "--tolerance", type=float, default=1e-4, help="how far numbers may be apart (default: 1e-4; of float16 5e-3)"
     )
@@ -31,7 +32,7 @@ def run(options: argparse.Namespace) -> None:
     from kbert.export import verify as compare
 
     task = open_task(options.model)
-    texts = tables.read_texts(options.data, options.text, options.pair) if options.data else None
+    texts = tables.read_texts(options.data, options.text, options.pair, reading(options)) if options.data else None
     tolerance = None if options.any_difference else options.tolerance
     pairs = bool(options.pair) and len(task.text_inputs) == 1  # a task of two texts, as questions have, is asked for no pairs
     compare(options.path, task, texts, pairs=pairs, tolerance=tolerance)

@@ -10,10 +10,11 @@ from kbert.commands import options as shared
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    parser.add_argument("files", nargs="+", help="UTF-8 text files, of any size")
+    parser.add_argument("files", nargs="+", help="text files, of any size")
     parser.add_argument("--size", type=int, default=30522, help="the most tokens (default: 30522)")
     parser.add_argument("--out", default="vocab.txt", help="the file to write (default: vocab.txt)")
     shared.cased(parser)
+    shared.text_files(parser, separator=False)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -24,6 +25,6 @@ def run(options: argparse.Namespace) -> None:
     for path in options.files:  # before the long work
         if not pathlib.Path(path).is_file():
             raise FileNotFoundError(f"there is no file {path}")
-    tokens = learn_vocabulary(lines_of(options.files), options.size, lowercase=not options.cased)
+    tokens = learn_vocabulary(lines_of(options.files, options.encoding), options.size, lowercase=not options.cased)
     save_vocabulary(tokens, options.out)
     print(f"{options.out}: {len(tokens):,} tokens")

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from kbert.files.text_file import Path, read_text
 
 
-def read_squad(path: str | os.PathLike[str], on_mismatch: str = "drop") -> dict[str, list]:
+class Question(NamedTuple):
+    """A question of a file, with its answers as the file states them, or None where it states none."""
+
+    id: Any
+    question: str
+    context: str
+    answers: list[dict[str, Any]] | None
+
+
+def read_squad(path: Path, on_mismatch: str = "drop", encoding: str | None = None) -> dict[str, list]:
     """Reads a file in the format of SQuAD 1.1 or 2.0.
 
     >>> examples = read_squad("train-v2.0.json")  # doctest: +SKIP
@@ -19,6 +29,7 @@ def read_squad(path: str | os.PathLike[str], on_mismatch: str = "drop") -> dict[
       path: a JSON file.
       on_mismatch: what to do about an answer whose text does not stand in its context at the place that the file states.
         `"drop"` leaves the answer out, and its question if there is no other answer, and warns. `"stop"` raises an error.
+      encoding: the file's encoding; by default UTF-8, or what a byte order mark says.
 
     Returns:
       A dictionary of lists of the same length: `id`, `question`, `context`, and `answers`, a list of `{"text", "start"}` for
@@ -29,42 +40,95 @@ def read_squad(path: str | os.PathLike[str], on_mismatch: str = "drop") -> dict[
     """
     if on_mismatch not in ("drop", "stop"):
         raise ValueError(f'on_mismatch should be "drop" or "stop", got {on_mismatch!r}')
-    with open(path, encoding="utf-8") as file:
-        try:
-            articles = json.load(file)["data"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is not a SQuAD file, a JSON object with data ({error!r})") from error
     examples: dict[str, list] = {"id": [], "question": [], "context": [], "answers": []}
     wrong: list[Any] = []
-    try:
-        for article in articles:
-            for paragraph in article["paragraphs"]:
-                _add_questions(paragraph, examples, wrong)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not a SQuAD file: a paragraph or question lacks {error}") from error
-    if wrong:
-        message = (
-            f"{path}: {len(wrong)} questions have an answer that is not in the context at its place: "
-            f"{', '.join(map(str, wrong[:5]))}"
-        )
-        if on_mismatch == "stop":
-            raise ValueError(f'{message}; on_mismatch="drop" leaves such answers out')
-        warnings.warn(f"{message}; these answers are left out", stacklevel=2)
+    for question in squad_questions(path, encoding):
+        if question.answers is None:
+            raise ValueError(f"{path}, question {question.id}: there are no answers, which training and measuring need")
+        right = answers_in_place(question.context, question.answers)
+        if len(right) < len(question.answers):
+            wrong.append(question.id)
+        if question.answers and not right:
+            continue
+        for name, value in zip(examples, (*question[:3], right)):
+            examples[name].append(value)
+    report_misplaced(path, wrong, on_mismatch)
     return examples
 
 
-def _add_questions(paragraph: Mapping[str, Any], examples: dict[str, list], wrong: list) -> None:
-    """Adds the questions of a paragraph to `examples`, and the ids of those with a misplaced answer to `wrong`."""
-    context = paragraph["context"]
-    for question in paragraph["qas"]:
-        stated = [] if question.get("is_impossible") else question["answers"]
-        answers = [{"text": answer["text"], "start": answer["answer_start"]} for answer in stated]
-        right = [a for a in answers if context[a["start"] : a["start"] + len(a["text"])] == a["text"] != ""]
-        if len(right) < len(answers):
-            wrong.append(question["id"])
-        if answers and not right:
-            continue
-        for name, value in (("id", question["id"]), ("question", question["question"])):
-            examples[name].append(value)
-        examples["context"].append(context)
-        examples["answers"].append(right)
+def report_misplaced(path: Path, wrong: list[Any], on_mismatch: str) -> None:
+    """Warns of questions with misplaced answers, or raises a ValueError.
+
+    Args:
+      path: the file.
+      wrong: the ids or places of the questions.
+      on_mismatch: as in `read_squad`.
+    """
+    if not wrong:
+        return
+    first = ", ".join(map(str, wrong[:5]))
+    message = f"{path}: {len(wrong)} questions have an answer that is not in the context at its place: {first}"
+    if on_mismatch == "stop":
+        raise ValueError(f'{message}; on_mismatch="drop" leaves such answers out')
+    warnings.warn(f"{message}; these answers are left out, and questions that have no other", stacklevel=3)
+
+
+def answers_in_place(context: str, answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the answers, `{"text", "start"}`, that stand in a context at their place."""
+    return [a for a in answers if context[a["start"] : a["start"] + len(a["text"])] == a["text"] != ""]
+
+
+def squad_questions(path: Path, encoding: str | None = None) -> Iterator[Question]:
+    """Yields the questions of a file in the format of SQuAD.
+
+    Args:
+      path: a JSON file.
+      encoding: as in `read_squad`.
+
+    Raises:
+      ValueError: the file is not of that format; the message names the paragraph or the question.
+    """
+    try:
+        data = json.loads(read_text(path, encoding))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not a SQuAD file: it is not JSON ({error})") from error
+    articles = data.get("data") if isinstance(data, dict) else None
+    if not isinstance(articles, list):
+        raise ValueError(f"{path} is not a SQuAD file, a JSON object with data, a list of articles")
+    for number, article in enumerate(articles, 1):
+        paragraphs = _value(article, "paragraphs", list, f"{path} is not a SQuAD file: article {number}")
+        for place, paragraph in enumerate(paragraphs, 1):
+            where = f"{path} is not a SQuAD file: article {number}, paragraph {place}"
+            context = _value(paragraph, "context", str, where)
+            for nth, entry in enumerate(_value(paragraph, "qas", list, where), 1):
+                yield _question(entry, context, f"{where}, question {nth}", path)
+
+
+def _question(entry: Any, context: str, where: str, path: Path) -> Question:
+    """Returns a question; `where` names its place, for the error about one that has no id."""
+    if isinstance(entry, dict) and "id" in entry:
+        where = f"{path}, question {entry['id']}"
+    text = _value(entry, "question", str, where)
+    name = entry.get("id", text)
+    if entry.get("is_impossible"):
+        return Question(name, text, context, [])
+    if "answers" not in entry:
+        return Question(name, text, context, None)
+    answers = []
+    for answer in _value(entry, "answers", list, where):
+        start = _value(answer, "answer_start", int, f"{where}, an answer")
+        answers.append({"text": _value(answer, "text", str, f"{where}, an answer"), "start": start})
+        if start < 0:
+            raise ValueError(f"{where}: answer_start should be a place in the context, got {start}")
+    return Question(name, text, context, answers)
+
+
+def _value(holder: Any, name: str, kind: type, where: str) -> Any:
+    """Returns a value of an object; raises a ValueError that says `where` if it is missing or of another kind."""
+    if not isinstance(holder, Mapping):
+        raise ValueError(f"{where} should be an object, got {type(holder).__name__}")
+    if name not in holder:
+        raise ValueError(f"{where} lacks {name!r}")
+    if not isinstance(holder[name], kind) or isinstance(holder[name], bool):
+        raise ValueError(f"{where}: {name!r} should be of type {kind.__name__}, got {holder[name]!r:.80}")
+    return holder[name]

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from kbert.files.text_file import read_lines, suffix_of
 from kbert.text.texts import text_list
 from kbert.text.tokenizer import WordPieceTokenizer
 from kbert.training.losses import NO_LABEL
@@ -28,23 +29,24 @@ Paths = str | pathlib.Path | Sequence[str | pathlib.Path]
 Document = str | Sequence[str]  # a text, or a list of sentences
 
 
-def read_documents(paths: Paths, one_a_line: bool = False) -> Iterator[list[str]]:
+def read_documents(paths: Paths, one_a_line: bool = False, encoding: str | None = None) -> Iterator[list[str]]:
     """Reads the documents of files one after the other, each as a list of sentences.
 
     >>> documents = read_documents(["corpus.txt"])  # doctest: +SKIP
 
     Args:
-      paths: files and folders, one or a list. A text file, in UTF-8, has a sentence or paragraph a line and a blank line
-        between documents. A `.jsonl` file has a document a line, whose `text` has a sentence a line. Of a folder, all `.txt`
+      paths: files and folders, one or a list. A text file has a sentence or paragraph a line and a blank line between
+        documents. A `.jsonl` file has a document a line, whose `text` has a sentence a line. Of a folder, all `.txt`
         and `.jsonl` files are read.
       one_a_line: whether each line of a text file is a whole document. It is cut into sentences at `. `, `! ` and `? `.
+      encoding: the files' encoding; by default UTF-8, or what a byte order mark says.
 
     Returns:
       An iterator of documents. A file that is not there is an error now, any other error comes as the file is read.
 
     Raises:
       FileNotFoundError: a file is not there, or a folder has none.
-      ValueError: a text is not UTF-8, or a line of a `.jsonl` file has no `text`.
+      ValueError: a line is not in the encoding, or a line of a `.jsonl` file has no `text`.
     """
     files: list[pathlib.Path] = []
     for path in map(pathlib.Path, [paths] if isinstance(paths, (str, pathlib.Path)) else paths):
@@ -57,32 +59,37 @@ def read_documents(paths: Paths, one_a_line: bool = False) -> Iterator[list[str]
             files.append(path)
         else:
             raise FileNotFoundError(f"there is no file {path}")
-    return _documents(files, one_a_line)
+    return _documents(files, one_a_line, encoding)
 
 
-def _documents(paths: list[pathlib.Path], one_a_line: bool) -> Iterator[list[str]]:
+def _documents(paths: list[pathlib.Path], one_a_line: bool, encoding: str | None) -> Iterator[list[str]]:
     """Yields the documents of files; see `read_documents`."""
     for path in paths:
         document: list[str] = []
-        with open(path, encoding="utf-8") as file:
-            try:
-                for number, line in enumerate(file, 1):  # noqa: B007 - of an error below
-                    line = line.strip()
-                    if path.suffix == ".jsonl" and line:
-                        yield [sentence for sentence in json.loads(line)["text"].split("\n") if sentence.strip()]
-                    elif one_a_line and line:
-                        yield sentences(line)
-                    elif line:
-                        document.append(line)
-                    elif document:
-                        yield document
-                        document = []
-            except UnicodeDecodeError as error:
-                raise ValueError(f"{path} is not UTF-8 text ({error.reason}); is it another kind of file?") from error
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
-                raise ValueError(f'{path}, line {number}: an object with "text" is expected ({error!r})') from error
+        for number, line in enumerate(read_lines(path, encoding), 1):
+            line = line.strip()
+            if suffix_of(path) == ".jsonl" and line:
+                yield [sentence for sentence in _text_of(line, path, number).split("\n") if sentence.strip()]
+            elif one_a_line and line:
+                yield sentences(line)
+            elif line:
+                document.append(line)
+            elif document:
+                yield document
+                document = []
         if document:
             yield document
+
+
+def _text_of(line: str, path: pathlib.Path, number: int) -> str:
+    """Returns the `text` of a line of a `.jsonl` file; `path` and `number` are for the error."""
+    try:
+        text = json.loads(line)["text"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f'{path}, line {number}: an object with "text" is expected ({error!r})') from error
+    if not isinstance(text, str):
+        raise ValueError(f'{path}, line {number}: "text" should be a text, got {text!r:.80}')
+    return text
 
 
 def sentences(text: str) -> list[str]:

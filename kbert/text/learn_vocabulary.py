@@ -5,12 +5,12 @@ from __future__ import annotations
 import collections
 import itertools
 import os
-import pathlib
 from collections.abc import Iterable, Iterator
 from types import ModuleType
 
 import tensorflow as tf
 
+from kbert.files.text_file import read_lines
 from kbert.files.vocabulary import SPECIAL_TOKENS
 from kbert.text.normalizer import make_normalizer, normalizer_model, tensorflow_text
 from kbert.text.texts import text_list
@@ -110,18 +110,15 @@ def _count_words(texts: Iterable[str], model: bytes, progress: bool) -> dict[str
     return {word.decode("utf-8"): count for word, count in counts.items()}
 
 
-def lines_of(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
-    """Yields the lines of text files, one file after the other, with their line ends.
+def lines_of(paths: Iterable[str | os.PathLike[str]], encoding: str | None = None) -> Iterator[str]:
+    """Yields the lines of text files, one file after the other.
+
+    Args:
+      paths: the files.
+      encoding: the files' encoding; by default UTF-8, or what a byte order mark says.
 
     Raises:
-      ValueError: if a line is not UTF-8. The message names the file and the line.
+      ValueError: if a line is not in the encoding. The message names the file and the line.
     """
-    for path in map(pathlib.Path, paths):
-        with open(path, "rb") as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    yield line.decode("utf-8")
-                except UnicodeDecodeError as error:
-                    raise ValueError(
-                        f"{path}, line {number} is not UTF-8 text ({error.reason} at byte {error.start})"
-                    ) from error
+    for path in paths:
+        yield from read_lines(path, encoding)

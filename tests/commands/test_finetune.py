@@ -50,7 +50,8 @@ def test_from_a_csv_to_a_report_a_measure_and_answers(tiny_folder, sms, tmp_path
     assert json.loads(capsys.readouterr().out)["accuracy"] == 1
     assert run("predict", out, "--data", sms, "--out", tmp_path / "answers.jsonl") == 0
     answers = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
-    assert [answer["label"] for answer in answers] == ["ham"] * len(GOOD) + ["spam"] * len(BAD)
+    assert [answer["input"]["message"] for answer in answers] == GOOD + BAD
+    assert [answer["answer"]["label"] for answer in answers] == ["ham"] * len(GOOD) + ["spam"] * len(BAD)
     assert run("export", out, tmp_path / "models" / "1") == 0 and (tmp_path / "models" / "1" / "saved_model.pb").is_file()
     assert run("verify", tmp_path / "models" / "1", "--against", out, "--texts", sms) == 0
     assert "largest difference" in capsys.readouterr().out
@@ -132,12 +133,12 @@ def test_each_task_reads_its_file_and_reports_its_score(tiny_folder, tmp_path, t
     [
         ("a,b\n1,2\n", "x.csv", [], "has no column named text or sentence.*its columns are: a, b"),
         ("text,b\n1,2\n", "x.csv", ["--label", "kind"], "has no column 'kind'"),
-        ("text,label\ngood,\nbad,x\n", "x.csv", [], "row 1 has no label"),
+        ("text,label\ngood,\nbad,x\n", "x.csv", [], "line 2 has no label"),
         ("text,label\n", "x.csv", [], "holds no examples"),
         ("text,label\ngood,x\n", "x.csv", [], "leaves 1 to train on, 0 to measure by"),
         ("text,label\n" + "good,x\n" * 9, "x.csv", [], "has one label only, 'x'"),
         ("text,label\n" + "good,x\nbad,y\n" * 9, "x.doc", [], "a name that ends in .csv"),
-        ("{nonsense", "x.jsonl", [], "could not be read as jsonl"),
+        ("{nonsense", "x.jsonl", [], "line 1 is not JSON"),
     ],
 )
 def test_bad_files_are_named_before_the_work(tiny_folder, tmp_path, content, name, more, message, capsys):

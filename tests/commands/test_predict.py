@@ -1,12 +1,19 @@
-"""`kbert predict` gives a line of JSON for each text of a file, whatever the task."""
+"""`kbert predict` answers each row of every file that finetune takes, and the answers stand beside the rows."""
 
+import argparse
+import csv
+import io
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import kbert
-from kbert.commands import cli
+from kbert.commands import answers_file, cli
+from kbert.commands.jobs import JOBS
+from kbert.commands.tables import Asked
+from kbert.files.table_file import read_table
 from tests.commands.test_measures import TAGS, untrained
 
 TEXTS = ["a good cat", "bad"]
@@ -26,11 +33,123 @@ def test_each_task_answers_a_file(kind, kwargs, table, holds, tmp_path, capsys):
     untrained(kind, **kwargs).save(tmp_path / "task.keras")
     pd.DataFrame(table).to_csv(tmp_path / "x.csv", index=False)
     assert cli.main(["predict", str(tmp_path / "task.keras"), "--data", str(tmp_path / "x.csv")]) == 0
-    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert len(answers) == 2 and all(map(holds, answers))
+    lines = [json.loads(line) for line in capsys.readouterr().out.split("\n")[:-1]]
+    assert [line["row"] for line in lines] == [1, 2] and all(holds(line["answer"]) for line in lines)
+    assert [line["input"] for line in lines] == [dict(zip(table, row)) for row in zip(*table.values())]
+
+
+def test_lines_keep_their_places_and_files_are_written_by_their_suffix(tmp_path, capsys):
+    untrained(kbert.MaskedLM).save(tmp_path / "task.keras")
+    (tmp_path / "x.txt").write_bytes("a [MASK]\n\n[MASK]\u2028cat\n".encode())
+    command = ["predict", str(tmp_path / "task.keras"), "--data", str(tmp_path / "x.txt"), "--out"]
+    assert cli.main([*command, str(tmp_path / "out.csv")]) == 0
+    table = read_table(tmp_path / "out.csv")
+    assert table.names == ["row", "text", "answer"]
+    assert [row[:2] for row in table.rows] == [["1", "a [MASK]"], ["2", ""], ["3", "[MASK]\u2028cat"]]
+    assert json.loads(table.rows[1][2]) == [] and json.loads(table.rows[2][2])
+    assert "1 texts have no [MASK], and no answer: rows 2" in capsys.readouterr().err
+    assert cli.main([*command, str(tmp_path / "out.doc")]) == 1
+    assert "names end in .jsonl, .ndjson, .csv, .tsv" in capsys.readouterr().err
 
 
 def test_a_pretrainer_does_no_job(tmp_path, capsys):
     untrained(kbert.Pretrainer).save(tmp_path / "task.keras")
     assert cli.main(["predict", str(tmp_path / "task.keras"), "--data", "x.csv"]) == 1
     assert "a Pretrainer does none of the command line's jobs" in capsys.readouterr().err
+
+
+# Every file that finetune takes
+
+OBJECTS = {
+    "classification": ({"text": "a b", "label": "x"}, {"text": "c", "label": "y"}),
+    "multi-label": ({"text": "a b", "labels": ["x", "y"]}, {"text": "c", "labels": []}),
+    "regression": ({"text": "a b", "label": 1.0}, {"text": "c", "label": 0.5}),
+    "embedding": ({"anchor": "a b", "positive": "c"}, {"anchor": "d", "positive": "e"}),
+    "fill-mask": ({"text": "a b"}, {"text": "c"}),
+    "ner": ({"tokens": ["a", "b"], "ner_tags": ["O", "B-x"]}, {"tokens": ["c"], "ner_tags": ["O"]}),
+    "qa": (
+        {"question": "q", "context": "a b", "answers": {"text": ["b"], "answer_start": [2]}},
+        {"question": "r", "context": "c", "answers": {"text": [], "answer_start": []}},
+    ),
+}
+PARAGRAPHS = [
+    {"context": context, "qas": [{"id": asked, "question": asked, "answers": []}]}
+    for context, asked in (("a b", "q"), ("c", "r"))
+]
+FILES = {
+    **{(task, suffix): None for task in OBJECTS for suffix in ("jsonl", "parquet", "json", "csv")},
+    **{(task, "tsv"): None for task in ("classification", "multi-label", "regression", "embedding", "fill-mask", "qa")},
+    ("fill-mask", "txt"): "a b\nc\n",
+    **{("ner", suffix): "a O\nb B-x\n\nc O\n" for suffix in ("bio", "conll", "txt")},
+    ("ner", "tsv"): "1\ta\tO\n2\tb\tB-x\n\n1\tc\tO\n",
+    ("qa", "squad.json"): json.dumps({"data": [{"paragraphs": PARAGRAPHS}]}),
+}  # fmt: skip
+EXPECTED = {"ner": [["a", "b"], ["c"]], "embedding": ["a b", "d"], "qa": (["q", "r"], ["a b", "c"])}
+OPTIONS = argparse.Namespace(text=None, pair=None, label=None, names=None, encoding=None, separator=None)
+
+
+@pytest.mark.parametrize(("task", "suffix"), FILES)
+def test_what_finetune_reads_predict_reads_row_by_row(tmp_path, task, suffix):
+    path, content, rows = tmp_path / f"a.{suffix}", FILES[task, suffix], OBJECTS[task]
+    if content is not None:
+        path.write_text(content)
+    elif suffix in ("jsonl", "json"):
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows) if suffix == "jsonl" else json.dumps(rows))
+    elif suffix == "parquet":
+        pd.DataFrame(rows).to_parquet(path)
+    else:
+        pd.DataFrame(rows).to_csv(path, index=False, sep="\t" if suffix == "tsv" else ",")
+    job, expected = JOBS[task], EXPECTED.get(task, ["a b", "c"])
+    asked = job.read_asked(str(path), OPTIONS)
+    assert asked.x == expected and len(asked.inputs) == 2
+    trained_on = job.read(str(path), OPTIONS)[0]
+    assert (trained_on[0] if task == "embedding" else trained_on) == expected
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "content", "expected"),
+    [
+        ("ner", "a.txt", "Anna sang in New York\nrain\n\n", ["Anna sang in New York", "rain", ""]),
+        ("ner", "a.tsv", "text\tid\nAnna sang\t1\n", ["Anna sang"]),
+        ("ner", "a.jsonl", '{"text": "Anna sang"}\n', ["Anna sang"]),
+        ("ner", "a.bio", "Anna NOUN\nsang VERB\n", [["Anna", "sang"]]),
+        ("classification", "a.txt", "a\r\n\r\nb", ["a", "", "b"]),
+        ("qa", "a.json", '{"data": [{"paragraphs": [{"context": "a", "qas": [{"question": "q"}]}]}]}', (["q"], ["a"])),
+        ("qa", "a.csv", "question,context\nq,a\n", (["q"], ["a"])),
+        ("embedding", "a.txt", "a\nb\n", ["a", "b"]),
+    ],
+)
+def test_files_without_targets_are_asked_too(tmp_path, task, name, content, expected):
+    (tmp_path / name).write_bytes(content.encode())
+    assert JOBS[task].read_asked(str(tmp_path / name), OPTIONS).x == expected
+
+
+# Answers as files
+
+ASKED = Asked(["a"] * 2, [{"text": 'a "b",\r\n c\rd', "label": None, "row": 7}, {"text": "", "label": ["x"], "row": 8}])
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+@pytest.mark.parametrize(
+    ("answers", "columns"),
+    [
+        (
+            [{"label": "é", "score": 0.5}, {"label": "y", "score": 1}],
+            {"answer_label": ["é", "y"], "answer_score": ["0.5", "1"]},
+        ),
+        ([{"label": "x", "scores": {"x": 1}}, {"label": "y"}], {"answer_label": ["x", "y"], "answer_scores": ['{"x": 1}', ""]}),
+        ([[], [{"token": "a"}]], {"answer": ["[]", '[{"token": "a"}]']}),
+        (np.eye(2, dtype=np.float32), {"answer": ["[1.0, 0.0]", "[0.0, 1.0]"]}),
+    ],
+)
+def test_a_table_of_answers_has_the_inputs_columns(tmp_path, suffix, answers, columns):
+    path = tmp_path / f"out{suffix}"
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        answers_file.write_answers(file, answers_file.kind_of(path), ASKED, answers)
+    inputs = {"row_": ["1", "2"], "text": ['a "b",\r\n c\rd', ""], "label": ["", '["x"]'], "row": ["7", "8"]}
+    table = read_table(path)
+    assert {name: table.column(name) for name in table.names} == {**inputs, **columns}
+    separator = "\t" if suffix == ".tsv" else ","
+    assert [len(row) for row in csv.reader(io.StringIO(path.read_bytes().decode(), newline=""), delimiter=separator)] == [
+        len(table.names)
+    ] * 3

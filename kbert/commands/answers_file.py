@@ -1,0 +1,92 @@
+"""Answers beside what was asked, as rows of a jsonl, csv or tsv file."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from typing import IO, Any
+
+import numpy as np
+
+from kbert.commands.tables import Asked
+from kbert.files.text_file import Path, suffix_of
+
+KINDS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": ",", ".tsv": "\t"}
+
+
+def kind_of(path: Path) -> str:
+    """Returns the kind of file that a name says, jsonl or a separator; raises a ValueError for another."""
+    kind = KINDS.get(suffix_of(path))
+    if kind is None or str(path).lower().endswith(".gz"):
+        raise ValueError(f"{path}: answers are written to files whose names end in {', '.join(KINDS)}")
+    return kind
+
+
+def json_lines(asked: Asked, answers: Sequence[Any]) -> list[str]:
+    """Returns a JSON object for each row: its number from 1, its columns as `input`, and its `answer`."""
+    rows = zip(asked.inputs, map(_plain, answers), strict=True)
+    entries = ({"row": row, "input": given, "answer": answer} for row, (given, answer) in enumerate(rows, 1))
+    return [json.dumps(entry, ensure_ascii=False, default=str) for entry in entries]
+
+
+def write_answers(file: IO[str], kind: str, asked: Asked, answers: Sequence[Any]) -> None:
+    """Writes answers beside their inputs.
+
+    A row of a csv or tsv file has its number from 1, the input's columns, and the answer: a column `answer_` and the key for
+    each value of an answer that is an object, otherwise one column `answer`. Lists and objects are JSON.
+
+    Args:
+      file: the file, opened without a translation of line ends.
+      kind: what `kind_of` returned.
+      asked: the rows that were asked.
+      answers: an answer for each.
+    """
+    if kind == "jsonl":
+        file.writelines(line + "\n" for line in json_lines(asked, answers))
+        return
+    plain = [_plain(answer) for answer in answers]
+    of_input = list(dict.fromkeys(name for given in asked.inputs for name in given))
+    keys = list(dict.fromkeys(key for answer in plain if isinstance(answer, dict) for key in answer))
+    rows = [
+        [
+            str(row),
+            *(_cell(given.get(name)) for name in of_input),
+            *([_cell(answer.get(key)) for key in keys] if keys else [_cell(answer)]),
+        ]
+        for row, (given, answer) in enumerate(zip(asked.inputs, plain, strict=True), 1)
+    ]
+    head = [_free("row", of_input), *of_input, *(_free(f"answer_{key}", of_input) for key in keys)]
+    _write_rows(file, kind, [head if keys else [*head, _free("answer", of_input)], *rows])
+
+
+def _free(name: str, taken: Iterable[str]) -> str:
+    """Returns a column's name that the input has not."""
+    while name in taken:
+        name += "_"
+    return name
+
+
+def _plain(answer: Any) -> Any:
+    return answer.tolist() if isinstance(answer, (np.ndarray, np.generic)) else answer
+
+
+def _cell(value: Any) -> str:
+    """Returns a value as the text of a cell: a text as it is, None as nothing, and anything else as JSON."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+class _LineFeeds:
+    """A file that ends rows in line feeds. The csv writer ends them in both characters, so that it quotes each of them."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self.file = file
+
+    def write(self, row: str) -> int:
+        return self.file.write(row.removesuffix("\r\n") + "\n")
+
+
+def _write_rows(file: IO[str], separator: str, rows: Iterable[Sequence[str]]) -> None:
+    csv.writer(_LineFeeds(file), delimiter=separator, lineterminator="\r\n").writerows(rows)
