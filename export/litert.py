@@ -36,7 +36,7 @@ def export_litert(
     quantize: str | None = None,
     max_length: int | None = None,
     metadata: str | None = None,
-    pairs: bool = False,
+    pairs: bool | None = None,
     texts: Texts | None = None,
     overwrite: bool = False,
     verify: bool = True,
@@ -74,7 +74,7 @@ def export_litert(
       metadata: `"mediapipe"`, with `inputs="tokens"`, adds what MediaPipe's TextClassifier or TextEmbedder needs to open the
         file. MediaPipe then reads the text, with a clean-up of its own that keeps accents. A warning names the built-in hard
         texts that it reads otherwise.
-      pairs: whether a `TextClassifier` takes pairs of texts.
+      pairs: whether a `TextClassifier` takes pairs of texts; by default it does if it was trained on pairs.
       texts: for `"int8-static"`, some hundred texts like those that the file will read: a list, or a tuple of two columns.
       overwrite: replace a file that is there.
       verify: open the file, and compare its answers on a built-in set of texts with the task's, before it takes its place:
@@ -142,13 +142,13 @@ def check_arguments(
         raise ValueError('MediaPipe reads the text itself: metadata="mediapipe" goes with inputs="tokens"')
 
 
-def of_text(task: Task, max_length: int | None, pairs: bool = False) -> Signatures:
+def of_text(task: Task, max_length: int | None, pairs: bool | None = None) -> Signatures:
     """Returns the signatures of a file that takes texts `[1]`: one for the answer, one for the ids.
 
     Args:
       task: the task.
       max_length: positions of the window; the task's own if None.
-      pairs: whether the file takes pairs of texts.
+      pairs: whether the file takes pairs of texts; by default it does if the task was trained on pairs.
     """
     if task.preprocessor is None:
         raise ValueError("a task without a preprocessor cannot take strings; build it with a TextPreprocessor to export it")

@@ -26,7 +26,7 @@ METHODS = {"classify": "tensorflow/serving/classify", "regress": "tensorflow/ser
 def export_saved_model(
     task: Task,
     path: str | pathlib.Path,
-    pairs: bool = False,
+    pairs: bool | None = None,
     quantize: str | None = None,
     overwrite: bool = False,
     verify: bool = True,
@@ -57,7 +57,7 @@ def export_saved_model(
     Args:
       task: a task with a preprocessor.
       path: the folder to write; for TF Serving its name is a version number.
-      pairs: whether a `TextClassifier` takes pairs of texts.
+      pairs: whether a `TextClassifier` takes pairs of texts; by default it does if it was trained on pairs.
       quantize: `"float16"` stores the weights in half the bytes; each call then casts them, which takes time.
       overwrite: replace a folder that is there.
       verify: open what was written, and compare its answers on a built-in set of texts with the task's, before it takes its
@@ -87,12 +87,12 @@ def export_saved_model(
     return path
 
 
-def to_module(task: Task, pairs: bool = False, stored: tf.DType | None = None) -> tf.Module:
+def to_module(task: Task, pairs: bool | None = None, stored: tf.DType | None = None) -> tf.Module:
     """Returns a module whose `functions` are the signatures, and which owns the weights.
 
     Args:
       task: a task with a preprocessor.
-      pairs: whether the signatures take pairs of texts.
+      pairs: whether the signatures take pairs of texts; by default they do if the task was trained on pairs.
       stored: the type in which the module has copies of the weights; by default it has the task's own variables.
     """
     if task.preprocessor is None:

@@ -53,7 +53,7 @@ def export_serving(
     folder: str | pathlib.Path,
     name: str = "model",
     quantize: str | None = None,
-    pairs: bool = False,
+    pairs: bool | None = None,
     verify: bool = True,
 ) -> pathlib.Path:
     """Writes a folder from which TF Serving serves a task: `docker compose up` in it, or `kbert serve folder/models/NAME`.
@@ -69,7 +69,7 @@ def export_serving(
       folder: the folder, which is made if it is not there. Configurations that are there are left as they are.
       name: the name of the model.
       quantize: `"float16"` stores the weights in half the bytes.
-      pairs: whether a `TextClassifier` takes pairs of texts.
+      pairs: whether a `TextClassifier` takes pairs of texts; by default it does if it was trained on pairs.
       verify: open what was written, and compare its answers on a built-in set of texts with the task's, before it takes its
         place.
 
@@ -105,14 +105,14 @@ def export_serving(
     return path
 
 
-def write_warm_up(folder: pathlib.Path, task: Task, name: str, pairs: bool) -> None:
+def write_warm_up(folder: pathlib.Path, task: Task, name: str, pairs: bool | None) -> None:
     """Writes the requests that a server runs before it lets a version answer: `assets.extra/tf_serving_warmup_requests`.
 
     Args:
       folder: the folder of the version.
       task: the task.
       name: the name of the model.
-      pairs: whether the model takes pairs of texts.
+      pairs: whether the model takes pairs of texts; by default it does if the task was trained on pairs.
     """
     try:
         from tensorflow_serving.apis import predict_pb2, prediction_log_pb2

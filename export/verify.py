@@ -78,7 +78,7 @@ def compare(
 def check(
     path: str | pathlib.Path,
     task: Task,
-    pairs: bool = False,
+    pairs: bool | None = None,
     columns: Columns | None = None,
     tolerance: float | None = TOLERANCE,
     max_length: int | None = None,
@@ -88,7 +88,7 @@ def check(
     Args:
       path: a SavedModel's folder, a LiteRT or an ONNX file.
       task: the task from which the file was made.
-      pairs: whether the file takes pairs of texts.
+      pairs: whether the file takes pairs of texts; by default it does if the task was trained on pairs.
       columns: the texts to compare on; by default the task's `probes`.
       tolerance: how far apart two numbers may be. If it is None, only NaN and infinite numbers count as different.
       max_length: the positions of a LiteRT file that takes text, where they are not the task's own.
@@ -234,7 +234,7 @@ def verify(
     path: str | pathlib.Path,
     task: Task,
     texts: Sequence[str] | Columns | None = None,
-    pairs: bool = False,
+    pairs: bool | None = None,
     tolerance: float | None = TOLERANCE,
     max_length: int | None = None,
 ) -> dict[str, Any]:
@@ -248,7 +248,7 @@ def verify(
       task: the task from which the file was made.
       texts: the texts to compare on, or a tuple of two columns for pairs; by default a built-in set. If the file reads one
         window, only the texts that fit are compared.
-      pairs: whether the file takes pairs of texts.
+      pairs: whether the file takes pairs of texts; by default it does if the task was trained on pairs.
       tolerance: how far apart two numbers may be. 5e-3 is usual for float16. If it is None, as for int8, only NaN and infinite
         numbers count as different.
       max_length: the positions of a LiteRT file that takes text, where they are not the task's own.
@@ -262,6 +262,8 @@ def verify(
     """
     path = pathlib.Path(path)
     given: Columns | None = texts if isinstance(texts, tuple) or texts is None else (texts,)
+    if pairs is None and given is not None and len(task.text_inputs) == 1:
+        pairs = len(given) > 1
     largest, count, file = check(path, task, pairs, given, tolerance, max_length)
     row = [column[0] for column in given or task.probes(pairs)]
     size = sum(part.stat().st_size for part in ([path] if path.is_file() else path.rglob("*")) if part.is_file())
@@ -277,7 +279,7 @@ def verify(
     return figures
 
 
-def milliseconds_of(file: ExportedFile, task: Task, pairs: bool, row: Sequence[str]) -> float:
+def milliseconds_of(file: ExportedFile, task: Task, pairs: bool | None, row: Sequence[str]) -> float:
     """Returns the median time in which a file answers one text, or one pair, in milliseconds."""
     inputs: dict[str, Any] = {name: [text] for name, text in zip(task.string_inputs(pairs), row)}
     if not set(inputs) <= set(file.inputs):

@@ -34,5 +34,4 @@ def run(options: argparse.Namespace) -> None:
     task = open_task(options.model)
     texts = tables.read_texts(options.data, options.text, options.pair, reading(options)) if options.data else None
     tolerance = None if options.any_difference else options.tolerance
-    pairs = bool(options.pair) and len(task.text_inputs) == 1  # a task of two texts, as questions have, is asked for no pairs
-    compare(options.path, task, texts, pairs=pairs, tolerance=tolerance)
+    compare(options.path, task, texts, tolerance=tolerance)

@@ -12,6 +12,7 @@ import tensorflow as tf
 from kbert.config import BertConfig, MobileBertConfig
 from kbert.encoders.layers import Embeddings, EncoderBlock, Projection
 from kbert.encoders.real_tokens import FirstTokens, PaddedView, RealTokensView, RowsView, View, are_all_positions_asked
+from kbert.training.trainable_flags import set_trainable, trainable_flags
 
 INPUT_NAMES = ("token_ids", "segment_ids", "padding_mask")
 
@@ -219,11 +220,18 @@ class BertEncoder(keras.Model):
         return to_keras_hub(self, preprocessor)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "config": dataclasses.asdict(self.config), "real_tokens": self.real_tokens}
+        own = {"config": dataclasses.asdict(self.config), "real_tokens": self.real_tokens}
+        flags = trainable_flags(self)
+        return {**super().get_config(), **own, **({"trainable_flags": flags} if flags else {})}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> BertEncoder:
-        return cls(**config)
+        config = dict(config)
+        # Keras's `trainable` would be that of the encoder alone, without its layers.
+        flags = {"": config.pop("trainable", True), **config.pop("trainable_flags", {})}
+        encoder = cls(**config)
+        set_trainable(encoder, flags)
+        return encoder
 
 
 def _chosen(view: View, only_at: tf.Tensor | None) -> FirstTokens:

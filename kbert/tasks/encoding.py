@@ -34,6 +34,7 @@ class Encoding(DistributedModel, keras.Model):
     fit_call = "fit(texts, labels)"  # how training data are given, for messages
     needs = ""  # what is said of another number of columns than these
     makes_windows = False  # whether a long text makes several rows to train on
+    trained_on_pairs = False  # whether a task that takes texts or pairs was last trained on pairs, which exports then take
     _said_truncated = False  # whether the warning of texts that are cut was given
 
     _waits_for_data = False  # whether a step's ops wait for the batch
@@ -179,8 +180,13 @@ class Encoding(DistributedModel, keras.Model):
     def check_held_out(self, chunk: Chunk, held_out: Chunk) -> None:
         """Warns of what is odd about `held_out`, the rows that `validation_split` takes away from `chunk`."""
 
-    def prepare_fit(self, has_targets: bool) -> None:
-        """Prepares a task for data before they are read; `has_targets` says whether they come with targets."""
+    def note_form(self, chunk: Chunk) -> None:
+        """Notes whether a task that takes texts or pairs is trained on pairs; `chunk` is of the data to train on."""
+        if len(self.columns) > 1:
+            self.trained_on_pairs = len(chunk.columns) > 1
+
+    def choose_loss(self, has_targets: bool) -> None:
+        """Chooses a default loss that depends on whether the data to train on or to measure have targets."""
 
     def batches_of(
         self,
@@ -252,6 +258,7 @@ class Encoding(DistributedModel, keras.Model):
         if texts.in_memory:
             examples = self.encode(texts.chunk, class_weight)
             self.check_training(examples)
+            self.note_form(texts.chunk)
             return self.batches_of(examples, batch_size, shuffle, max_tokens, self._epochs)
         return self._streamed(texts, batch_size, shuffle, max_tokens, class_weight, self._epochs, steps)
 
@@ -284,6 +291,8 @@ class Encoding(DistributedModel, keras.Model):
         if first is None:
             raise ValueError(f"the {texts.kind} holds no rows: at least one text with its target is needed")
         spec = batches_of_chunk(first).element_spec
+        if epochs is not None:
+            self.note_form(first)
 
         def chunks() -> Iterator[Chunk]:
             if not texts.once:

@@ -50,16 +50,16 @@ class Exporting(Encoding):
         """Whether the task cuts a text that is longer than `max_length`, so that one window gives its whole answer."""
         return False
 
-    def string_inputs(self, pairs: bool = False) -> tuple[str, ...]:
+    def string_inputs(self, pairs: bool | None = None) -> tuple[str, ...]:
         """Returns the names of an exported graph's string inputs.
 
         Args:
-          pairs: whether the graph takes pairs of texts.
+          pairs: whether the graph takes pairs of texts; by default it does if the task was trained on pairs.
 
         Raises:
           ValueError: the task has no answer to pairs.
         """
-        if pairs:
+        if self.trained_on_pairs if pairs is None else pairs:
             raise ValueError("pairs=True is for a TextClassifier without windows")
         return self.text_inputs
 
@@ -71,11 +71,13 @@ class Exporting(Encoding):
         """
         return plain_columns(self.columns, texts, "texts")
 
-    def probes(self, pairs: bool = False) -> tuple[list[str], ...]:
+    def probes(self, pairs: bool | None = None) -> tuple[list[str], ...]:
         """Returns the columns of texts on which an exported file is compared with the task: those that are hard for it.
 
-        There are two of them with `pairs`, or if the task reads two texts.
+        There are two of them with `pairs`, or if the task reads two texts. By default `pairs` is whether the task was trained
+        on pairs.
         """
+        pairs = self.trained_on_pairs if pairs is None else pairs
         return (PROBES, PROBES[::-1]) if pairs or len(self.text_inputs) == 2 else (PROBES,)
 
     def fitting(self, columns: tuple[Sequence[str], ...], max_length: int | None = None) -> tuple[Sequence[str], ...]:

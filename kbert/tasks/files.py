@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from kbert.files.atomic import check_target, written_aside
+from kbert.files.keras_file import LAMBDA, unknown_objects
 from kbert.tasks.encoding import Encoding
 
 
@@ -92,17 +93,33 @@ class Files(Encoding):
         return writers[format](self, pathlib.Path(path), **kwargs)
 
 
-def load(path: str | os.PathLike) -> Any:
+def load(path: str | os.PathLike, custom_objects: dict[str, Any] | None = None, compile: bool = True) -> Any:
     """Returns the task in a `.keras` file that `save` wrote, with its vocabulary and labels.
 
     >>> task = load("emotion.keras")  # doctest: +SKIP
+    >>> task = load("emotion.keras", custom_objects={"focal_loss": focal_loss})  # doctest: +SKIP
 
     Args:
       path: the file.
+      custom_objects: functions and classes of your own that the task was compiled with, by name. One that is decorated with
+        `@keras.saving.register_keras_serializable()` need not be given.
+      compile: whether the task is compiled as it was, with its loss and with its optimizer's state. If it is False, none of
+        these is read, and `fit` starts anew.
 
     Raises:
       FileNotFoundError: there is no such file.
+      TypeError: the file names a function or a class that is not known.
     """
     if not pathlib.Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}; a preset folder is opened by from_preset")
-    return keras.saving.load_model(path)
+    unknown = unknown_objects(path, custom_objects or {}, compile)
+    if unknown:
+        cures = ["custom_objects={" + ", ".join(f'"{name}": {name}' for name in unknown) + "}"]
+        if LAMBDA in unknown:
+            cures = ["a named function in its place before save()"]
+        if unknown == unknown_objects(path, custom_objects or {}, compile, only_compiled=True):
+            cures.append("compile=False, to answer without the training's state")
+        raise TypeError(
+            f"{path} was saved with {' and '.join(unknown)}, which kbert and Keras do not have: give {', or '.join(cures)}"
+        )
+    return keras.saving.load_model(path, custom_objects=custom_objects, compile=compile)

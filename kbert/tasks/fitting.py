@@ -10,16 +10,17 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.encoders.real_tokens import all_positions
+from kbert.tasks.compiled_state import CompiledState
 from kbert.tasks.encoding import BATCH_SIZE, texts_of
 from kbert.tasks.inputs import Texts, is_packed
-from kbert.tasks.measuring import Measuring, ValidationScores
+from kbert.tasks.measuring import ValidationScores
 from kbert.training import keras_internals
 from kbert.training.length_batches import Phase, remaining_phases
 from kbert.training.optimizer import AdamW, Lamb, WarmupLinearDecay, start_schedule
 from kbert.training.resume import EpochNumbers, TrainingState
 
 
-class Fitting(Measuring):
+class Fitting(CompiledState):
     """What a task has to do with training; a part of `Task`."""
 
     def compile(
@@ -69,6 +70,7 @@ class Fitting(Measuring):
                 jit_compile=jit_compile,
                 **kwargs,
             )
+        keras_internals.hide(self, "_has_default_loss", is_default)
 
     def default_loss(self) -> Any:
         """Returns the loss that `compile` takes by default."""
@@ -82,20 +84,9 @@ class Fitting(Measuring):
         """Returns the weight of each output's loss; None for one output, or for equal weights."""
         return None
 
-    def compile_from_config(self, config: dict) -> None:
-        """Compiles as the saved task was, by its `config`. Keras leaves a model with its own `compile` uncompiled."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self._build_optimizer()
-
     def _compile_if_needed(self) -> None:
         if not getattr(self, "compiled", False):
             self.compile()
-
-    def _build_optimizer(self) -> None:
-        """Makes the optimizer's variables now: made inside the first step, they cost a second trace of it."""
-        if not self.optimizer.built:
-            with self.distribute_strategy.scope():
-                self.optimizer.build(self.trainable_variables)
 
     # fit
 
@@ -176,7 +167,7 @@ class Fitting(Measuring):
                 f"a {texts.kind} gives its rows once, and epochs={epochs} sees them again: give a list, a PyDataset or a "
                 "tf.data.Dataset"
             )
-        self.prepare_fit(texts.has_targets)
+        self.choose_loss(texts.has_targets)
         texts, held_out = self._hold_out(texts, validation_split, validation_data)
         batch_size = batch_size or texts.batch_size or BATCH_SIZE
         self._epochs.clear()
@@ -341,8 +332,9 @@ class Fitting(Measuring):
         texts = self._open_for_training(x, y, sample_weight)
         if not texts.in_memory:
             raise ValueError(f"one batch is texts in memory, got a {texts.kind}: fit() takes streams")
-        self.prepare_fit(texts.has_targets)
+        self.choose_loss(texts.has_targets)
         examples = self.encode(texts.chunk, class_weight)
+        self.note_form(texts.chunk)
         rows = int(examples.columns[0].nrows())
         return (*next(iter(self.batches_of(examples, rows, shuffle=False))), None)[:3]
 

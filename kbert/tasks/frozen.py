@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -36,7 +37,9 @@ ONE_ROW_TOKENS = 192  # of a last few texts in one row
 TEXTS_PER_READ = 512  # tokenized at a time
 ROW = ("token_ids", "segment_ids", "positions", "texts", "first")
 READ_ONLY = (
-    "fit", "compile", "evaluate", "train_on_batch", "test_on_batch", "save", "save_to_preset", "export", "freeze",
+    "fit", "compile", "evaluate", "train_on_batch", "test_on_batch", "predict_on_batch", "save", "save_to_preset",
+    "save_weights", "load_weights", "get_weights", "set_weights", "weights", "variables", "trainable_weights",
+    "trainable_variables", "optimizer", "export", "freeze", "call", "to_keras_hub", "make_student", "trim_vocabulary",
 )  # fmt: skip
 
 
@@ -61,14 +64,22 @@ class FrozenTask:
         self._lock = threading.Lock()
         self._readers: dict[int, _Reader] = {}  # by the number of texts of a row
         interpreter = self._interpreter(_convert_model(task), self._threads)
-        self._models = {rows: interpreter.get_signature_runner(f"rows_{rows}") for rows in (1, ROWS)}
+        kinds = ("rows", "at") if task.answers_at_positions else ("rows",)
+        self._models = {
+            (kind, rows): interpreter.get_signature_runner(f"{kind}_{rows}") for kind in kinds for rows in (1, ROWS)
+        }
+        self._options = {name: plain_copy(value) for name, value in vars(task).items() if is_option(name, value)}
 
     def __getattr__(self, name: str) -> Any:
         if name == "_task" or name.startswith("__"):  # not there yet, while it is made
             raise AttributeError(name)
         if name in READ_ONLY:
             raise AttributeError(f"a frozen task is read-only: call {name} on the task that it was made from")
+        if name in self._options:
+            return self._options[name]
         value = getattr(self._task, name)
+        if isinstance(value, keras.Layer) and value.weights:
+            raise AttributeError(f"a frozen task has weights of its own: ask the task that it was made from for its {name}")
         # A verb of the task runs with this object's predict.
         return functools.partial(value.__func__, self) if getattr(value, "__self__", None) is self._task else value
 
@@ -119,6 +130,31 @@ class FrozenTask:
             progress.advance(len(groups[-1]), count)
         return groups, outputs
 
+    def _forward_at(self, inputs: dict[str, tf.Tensor]) -> np.ndarray:
+        """Returns the outputs at positions, `[B, M, ...]`, as the task's own forward pass at positions does.
+
+        Args:
+          inputs: the packed dictionary `[B, L]`, with `mask_positions`, int32 `[B, M]`.
+        """
+        arrays = {name: np.asarray(values) for name, values in inputs.items()}
+        rows, length = arrays["token_ids"].shape
+        whole = rows - rows % ROWS
+        outputs = []
+        for start, end in [(n, n + ROWS) for n in range(0, whole, ROWS)] + [(n, n + 1) for n in range(whole, rows)]:
+            batch = {name: values[start:end] for name, values in arrays.items()}
+            number: np.ndarray = np.arange(end - start, dtype=np.int32)[:, None]
+            asked = {
+                "token_ids": batch["token_ids"],
+                "segment_ids": batch["segment_ids"],
+                "positions": np.broadcast_to(np.arange(length, dtype=np.int32), (end - start, length)),
+                "texts": np.where(batch["padding_mask"] != 0, number, np.int32(-1)),
+                "first": number[:, 0] * np.int32(length),
+                "mask_positions": batch["mask_positions"],
+            }
+            with self._lock:
+                outputs.append(self._models["at", end - start](**asked)["output_0"])
+        return np.concatenate(outputs)
+
     def _read(self, columns: list[list]) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Returns texts as packed rows `[B, L]`, and their numbers of pieces `[B]`."""
         with self._lock:
@@ -155,7 +191,7 @@ class FrozenTask:
                 start = piece.stop
         inputs["first"] = np.array(first, np.int32)
         with self._lock:
-            outputs = self._models[len(rows)](**inputs)
+            outputs = self._models["rows", len(rows)](**inputs)
         outputs = outputs["output_0"] if set(outputs) == {"output_0"} else outputs
         if self._task.positional:
             return tf.nest.map_structure(lambda output: _apart(output, first, np.array(lengths)), outputs)
@@ -205,17 +241,34 @@ def _apart(values: np.ndarray, first: list[int], lengths: np.ndarray) -> np.ndar
 
 
 def _convert_model(task: Any) -> bytes:
-    """Returns the encoder and the head as a LiteRT model, for one row and for `ROWS`."""
+    """Returns the encoder and the head as a LiteRT model, for one row and for `ROWS`, and the head at positions if asked."""
 
-    def spec(rows: int) -> dict[str, tf.TensorSpec]:
-        return {name: tf.TensorSpec([None] if name == "first" else [rows, None], tf.int32, name=name) for name in ROW}
+    def spec(rows: int, *more: str) -> dict[str, tf.TensorSpec]:
+        shapes = {name: [None] if name == "first" else [rows, None] for name in (*ROW, *more)}
+        return {name: tf.TensorSpec(shape, tf.int32, name=name) for name, shape in shapes.items()}
 
     def answer(inputs: dict[str, tf.Tensor]) -> Any:
         return task(inputs, training=False)
 
-    return convert(
-        {f"rows_{rows}": (answer, spec(rows)) for rows in (1, ROWS)}, [variable.value for variable in task.variables]
-    )
+    def answer_at(inputs: dict[str, tf.Tensor]) -> Any:
+        outputs = task.encoder({name: inputs[name] for name in ROW}, training=False)
+        return task.head_outputs(outputs, inputs, False)
+
+    signatures = {f"rows_{rows}": (answer, spec(rows)) for rows in (1, ROWS)}
+    if task.answers_at_positions:
+        signatures.update({f"at_{rows}": (answer_at, spec(rows, "mask_positions")) for rows in (1, ROWS)})
+    return convert(signatures, [variable.value for variable in task.variables])
+
+
+def is_option(name: str, value: Any) -> bool:
+    """Returns whether an attribute of a task is a setting in plain values, such as its labels."""
+    items = value if isinstance(value, (list, tuple)) else [value]
+    return not name.startswith("_") and all(item is None or isinstance(item, (str, int, float)) for item in items)
+
+
+def plain_copy(value: Any) -> Any:
+    """Returns a setting in plain values as one that the task cannot change any more."""
+    return list(value) if isinstance(value, list) else value
 
 
 class _Reader:

@@ -270,7 +270,7 @@ class MaskedLM(TokenProbabilities):
 
     # Export
 
-    def probes(self, pairs: bool = False) -> tuple[list[str], ...]:
+    def probes(self, pairs: bool | None = None) -> tuple[list[str], ...]:
         """Returns the built-in texts with masks before them, as far as they fit: `fill` refuses a text that does not."""
         mask = self.tokenizer.mask_token
         texts = [f"{mask} {text}" for text in PROBES] + [f"two {mask} and {mask} of them"]

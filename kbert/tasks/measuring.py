@@ -49,6 +49,7 @@ class Measuring(Encoding):
                 kwargs.update(y=y, batch_size=batch_size or BATCH_SIZE, sample_weight=sample_weight)
         else:
             texts = self._open_for_training(x, y, sample_weight)
+            self.choose_loss(texts.has_targets)
             batch_size = batch_size or texts.batch_size or BATCH_SIZE
             rows = None if kwargs.get("steps") is None else kwargs["steps"] * batch_size
             if texts.once and self.has_scores:  # the rows are read for the loss, and again for the scores

@@ -316,7 +316,7 @@ class QuestionAnswerer(Task):
             "no_answer": tf.where(found, null - scores[:, 0], 0.0),
         }
 
-    def probes(self, pairs: bool = False) -> tuple[list[str], ...]:
+    def probes(self, pairs: bool | None = None) -> tuple[list[str], ...]:
         return (["Where is it?", "", "what " * 300] * 6)[: len(PROBES)], PROBES
 
     def expected_answers(self, columns: tuple[Sequence[str], ...]) -> list[ComparableAnswer]:

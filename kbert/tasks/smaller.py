@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import tensorflow as tf
 from kbert.text.packing import TextPreprocessor
 from kbert.text.texts import text_list
 from kbert.text.tokenizer import WordPieceTokenizer
+from kbert.training.trainable_flags import set_trainable, trainable_flags
 
 if TYPE_CHECKING:
     from kbert.tasks.task import Task
@@ -55,7 +57,31 @@ def make_student(
         copy_weights(task.encoder.pooler, student.encoder.pooler)
     for target, source in zip(head_variables(student), head_variables(task)):
         target.assign(source)
+    if task.trainable_variables:  # a teacher that is frozen as a whole has a student that learns
+        set_trainable(student, flags_of_copies(trainable_flags(task), copied))
     return student
+
+
+def flags_of_copies(flags: dict[str, bool], copied: Sequence[int]) -> dict[str, bool]:
+    """Returns the trainable flags of a student whose layers are copies.
+
+    >>> flags_of_copies({"encoder.embeddings": False, "encoder.blocks.3": False}, [1, 3])
+    {'encoder.embeddings': False, 'encoder.blocks.1': False}
+
+    Args:
+      flags: the task's, by dotted path.
+      copied: the number of the task's layer of which each of the student's layers is a copy.
+    """
+    result = {}
+    for path, flag in flags.items():
+        match = re.match(r"(encoder\.blocks\.)(\d+)(.*)", path)
+        if match is None:
+            result[path] = flag
+        else:
+            result.update(
+                {f"{match[1]}{ours}{match[3]}": flag for ours, theirs in enumerate(copied) if theirs == int(match[2])}
+            )
+    return result
 
 
 def check_changes(config: Any, changes: dict[str, Any]) -> None:
@@ -89,16 +115,18 @@ def rebuilt(task: Task, config: Any, preprocessor: TextPreprocessor) -> Task:
       config: the configuration of its encoder.
       preprocessor: what reads its texts.
     """
-    shared = ("name", "dtype", "encoder", "preprocessor")
+    shared = ("name", "dtype", "encoder", "preprocessor", *task.remembered())
     own = {name: value for name, value in task.get_config().items() if name not in shared}
     encoder = type(task.encoder)(config, real_tokens=task.encoder.real_tokens, dtype=task.encoder.dtype_policy)
-    return type(task)(encoder, preprocessor, dtype=task.dtype_policy, **own)
+    smaller = type(task)(encoder, preprocessor, dtype=task.dtype_policy, **own)
+    smaller.trained_on_pairs = task.trained_on_pairs
+    return smaller
 
 
 def head_variables(task: Task) -> list[tf.Variable]:
-    """Returns a task's trainable weights that are not its encoder's."""
+    """Returns a task's weights that are not its encoder's."""
     of_encoder = {id(variable) for variable in task.encoder.variables}
-    return [variable for variable in task.trainable_variables if id(variable) not in of_encoder]
+    return [variable for variable in task.weights if id(variable) not in of_encoder]
 
 
 def copy_weights(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
@@ -142,6 +170,7 @@ def trim_vocabulary(task: Task, texts: Sequence[str], size: int | None = None) -
     config = dataclasses.replace(task.encoder.config, vocab_size=len(kept), pad_token_id=tokenizer.pad_token_id)
     trimmed = rebuilt(task, config, preprocessor)
     copy_rows(task, trimmed, kept)
+    set_trainable(trimmed, trainable_flags(task))
     unknown_before, unknown = (
         float((reader(encoded_texts).values.numpy() == reader.unk_token_id).mean()) for reader in (old, tokenizer)
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -15,6 +15,9 @@ from kbert.tasks.fitting import Fitting
 from kbert.tasks.prediction import Prediction
 from kbert.training import keras_internals
 from kbert.training.soft_targets import mean_of_labelled, soft_targets
+from kbert.training.trainable_flags import set_trainable, trainable_flags
+
+REMEMBERED = ("trainable_flags", "trained_on_pairs")  # keys of a task's config that are no arguments of its constructor
 
 
 class Task(Fitting, Prediction, Exporting, Files):
@@ -41,6 +44,7 @@ class Task(Fitting, Prediction, Exporting, Files):
     head = ""  # what transformers calls the head
     pools = True  # whether the head reads the pooler
     positional = False  # whether the outputs have an axis for positions
+    answers_at_positions = False  # whether answers are computed at some positions of a row alone, those of `mask_positions`
     on_real_tokens = True  # whether the head is indifferent to what stands at padding
 
     def __init__(self, encoder: Any, preprocessor: Any, **kwargs: Any) -> None:
@@ -235,7 +239,21 @@ class Task(Fitting, Prediction, Exporting, Files):
             "dtype": serialize(self.dtype_policy),
             "encoder": serialize(self.encoder),
             "preprocessor": None if self.preprocessor is None else serialize(self.preprocessor),
+            **self.remembered(),
         }
+
+    def remembered(self) -> dict[str, Any]:
+        """Returns what the task is beside its constructor's arguments: which layers are trained, and on what it was trained."""
+        flags = trainable_flags(self)
+        return {
+            **({"trainable_flags": flags} if flags else {}),
+            **({"trained_on_pairs": True} if self.trained_on_pairs else {}),
+        }
+
+    def remember(self, remembered: Mapping[str, Any]) -> None:
+        """Takes on what another task's `remembered` gave. What concerns layers that this task does not have is left out."""
+        set_trainable(self, remembered.get("trainable_flags", {}))
+        self.trained_on_pairs = bool(remembered.get("trained_on_pairs", False))
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
@@ -243,4 +261,7 @@ class Task(Fitting, Prediction, Exporting, Files):
         config = dict(config)
         for part in ("dtype", "encoder", "preprocessor"):
             config[part] = keras.saving.deserialize_keras_object(config[part])
-        return cls(**config)
+        remembered = {name: config.pop(name) for name in REMEMBERED if name in config}
+        task = cls(**config)
+        task.remember(remembered)
+        return task

@@ -317,7 +317,8 @@ class TextClassifier(ReadsLongTexts):
 
     # Export
 
-    def string_inputs(self, pairs: bool = False) -> tuple[str, ...]:
+    def string_inputs(self, pairs: bool | None = None) -> tuple[str, ...]:
+        pairs = self.trained_on_pairs if pairs is None else pairs
         return ("text", "text_pair") if pairs and self.window_stride is None else super().string_inputs(pairs)
 
     def serving_outputs(self, logits: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -353,10 +354,17 @@ class TextClassifier(ReadsLongTexts):
 
     def onnx_answer(self) -> OnnxAnswer | None:
         super().onnx_answer()
+        self.check_single_texts('inputs="text" of an ONNX file')
         labels = self.labels if self.problem_type == SINGLE else None
         return OnnxAnswer(self._problem.onnx_operator, self._problem.served, len(self.labels), labels)
 
+    def check_single_texts(self, reader: str) -> None:
+        """Raises a ValueError if the task was trained on pairs, of which `reader` would read the first text alone."""
+        if self.trained_on_pairs:
+            raise ValueError(f'{reader} reads single texts, and this task was trained on pairs: export it with inputs="tokens"')
+
     def mediapipe_output(self) -> MediaPipeOutput:
+        self.check_single_texts("MediaPipe")
         return MediaPipeOutput("TextClassifier", self._problem.served, "probability", self.labels)
 
     def preset_config(self) -> dict[str, Any]:

@@ -175,7 +175,7 @@ class TextEmbedder(Task):
         return scores
 
     def compile(self, optimizer: Any = "auto", loss: Any = "auto", **kwargs: Any) -> None:
-        """Prepares for training; the default loss is chosen by `fit`, which sees whether the pairs have scores.
+        """Prepares for training; the default loss is chosen by `fit` and `evaluate`, which see whether there are scores.
 
         Args:
           optimizer: `"auto"` is BERT's AdamW with warm-up and linear decay, `"lamb"` LAMB; anything else is Keras's.
@@ -188,7 +188,7 @@ class TextEmbedder(Task):
         again = {name: value for name, value in kwargs.items() if name not in of_optimizer}
         keras_internals.hide(self, "_compile_again", again if isinstance(loss, str) and loss == "auto" else None)
 
-    def prepare_fit(self, has_targets: bool) -> None:
+    def choose_loss(self, has_targets: bool) -> None:
         """Compiles with the default loss for the data, if the loss is the default one."""
         again, wanted = (
             getattr(self, "_compile_again", None),
@@ -197,6 +197,7 @@ class TextEmbedder(Task):
         if again is not None and not isinstance(self.loss, wanted):
             with self.distribute_strategy.scope():
                 super().compile(self.optimizer, wanted(), **again)
+            keras_internals.hide(self, "_has_default_loss", True)
 
     def default_loss(self) -> keras.losses.Loss:
         return MultipleNegativesRanking()

@@ -16,6 +16,8 @@ ROWS_AT_ONCE = 64  # rows of one step, for each position has logits of the whole
 class TokenProbabilities(Task):
     """A task that can say how probable each token is at a position."""
 
+    answers_at_positions = True
+
     def log_probabilities(self, rows: list[np.ndarray], where: list[np.ndarray]) -> Iterator[np.ndarray]:
         """Yields for each row the logarithms of the probabilities of all tokens at some positions, `[positions, V]`.
 

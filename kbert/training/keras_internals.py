@@ -114,6 +114,14 @@ def learning_rate_schedule(optimizer: keras.optimizers.Optimizer) -> keras.optim
     return rate if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule) else None
 
 
+def optimized(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
+    """Returns the variables that an optimizer was built for, in its order (`_trainable_variables`).
+
+    An optimizer that scales the loss has another one inside, `inner_optimizer`.
+    """
+    return list(getattr(optimizer, "inner_optimizer", optimizer)._trainable_variables)
+
+
 def batches_seen(optimizer: keras.optimizers.Optimizer) -> int:
     """Returns how many batches an optimizer has got gradients of (`_iterations`).
 

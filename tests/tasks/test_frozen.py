@@ -72,20 +72,63 @@ def test_threads_share_it(classifier):
     assert not wrong
 
 
-def test_it_keeps_the_weights_that_it_was_made_from(classifier, texts_and_labels):
-    fast = classifier.freeze()
-    before = fast.predict(TEXTS)
-    classifier.compile(learning_rate=1e-2)
-    classifier.fit(*texts_and_labels, verbose=0)
-    np.testing.assert_array_equal(fast.predict(TEXTS), before)
-    assert np.abs(classifier.predict(TEXTS) - before).max() > 1e-3
+MASKED = ["good [MASK] cat", "[MASK] [MASK] day", "the [MASK]"] * 3 + ["a film , [MASK] good"]
+TASKS = {
+    "classifier": lambda *parts: kbert.TextClassifier(*parts, labels=["a", "b"], window_stride=4),
+    "tagger": lambda *parts: kbert.TokenClassifier(*parts, labels=["O", "B-x", "I-x"]),
+    "answerer": lambda *parts: kbert.QuestionAnswerer(*parts),
+    "embedder": lambda *parts: kbert.TextEmbedder(*parts),
+    "masked": lambda *parts: kbert.MaskedLM(*parts),
+}
+VERBS = {
+    "classifier": {"classify": lambda task: task.classify(TEXTS)},
+    "tagger": {"classify": lambda task: task.classify(TEXTS), "words": lambda task: task.classify([["good", "cat"]])},
+    "answerer": {"answer": lambda task: task.answer(["cat ?"] * len(TEXTS), TEXTS)},
+    "embedder": {
+        "embed": lambda task: task.embed(TEXTS).tolist(),
+        "search": lambda task: task.search(TEXTS[:2], TEXTS, top_k=3),
+        "similarity": lambda task: task.similarity(TEXTS[:2], TEXTS[:3]).tolist(),
+    },
+    "masked": {
+        "predict": lambda task: [row.tolist() for row in task.predict(TEXTS[:3])],
+        "fill": lambda task: task.fill(MASKED),
+        "candidates": lambda task: task.fill(MASKED[0], candidates=["good", "days"]),
+        "perplexity": lambda task: task.pseudo_perplexity(TEXTS[:3]).tolist(),
+    },
+}  # fmt: skip
+
+
+def as_numbers(answers):
+    """The numbers of nested answers, as an array."""
+    flat = tf.nest.flatten(answers)
+    return np.array([value for value in flat if isinstance(value, (int, float))], float)
+
+
+@pytest.mark.filterwarnings("ignore:.*longer than max_length")
+@pytest.mark.parametrize("kind", TASKS)
+def test_each_verb_keeps_the_weights_and_options_that_it_was_made_from(kind, encoder, tokenizer):
+    task = TASKS[kind](encoder, kbert.TextPreprocessor(tokenizer, 24))
+    fast = task.freeze()
+    before = {verb: ask(fast) for verb, ask in VERBS[kind].items()}
+    for verb, ask in VERBS[kind].items():
+        numbers, live = as_numbers(before[verb]), as_numbers(ask(task))
+        np.testing.assert_allclose(numbers, live, atol=1e-4, err_msg=verb)
+    for variable in task.weights:
+        variable.assign(np.random.default_rng(len(variable.shape)).normal(size=variable.shape, scale=0.3))
+    if hasattr(task, "labels"):
+        task.labels = task.labels[::-1]
+    for verb, ask in VERBS[kind].items():
+        assert str(ask(fast)) == str(before[verb]), verb
+        assert str(ask(task)) != str(before[verb]), verb
 
 
 def test_what_would_change_it_is_refused(classifier, encoder):
     fast = classifier.freeze()
-    for verb in ("fit", "compile", "evaluate", "save", "export"):
+    for verb in ("fit", "compile", "evaluate", "save", "export", "get_weights", "variables", "predict_on_batch"):
         with pytest.raises(AttributeError, match=f"read-only: call {verb} on the task"):
             getattr(fast, verb)
+    with pytest.raises(AttributeError, match="weights of its own: ask the task .* for its encoder"):
+        assert fast.encoder
     with pytest.raises(TypeError, match=r"x\[1\] is None"):
         fast.classify(["a", None])
     with pytest.raises(ValueError, match="threads"):

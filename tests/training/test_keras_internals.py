@@ -19,7 +19,7 @@ OPTIMIZERS = [AdamW, Lamb]
 MEMBERS = """
 _convert_input_args _allow_non_tensor_positional_args _flatten_layers _distribute_strategy _use_cached_eval_dataset
 _maybe_symbolic_build _learning_rate _iterations _momentums _velocities _get_variable_index _use_weight_decay
-_apply_weight_decay _backend_apply_gradients _all_reduce_sum_gradients _distribution_strategy
+_trainable_variables _apply_weight_decay _backend_apply_gradients _all_reduce_sum_gradients _distribution_strategy
 """.split()
 
 

@@ -1,0 +1,78 @@
+"""The functions and classes that a `.keras` file names, and that have to be known to open it."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from typing import Any
+
+import keras
+
+BUILT_INS = (
+    keras.losses,
+    keras.metrics,
+    keras.activations,
+    keras.initializers,
+    keras.regularizers,
+    keras.constraints,
+    keras.ops,
+)
+LAMBDA = "a lambda"  # the name of a function without one
+
+
+def unknown_objects(
+    path: str | os.PathLike, custom_objects: dict[str, Any], compile: bool, only_compiled: bool = False
+) -> list[str]:
+    """Returns the names of the functions and classes in a `.keras` file that are neither Keras's nor registered nor given.
+
+    Args:
+      path: the file.
+      custom_objects: those that are given, by name.
+      compile: whether what the task was compiled with counts.
+      only_compiled: whether nothing else counts.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            config = json.loads(file.read("config.json"))
+    except (zipfile.BadZipFile, KeyError, ValueError):
+        return []  # Keras says what is wrong with it
+    names: list[str] = []
+
+    def visit(value: Any, counts: bool) -> None:
+        for item in value if isinstance(value, list) else ():
+            visit(item, counts)
+        if not isinstance(value, dict):
+            return
+        if counts and {"class_name", "config"} <= set(value):
+            name: Any = {"function": value["config"], "__lambda__": LAMBDA}.get(value["class_name"], value["class_name"])
+            if is_unknown(value, name, custom_objects) and name not in names:
+                names.append(name)
+        for key, item in value.items():
+            if key != "compile_config":
+                visit(item, counts)
+            elif compile:
+                visit(item, True)
+
+    visit(config, not only_compiled)
+    return names
+
+
+def is_unknown(value: dict[str, Any], name: Any, custom_objects: dict[str, Any]) -> bool:
+    """Returns whether Keras could not find a serialized function or class.
+
+    Args:
+      value: the dictionary in the file.
+      name: the function's or class's name.
+      custom_objects: objects that are given, by name.
+    """
+    if name == LAMBDA:
+        return True
+    module, registered = value.get("module") or "", value.get("registered_name") or name
+    if not isinstance(name, str) or name.startswith("__") or module.split(".")[0] in ("keras", "keras_hub"):
+        return False
+    if module == "builtins":
+        if value["class_name"] != "function" or any(hasattr(part, name) for part in BUILT_INS):
+            return False
+        registered = name
+    return keras.saving.get_registered_object(registered, custom_objects=custom_objects) is None
