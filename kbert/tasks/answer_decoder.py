@@ -127,6 +127,16 @@ def best_answers(
     ][:top_k]
 
 
+def answer_and_odds(text: str, scores: np.ndarray, starts: np.ndarray, ends: np.ndarray, null: float) -> tuple[str, float]:
+    """Returns a text's best answer, and how far the logit of no answer is above it; of a text without spans "" and infinity.
+
+    The arguments are those of `best_answers`.
+    """
+    best = best_answers(text, scores, starts, ends, null, top_k=1, threshold=None)[0]["text"]
+    possible = [float(score) for score in scores if score > IMPOSSIBLE / 2]
+    return best, float(null) - possible[0] if possible else np.inf
+
+
 def characters_of_answer(place: int, answer: Any, context: str) -> tuple[int, int] | None:
     """Returns the first and the last character, plus one, of the first of a question's answers; None if it has none.
 

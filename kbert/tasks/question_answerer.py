@@ -12,10 +12,11 @@ import tensorflow as tf
 
 from kbert.encoders.layers import Projection
 from kbert.scoring.figures import Figures, Mistake
-from kbert.scoring.squad import squad_scores
+from kbert.scoring.squad import squad2_scores, squad_scores
 from kbert.tasks.answer_decoder import (
     CANDIDATES,
     IMPOSSIBLE,
+    answer_and_odds,
     at_pieces,
     best_answers,
     best_of_texts,
@@ -169,17 +170,20 @@ class QuestionAnswerer(Task):
 
         return super().batches_of(*args, **kwargs).map(tf.autograph.experimental.do_not_convert(by_name))
 
-    def judge(self, chunk: Chunk, verbose: int | str = "auto") -> list[tuple[list[dict], tuple[str, str]]]:
-        """Returns the right answers of each question, and two of the task: one in any case, and one that may be empty."""
-        found = list(self._best_spans(chunk.columns, 30, Progress(verbose)))
-        forced = [best_answers(*spans, top_k=1, threshold=None)[0]["text"] for spans in found]
-        free = [best_answers(*spans, top_k=1, threshold=0.0)[0]["text"] for spans in found]
-        return [(right_answers(answer), pair) for answer, pair in zip(chunk.targets or [], zip(forced, free))]
+    def judge(self, chunk: Chunk, verbose: int | str = "auto") -> list[tuple[list[dict], tuple[str, float]]]:
+        """Returns the right answers of each question, and the task's with the distance of no answer above it."""
+        found = self._best_spans(chunk.columns, 30, Progress(verbose))
+        return [(right_answers(answer), answer_and_odds(*spans)) for answer, spans in zip(chunk.targets or [], found)]
 
-    def score(self, judged: list[tuple[list[dict], tuple[str, str]]]) -> dict[str, float]:
-        """Returns exact match and F1 of the answers in percent, as the official script of SQuAD counts them."""
-        some_unanswered = not all(right for right, _ in judged)
-        return squad_scores([texts[some_unanswered] for _, texts in judged], [right for right, _ in judged])
+    def score(self, judged: list[tuple[list[dict], tuple[str, float]]], weights: np.ndarray | None = None) -> dict[str, float]:
+        """Returns exact match and F1 of the answers in percent, as the official scripts of SQuAD count them.
+
+        If some questions have no answer, these are the figures of SQuAD 2 (`kbert.scoring.squad.squad2_scores`): a question is
+        answered by nothing where the logit of no answer is above the best span's. `best_f1_thresh` is the
+        `no_answer_threshold` of `answer` that would be best here.
+        """
+        right, texts, odds = [right for right, _ in judged], [text for _, (text, _) in judged], [odd for _, (_, odd) in judged]
+        return squad_scores(texts, right, weights) if all(right) else squad2_scores(texts, right, odds, weights=weights)
 
     def _windows(self, columns: Sequence) -> tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor, Windows]:
         """Cuts questions and texts, two columns, into windows.
@@ -270,7 +274,7 @@ class QuestionAnswerer(Task):
     job = "qa"
 
     def figures(self, x: Any, y: Any) -> Figures:
-        """Returns exact match and F1 in percent, as the official script of SQuAD counts them, and the answers that are not
+        """Returns exact match and F1 in percent, as the official scripts of SQuAD count them, and the answers that are not
         exact.
 
         Args:
@@ -278,13 +282,18 @@ class QuestionAnswerer(Task):
           y: answers, as `fit` takes them.
         """
         right = [right_answers(answer) for answer in y]
-        found = self.answer(x[0], x[1], no_answer_threshold=None if all(right) else 0.0)
+        columns = plain_columns(self.columns, x)
+        spans = list(self._best_spans(columns, 30, Progress("auto")))
+        threshold = None if all(right) else 0.0
+        found = [best_answers(*of_text, top_k=1, threshold=threshold)[0] for of_text in spans]
         mistakes = [
             Mistake(question, answers[0]["text"] if answers else "", answer["text"], answer["score"])
             for question, answers, answer in zip(x[0], right, found)
             if not squad_scores([answer["text"]], [answers])["exact_match"]
         ]
-        return Figures(squad_scores([answer["text"] for answer in found], right), mistakes=mistakes)
+        return Figures(
+            self.score([(answers, answer_and_odds(*of_text)) for answers, of_text in zip(right, spans)]), mistakes=mistakes
+        )
 
     # Export
 
