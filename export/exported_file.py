@@ -10,6 +10,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from kbert.files.atomic import recover
+
 # The inputs' names in Hugging Face's exports, and ours.
 ONNX_NAMES = {"input_ids": "token_ids", "attention_mask": "padding_mask", "token_type_ids": "segment_ids"}
 ONNX_OUTPUTS = {"sentence_embedding": "embedding"}
@@ -150,6 +152,7 @@ def open_exported(path: str | pathlib.Path) -> ExportedFile:
       the package that runs the format is missing.
     """
     path = pathlib.Path(path)
+    recover(path)
     if (path / "saved_model.pb").is_file():
         return SavedModelFile(path)
     if not path.is_file():

@@ -18,7 +18,8 @@ from kbert.engines.litert_converter import QUANTIZATIONS, convert
 from kbert.export import mediapipe
 from kbert.export.calibrated import check_calibration, copy_of, in_int8, ranges_of
 from kbert.export.verify import TOLERANCES, check
-from kbert.files.atomic import check_target, written_aside
+from kbert.files.atomic import written_aside
+from kbert.files.targets import LITERT, check_target
 from kbert.tasks.one_window import fixed_shape
 from kbert.tasks.probes import PROBES
 
@@ -84,12 +85,12 @@ def export_litert(
       The path.
 
     Raises:
-      FileExistsError: the file is there.
+      FileExistsError: the file is there and `overwrite` is False, or a folder is there.
       ValueError: an argument is none of these, the length is beyond the encoder's, or the task has no preprocessor.
       NotImplementedError: a `Pretrainer` is given with `inputs="text"`.
       RuntimeError: the answers differ; the texts are named.
     """
-    path = check_target(path, overwrite)
+    path = check_target(path, overwrite, LITERT)
     check_arguments(task, inputs, quantize, max_length, metadata, texts)
     source = copy_of(task) if quantize == "int8-static" else task  # whose layers compute in int8 while they are converted
     if metadata:

@@ -15,7 +15,8 @@ from kbert.encoders.real_tokens import all_positions
 from kbert.export.exported_file import ONNX_NAMES, ONNX_OUTPUTS, OnnxFile
 from kbert.export.onnx_text import OPSET, check_tokenizer, put_tokenizer_before
 from kbert.export.verify import TOLERANCE, check
-from kbert.files.atomic import check_target, written_aside
+from kbert.files.atomic import written_aside
+from kbert.files.targets import ONNX, check_target
 from kbert.tasks.probes import PROBES
 
 if TYPE_CHECKING:
@@ -59,12 +60,12 @@ def export_onnx(
       The path.
 
     Raises:
-      FileExistsError: the file is there.
+      FileExistsError: the file is there and `overwrite` is False, or a folder is there.
       ImportError: the extra `onnx` is missing.
       ValueError: an argument is none of these, or BertTokenizer reads the texts in another way.
       RuntimeError: the outputs differ.
     """
-    path = check_target(path, overwrite)
+    path = check_target(path, overwrite, ONNX)
     if inputs not in ("tokens", "text"):
         raise ValueError(f'inputs should be "tokens" or "text", got {inputs!r}')
     if texts is not None and inputs != "text":

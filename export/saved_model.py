@@ -14,7 +14,8 @@ from kbert.checkpoints.untrained_weights import warn_of_untrained_export
 from kbert.encoders.bert import INPUT_NAMES
 from kbert.engines.saved_model import save
 from kbert.export.verify import TOLERANCES, check
-from kbert.files.atomic import check_target, written_aside
+from kbert.files.atomic import written_aside
+from kbert.files.targets import SAVED_MODEL, check_target
 
 if TYPE_CHECKING:
     from kbert.tasks.task import Task
@@ -68,11 +69,11 @@ def export_saved_model(
       The path.
 
     Raises:
-      FileExistsError: the folder is there.
+      FileExistsError: something is there, and `overwrite` is False or the folder holds other files than a SavedModel's.
       ValueError: the task has no preprocessor, or no answer to pairs.
       RuntimeError: the answers differ; the texts are named.
     """
-    path = check_target(path, overwrite)
+    path = check_target(path, overwrite, SAVED_MODEL)
     if quantize not in (None, "float16"):
         raise ValueError(f'quantize should be None or "float16" for a SavedModel, got {quantize!r}')
     module = to_module(task, pairs, tf.float16 if quantize else None)

@@ -16,7 +16,6 @@ from kbert.checkpoints.names import Description, Family, Rule
 from kbert.checkpoints.owners import Encoder, HeadOwner, Preprocessor
 from kbert.checkpoints.weights import weights_of
 from kbert.config import BertConfig
-from kbert.files.atomic import written_aside
 from kbert.files.json import read_json, write_json
 from kbert.files.vocabulary import save_vocabulary
 
@@ -210,17 +209,12 @@ def save_folder(
     if task is not None:
         tensors.update(weights_of(task, head_rules))
     names = sorted(tensors)
-    with written_aside(folder / "bert_model.ckpt.index") as aside:
-        prefix = aside.with_suffix("")
-        tf.raw_ops.SaveV2(
-            prefix=str(prefix),
-            tensor_names=names,
-            shape_and_slices=[""] * len(names),
-            tensors=[tf.constant(np.asarray(tensors[name])) for name in names],
-        )
-        # The data first: an index without its data would be half a checkpoint.
-        for data in prefix.parent.glob(f"{prefix.name}.data-*"):
-            data.replace(folder / data.name)
+    tf.raw_ops.SaveV2(
+        prefix=str(folder / "bert_model.ckpt"),
+        tensor_names=names,
+        shape_and_slices=[""] * len(names),
+        tensors=[tf.constant(np.asarray(tensors[name])) for name in names],
+    )
     if preprocessor is not None:
         save_vocabulary(preprocessor.tokenizer.vocabulary, folder / VOCABULARY)
     write_json(folder / CONFIG, {key: value for key, value in config.to_dict().items() if key != "add_pooling_layer"})

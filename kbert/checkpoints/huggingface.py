@@ -15,7 +15,6 @@ from kbert.checkpoints.owners import Encoder, HeadOwner, Preprocessor
 from kbert.checkpoints.safetensors_file import SafetensorsFolder
 from kbert.checkpoints.weights import weights_of
 from kbert.config import MobileBertConfig
-from kbert.files.atomic import written_aside
 from kbert.files.json import read_json, write_json
 from kbert.files.vocabulary import SPECIAL_TOKENS, save_vocabulary
 
@@ -141,7 +140,7 @@ def open_checkpoint(folder: pathlib.Path, family: Family) -> HuggingFaceCheckpoi
 def save_folder(
     folder: str | os.PathLike[str], encoder: Encoder, preprocessor: Preprocessor | None = None, task: HeadOwner | None = None
 ) -> None:
-    """Writes a folder that transformers opens. Each file is written beside its target and renamed.
+    """Writes a folder that transformers opens.
 
     Args:
       folder: made if it is not there.
@@ -162,8 +161,7 @@ def save_folder(
     tensors = weights_of(encoder, family.rules(config), prefix="" if task is None else family.prefix)
     if task is not None:
         tensors.update(weights_of(task, head_rules))
-    with written_aside(folder / "model.safetensors") as aside:
-        save_file(tensors, aside, metadata={"format": "pt"})
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     if preprocessor is not None:
         _save_tokenizer(folder, preprocessor, family)
     # What the architecture implies is not written: its configuration has no such key.

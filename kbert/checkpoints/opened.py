@@ -7,12 +7,14 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 from kbert.checkpoints import catalogue, google, hub, huggingface, keras_hub
 from kbert.checkpoints.checkpoint import Checkpoint
 from kbert.checkpoints.names import Config, Description, Family
+from kbert.checkpoints.preset_folder import write_preset
+from kbert.files.atomic import recover
 from kbert.files.json import read_json
 from kbert.files.vocabulary import read_vocabulary
 
@@ -154,6 +156,7 @@ def find_folder(preset: str | os.PathLike[str]) -> pathlib.Path:
     if str(preset).startswith(hub.SCHEME):
         return hub.download(str(preset))
     folder = pathlib.Path(preset)
+    recover(folder)
     built_in = catalogue.find_built_in(str(preset))
     if built_in is not None and not folder.is_dir():
         return catalogue.folder_of(built_in)
@@ -173,7 +176,9 @@ def find_folder(preset: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def writer_of(layout: str) -> Callable[..., None]:
-    """Returns the function that writes a folder of a layout, called with a folder, an encoder, a preprocessor and a task.
+    """Returns the function that writes a folder of a layout.
+
+    It is called with a folder, an encoder, a preprocessor and a task, as `write_preset` describes them.
 
     Args:
       layout: `"huggingface"`, `"google"` or `"keras_hub"`.
@@ -183,4 +188,4 @@ def writer_of(layout: str) -> Callable[..., None]:
     """
     if layout not in FORMATS:
         raise ValueError(f"layout should be one of {', '.join(FORMATS)}, got {layout!r}")
-    return FORMATS[layout].save_folder
+    return partial(write_preset, layout, FORMATS[layout].save_folder)

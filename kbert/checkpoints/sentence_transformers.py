@@ -12,7 +12,6 @@ from kbert.checkpoints.names import Rule
 from kbert.checkpoints.owners import Embedder
 from kbert.checkpoints.safetensors_file import SafetensorsFolder
 from kbert.checkpoints.weights import load_weights, weights_of
-from kbert.files.atomic import written_aside
 from kbert.files.json import read_json, write_json
 
 _POOLINGS = {
@@ -149,8 +148,7 @@ def _write_dense(path: pathlib.Path, width: int, options: dict[str, Any], layer:
         path / "config.json",
         {"in_features": width, "out_features": options["width"], "bias": True, "activation_function": kind},
     )
-    with written_aside(path / "model.safetensors") as aside:
-        save_file(weights_of(layer, _RULES), aside, metadata={"format": "pt"})
+    save_file(weights_of(layer, _RULES), path / "model.safetensors", metadata={"format": "pt"})
 
 
 def _write_listing(path: pathlib.Path, modules: Sequence[tuple[str, str]]) -> None:

@@ -18,13 +18,15 @@ from kbert.commands import options as shared
 from kbert.commands import report, tables
 from kbert.commands.jobs import Examples, Job, job_of, open_task, read_parts, reading
 from kbert.commands.measures import show_table
-from kbert.files.atomic import check_target, written_aside
+from kbert.files.atomic import written_aside
+from kbert.files.targets import Kind, check_target
 
 if TYPE_CHECKING:
     from kbert.distillation.recipes import Recipe
     from kbert.tasks.task import Task
 
 WARM_UP, TIMED = 10, 50  # answers of a frozen task: those before the measurement, and those of it
+FOLDER = Kind("the folder of kbert distill", files=("student_*.keras", "metrics.json", "report.html"))
 Worth = dict[str, float]  # the figures of one task by the names of the table's columns
 
 
@@ -53,7 +55,7 @@ def run(options: argparse.Namespace) -> None:
     from kbert.distillation.recipes import recipes
 
     console = Console()
-    out = check_target(options.out, options.overwrite)
+    out = check_target(options.out, options.overwrite, FOLDER)
     teacher = open_task(options.teacher)
     job = job_of(teacher)
     most = teacher.encoder.config.num_hidden_layers

@@ -7,12 +7,13 @@ import argparse
 from kbert.commands import options as shared
 from kbert.commands import tables
 from kbert.commands.jobs import open_task, reading
+from kbert.files.targets import FORMATS, check_target, format_by_name
 
 # By format, the options that only some formats have.
 TAKES = {
     "tf_saved_model": ("quantize",),
-    "litert": ("inputs", "quantize", "metadata", "max_length", "texts"),
-    "onnx": ("inputs", "quantize", "texts"),
+    "litert": ("inputs", "quantize", "metadata", "max_length", "data"),
+    "onnx": ("inputs", "quantize", "data"),
 }
 
 
@@ -21,7 +22,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     shared.model(parser)
     parser.add_argument("path", help="the folder or file to write, e.g. models/emotion/1 or emotion.tflite")
     parser.add_argument("--serving", metavar="NAME", help="write a folder that TF Serving runs from, with a model of this name")
-    parser.add_argument("--format", default="tf_saved_model", choices=tuple(TAKES))
+    parser.add_argument(
+        "--format",
+        choices=tuple(TAKES),
+        help="what to write (default: by the suffix of PATH, .tflite or .onnx; otherwise a SavedModel's folder)",
+    )
     parser.add_argument("--inputs", choices=("text", "tokens"), help="what a file takes (default: text, of onnx tokens)")
     parser.add_argument(
         "--metadata", choices=("mediapipe",), help="what MediaPipe's text tasks need (litert, with --inputs tokens)"
@@ -45,28 +50,27 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Writes a trained task for where it is to run."""
-    task = open_task(options.model)
-    texts = tables.read_texts(options.data, options.text, how=reading(options)) if options.data else None
-    stated = {
-        "inputs": options.inputs,
-        "quantize": options.quantize,
-        "metadata": options.metadata,
-        "max_length": options.max_length,
-        "texts": texts,
-    }
-    stated = {name: value for name, value in stated.items() if value is not None}
-    if options.serving and (options.format != "tf_saved_model" or options.overwrite):
+    written = options.format or format_by_name(options.path)
+    if options.serving and (written != "tf_saved_model" or options.overwrite):
         raise ValueError(
-            "--serving writes a SavedModel of the next version; it goes without "
-            f"{'--overwrite' if options.overwrite else '--format'}"
+            "--serving writes a SavedModel of the next version into a folder; it goes without "
+            f"{'--overwrite' if options.overwrite else '--format and without a path that ends in .tflite or .onnx'}"
         )
-    wrong = [name for name in stated if name not in TAKES[options.format]]
+    if not options.serving:
+        check_target(options.path, options.overwrite, FORMATS[written])
+    given = [name for name in ("inputs", "quantize", "metadata", "max_length", "data") if getattr(options, name) is not None]
+    wrong = [name for name in given if name not in TAKES[written]]
     if wrong:
-        raise ValueError(f"--{wrong[0].replace('_', '-')} is not for --format {options.format}")
+        name = "texts" if wrong[0] == "data" else wrong[0].replace("_", "-")
+        raise ValueError(f"--{name} is not for --format {written}")
+    task = open_task(options.model)
+    stated = {name: getattr(options, name) for name in given if name != "data"}
+    if options.data is not None:
+        stated["texts"] = tables.read_texts(options.data, options.text, how=reading(options))
     if options.serving:
         from kbert.export import export_serving
 
         print(f"written: {export_serving(task, options.path, options.serving, **stated)}")
         return
-    task.export(options.path, format=options.format, overwrite=options.overwrite, **stated)
+    task.export(options.path, format=written, overwrite=options.overwrite, **stated)
     print(f"written: {options.path}")

@@ -14,11 +14,17 @@ from rich.console import Console
 from kbert.commands import measures, report
 from kbert.commands import options as shared
 from kbert.commands.jobs import JOBS, MODEL, PRESET, Examples, Job, count, read_parts, shares
-from kbert.files.atomic import check_target, written_aside
+from kbert.files.atomic import written_aside
+from kbert.files.targets import Kind, check_target
 from kbert.scoring.figures import Figures
 
 if TYPE_CHECKING:
     from kbert.tasks.task import Task
+
+FOLDER = Kind(
+    "the folder of kbert finetune",
+    files=(MODEL, f"{PRESET}/*", "metrics.json", "history.csv", "mistakes.csv", "report.html"),
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +64,7 @@ def run(options: argparse.Namespace) -> Figures:
     import keras
 
     console, job = Console(), JOBS[options.task]
-    out = check_target(options.out, options.overwrite)
+    out = check_target(options.out, options.overwrite, FOLDER)
     check_options(job, options)
     train, test = read_parts(job, options)
     train, validation = shares(*train, options.validation, options.seed + 1)

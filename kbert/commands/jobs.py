@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kbert.commands import tables
+from kbert.files.atomic import recover
 
 if TYPE_CHECKING:  # the commands' help does not wait for TensorFlow
     from kbert.tasks.task import Task
@@ -265,6 +266,7 @@ def open_task(path: str | pathlib.Path) -> Task:
     from kbert.tasks.files import load
 
     path = pathlib.Path(path)
+    recover(path)
     return load(path / MODEL if path.is_dir() else path)
 
 

@@ -7,7 +7,8 @@ import argparse
 from kbert.commands import answers_file
 from kbert.commands import options as shared
 from kbert.commands.jobs import job_of, open_task
-from kbert.files.atomic import check_target, written_aside
+from kbert.files.atomic import written_aside
+from kbert.files.targets import check_target
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,13 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from kbert.checkpoints.preset_folder import WRITTEN
 from kbert.commands import options as shared
-from kbert.files.atomic import check_target, written_aside
+from kbert.files.atomic import written_aside
+from kbert.files.targets import Kind, check_target
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
     from kbert.pretraining.pretrainer import Pretrainer
+
+FOLDER = Kind(
+    "the folder of kbert pretrain", files=("*config.json", "history.csv", *WRITTEN["huggingface"], *WRITTEN["google"])
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +73,7 @@ def run(options: argparse.Namespace) -> None:
     import keras
 
     console = Console()
-    out = check_target(options.out, options.overwrite)
+    out = check_target(options.out, options.overwrite, FOLDER)
     lengths, epochs, sizes = (one_each(getattr(options, name), options) for name in ("max_length", "epochs", "batch_size"))
     if options.mixed_precision:
         keras.mixed_precision.set_global_policy("mixed_bfloat16")

@@ -13,12 +13,13 @@ from kbert.config import BertConfig, MobileBertConfig
 from kbert.encoders.layers import Embeddings, EncoderBlock, Projection
 from kbert.encoders.real_tokens import FirstTokens, PaddedView, RealTokensView, RowsView, View, are_all_positions_asked
 from kbert.training.trainable_flags import set_trainable, trainable_flags
+from kbert.training.whole_files import WholeFiles
 
 INPUT_NAMES = ("token_ids", "segment_ids", "padding_mask")
 
 
 @keras.saving.register_keras_serializable("kbert")
-class BertEncoder(keras.Model):
+class BertEncoder(WholeFiles):
     """Turns packed token ids into a vector for each token and one for each text.
 
     >>> encoder = BertEncoder(BertConfig(vocab_size=20, hidden_size=8, num_hidden_layers=2, num_attention_heads=2))

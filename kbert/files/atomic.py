@@ -1,54 +1,176 @@
-"""Writes files and folders beside their target and renames them, so that no reader ever sees half a model."""
+"""Writes files and folders beside their target and puts them there in one step, so that one whole version is always there.
+
+A file takes its place by one `os.replace`. A folder that replaces another one changes places with it in one system call
+(`renameat2` of Linux, `renamex_np` of macOS). Where the file system has no such call, the old folder is moved aside and the new
+one into its place. After a kill between the two, both are whole in a temporary folder, and `recover` puts the new one into its
+place: every reader and writer of kbert calls it.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import os
 import pathlib
 import shutil
-import tempfile
-from collections.abc import Iterator
+import stat
+import sys
+from collections.abc import Callable, Iterable, Iterator
 
+from kbert.files.rooms import dead_rooms, room_in, unfinished
 
-def check_target(path: str | os.PathLike[str], overwrite: bool) -> pathlib.Path:
-    """Raises an error if a file or folder would be replaced. Call it before any long work.
-
-    Args:
-      path: where the work's result will be written.
-      overwrite: whether a file or folder that is there may be replaced.
-
-    Returns:
-      The path as a `pathlib.Path`.
-
-    Raises:
-      FileExistsError: something is at `path`, and `overwrite` is False.
-    """
-    path = pathlib.Path(path)
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; export to another path, or pass overwrite=True to replace it")
-    return path
+NOT_THERE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)  # of a system or file system without the call
+SWAP = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
+AT_FDCWD = -100  # paths are not relative to an open folder
 
 
 @contextlib.contextmanager
-def written_aside(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
-    """Gives a path beside the target to write to, and renames it to the target when the block ends without an error.
+def written_aside(path: str | os.PathLike[str], keep: Callable[[str], bool] | None = None) -> Iterator[pathlib.Path]:
+    """Gives a path beside the target to write to, and puts it into the target's place when the block ends without an error.
 
-    After an error, or Ctrl-C, the target is as it was before, and nothing else is left.
+    After an error, Ctrl-C, a full disk or a kill at any moment, the target is whole: as it was before, or as it was written.
+    What was written is on the disk before it takes its place.
 
     Args:
-      path: the file or folder to write or replace. Its parent folders are made.
+      path: the file or folder to write or replace. Its parent folders are made. A symbolic link is followed.
+      keep: a function of the name of an entry of an old folder, which says whether the new folder gets that entry too, as hard
+        links. By default it gets none.
 
     Yields:
       A path of the same name in a temporary folder beside the target.
+
+    Raises:
+      OSError: a file would replace a folder; or the target cannot be replaced as a whole.
     """
-    path = pathlib.Path(path)
+    name = os.path.basename(os.path.abspath(path))  # that of a symbolic link, whose suffix says what is written
+    path = pathlib.Path(os.path.realpath(path))
+    recover(path)
+    check_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # TF Serving may be watching the parent folder. To it, a name that begins with a dot is no version number.
-    room = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    with room_in(path.parent) as room:
+        aside = room / "new" / name
+        os.mkdir(aside.parent)
+        yield aside
+        if path.is_dir() and not aside.is_dir():
+            raise FileExistsError(f"{path} is a folder and would be replaced by a file; give another path")
+        if keep is not None and path.is_dir():
+            _link_entries([entry for entry in path.iterdir() if keep(entry.name)], aside)
+        flush(aside)
+        _put(aside, path, room)
+        flush_folder(path.parent)
+
+
+def check_replaceable(path: pathlib.Path) -> None:
+    """Raises an OSError if `path` is something that cannot be replaced as a whole."""
+    if not path.exists():
+        return
+    if not path.is_dir() and not path.is_file():
+        raise OSError(f"{path} is neither a file nor a folder (a device or a pipe, say), and cannot be replaced")
+    if path.is_dir() and (os.path.ismount(path) or path == pathlib.Path.cwd() or path in pathlib.Path.cwd().parents):
+        raise OSError(
+            f"{path} is a mounted folder, or this process works in it, so that it cannot be replaced as a whole; "
+            f"give a folder inside it, such as {path / 'model'}"
+        )
+
+
+def recover(path: str | os.PathLike[str]) -> None:
+    """Puts a folder into its place whose replacement was killed between two renames.
+
+    Args:
+      path: the folder that is about to be read or written. If something is there, nothing is done.
+    """
+    path = pathlib.Path(os.path.realpath(path))
+    if os.path.lexists(path) or not path.parent.is_dir():
+        return
+    for room in dead_rooms(path.parent):
+        old = unfinished(room)
+        if old is not None and old.name == path.name:
+            new = next((room / "new").glob("*"), old)  # it was whole before the old one was moved
+            os.rename(new, path)
+            flush_folder(path.parent)
+            return
+
+
+def _put(aside: pathlib.Path, path: pathlib.Path, room: pathlib.Path) -> None:
+    """Puts what was written into its place; what a folder replaces is in the room afterwards."""
+    if not path.exists() or not aside.is_dir():
+        os.replace(aside, path)
+    elif not exchange(aside, path):
+        old = room / "old" / path.name
+        os.mkdir(old.parent)
+        try:
+            os.rename(path, old)
+            os.rename(aside, path)
+        except BaseException:
+            if unfinished(room) is not None:
+                os.rename(old, path)
+            raise
+
+
+def exchange(one: pathlib.Path, other: pathlib.Path) -> bool:
+    """Lets two folders, or a folder and a file, change places in one step; returns False where the file system cannot."""
+    library = ctypes.CDLL(None, use_errno=True)
+    paths = os.fsencode(one), os.fsencode(other)
+    if hasattr(library, "renameat2"):
+        result = library.renameat2(AT_FDCWD, paths[0], AT_FDCWD, paths[1], SWAP)
+    elif sys.platform == "darwin" and hasattr(library, "renamex_np"):
+        result = library.renamex_np(*paths, SWAP)
+    else:
+        return False
+    if result == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in NOT_THERE:
+        return False
+    raise OSError(number, os.strerror(number), str(one), None, str(other))
+
+
+def flush(path: pathlib.Path) -> None:
+    """Waits until a file, or all files of a folder, are on the disk."""
+    if not path.is_dir():
+        _flush_file(path)
+        return
+    for folder, _, names in os.walk(path, topdown=False):
+        for name in names:
+            file = pathlib.Path(folder, name)
+            if stat.S_ISREG(os.lstat(file).st_mode):
+                _flush_file(file)
+        flush_folder(pathlib.Path(folder))
+
+
+def _flush_file(path: pathlib.Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        yield room / path.name
-        if path.exists():
-            os.replace(path, room / ".old")
-        os.replace(room / path.name, path)
+        os.fsync(descriptor)
     finally:
-        shutil.rmtree(room, ignore_errors=True)
+        os.close(descriptor)
+
+
+def flush_folder(path: pathlib.Path) -> None:
+    """Waits until the names in a folder are on the disk, where the file system can do so."""
+    try:
+        _flush_file(path)
+    except OSError as error:
+        if error.errno not in NOT_THERE:
+            raise
+
+
+def _link_entries(entries: Iterable[pathlib.Path], folder: pathlib.Path) -> None:
+    """Puts files and folders into another folder too, unless it has an entry of that name."""
+    for entry in entries:
+        target = folder / entry.name
+        if os.path.lexists(target):
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.copytree(entry, target, symlinks=True, copy_function=_link)
+        else:
+            _link(entry, target)
+
+
+def _link(source: str | os.PathLike[str], target: str | os.PathLike[str], **kwargs: object) -> None:
+    """Makes a hard link, or a copy where the file system has none; a symbolic link is copied as one."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)

@@ -9,7 +9,6 @@ import json
 import mmap
 import os
 import pathlib
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
@@ -18,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.files.atomic import written_aside
+from kbert.files.rooms import room_in
 from kbert.pretraining.example_layout import parser, serialized, sizes_of
 from kbert.pretraining.sentence_pairs import Corpus, Document, Paths, draw_pairs, pair_columns, tokenize_documents
 from kbert.text.packing import TextPreprocessor
@@ -98,8 +98,8 @@ def write_records(
     if before is not None and {name: before.get(name) for name in about} != about:
         raise_other(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".pieces-", dir=folder) as room:
-        corpus = tokenize_documents(documents, tokenizer, pathlib.Path(room) / "pieces")
+    with room_in(folder) as room:
+        corpus = tokenize_documents(documents, tokenizer, room / "pieces")
         if corpus.num_documents < 2 * shards:
             shards = max(1, corpus.num_documents // 2)
         about.update(shards=shards, pieces=len(corpus.pieces))

@@ -8,12 +8,13 @@ from typing import Any
 
 import keras
 
-from kbert.files.atomic import check_target, written_aside
 from kbert.files.keras_file import LAMBDA, unknown_objects
+from kbert.files.targets import format_by_name
 from kbert.tasks.encoding import Encoding
+from kbert.training.whole_files import WholeFiles
 
 
-class Files(Encoding):
+class Files(WholeFiles, Encoding):
     """What a task has to do with files; a part of `Task`."""
 
     def save(self, path: str | os.PathLike, overwrite: bool = True, **kwargs: Any) -> None:
@@ -30,12 +31,7 @@ class Files(Encoding):
           ValueError: the path does not end in `.keras`.
           FileExistsError: the file is there, and `overwrite` is False.
         """
-        path = pathlib.Path(path)
-        if path.suffix != ".keras":
-            raise ValueError(f"a task is saved as a .keras file, got {path}; a folder for others is written by save_to_preset")
-        check_target(path, overwrite)
-        with written_aside(path) as aside:
-            super().save(aside, **kwargs)
+        super().save(path, overwrite, **kwargs)
 
     def save_to_preset(self, folder: str | os.PathLike, layout: str = "huggingface") -> None:
         """Writes a folder that `from_preset` opens, and others too.
@@ -43,13 +39,15 @@ class Files(Encoding):
         >>> task.save_to_preset("emotion")  # doctest: +SKIP
 
         Args:
-          folder: the folder to write; it is made if it is not there.
+          folder: the folder to write; it is made if it is not there. A preset of the same layout is replaced as a whole; files
+            that belong to no model stay.
           layout: `"huggingface"` (config.json, vocab.txt, tokenizer_config.json, model.safetensors), which transformers opens;
             `"google"` (bert_config.json, vocab.txt, bert_model.ckpt.*) or `"keras_hub"` (config.json, model.weights.h5, ...),
             which have no place for the labels' names.
 
         Raises:
-          ValueError: no such layout, or one that has no place for this encoder or head.
+          ValueError: no such layout, or one that has no place for this encoder or head; or the folder has the name of a file,
+            or holds a model of another layout.
         """
         from kbert.checkpoints.opened import writer_of
 
@@ -65,16 +63,17 @@ class Files(Encoding):
 
         return to_keras_hub(self.encoder, self.preprocessor, self)
 
-    def export(self, path: str | os.PathLike, format: str = "tf_saved_model", **kwargs: Any) -> pathlib.Path:
+    def export(self, path: str | os.PathLike, format: str | None = None, **kwargs: Any) -> pathlib.Path:
         """Writes the task, from string to answer, for where it is to run.
 
         >>> task.export("models/emotion/1")  # doctest: +SKIP
-        >>> task.export("emotion.tflite", format="litert", inputs="text", quantize="int8")  # doctest: +SKIP
-        >>> task.export("emotion.onnx", format="onnx", inputs="tokens")  # doctest: +SKIP
+        >>> task.export("emotion.tflite", quantize="int8")  # doctest: +SKIP
+        >>> task.export("emotion.onnx", inputs="tokens")  # doctest: +SKIP
 
         Args:
           path: the folder (a SavedModel) or file to write; it must not exist, unless `overwrite=True`.
-          format: `"tf_saved_model"` for TF Serving, `"litert"` for phones, or `"onnx"`.
+          format: `"tf_saved_model"` for TF Serving, `"litert"` for phones, or `"onnx"`. By default the path's suffix says it:
+            `.tflite` is LiteRT, `.onnx` is ONNX, and a name without such a suffix is a SavedModel's folder.
           **kwargs: the options of the format, described in `kbert.export.export_saved_model`, `export_litert` and
             `export_onnx`.
 
@@ -82,12 +81,14 @@ class Files(Encoding):
           The path.
 
         Raises:
-          ValueError: no such format, or an option that the format does not take.
+          ValueError: no such format, a path whose suffix names another one, or an option that the format does not take.
           RuntimeError: the file that was written answers otherwise than the task.
         """
         from kbert.export import export_litert, export_onnx, export_saved_model
 
         writers: dict[str, Any] = {"tf_saved_model": export_saved_model, "litert": export_litert, "onnx": export_onnx}
+        if format is None:
+            format = format_by_name(path)
         if format not in writers:
             raise ValueError(f"format should be one of {', '.join(writers)}, got {format!r}")
         return writers[format](self, pathlib.Path(path), **kwargs)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -362,12 +362,12 @@ class TextEmbedder(Task):
           layout: `"huggingface"`; no other layout has a place for the pooling.
 
         Raises:
-          ValueError: another layout.
+          ValueError: another layout; or the folder has the name of a file, or holds a model of another layout.
         """
         if layout != "huggingface":
             raise ValueError(f"an embedder's folder is Hugging Face's with modules.json, got layout {layout!r}")
-        writer_of(layout)(folder, self.encoder, self.preprocessor)
-        sentence_transformers.write_modules(pathlib.Path(folder), self)
+        write_modules = functools.partial(sentence_transformers.write_modules, task=self)
+        writer_of(layout)(folder, self.encoder, self.preprocessor, beside=write_modules)
 
     def get_config(self) -> dict[str, Any]:
         return {

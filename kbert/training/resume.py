@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.files.atomic import written_aside
+from kbert.files.rooms import remove_dead_rooms
 from kbert.training.keras_internals import batches_seen
 
 STATE = "training_state.npz"
@@ -119,8 +120,10 @@ class TrainingState(keras.callbacks.Callback):
         self.written_at = time.monotonic()
 
     def finish(self) -> None:
-        """Deletes the state: the training has ended."""
+        """Deletes the state, and what a killed process left beside it: the training has ended."""
         self.path.unlink(missing_ok=True)
+        if self.path.parent.is_dir():
+            remove_dead_rooms(self.path.parent)
 
 
 def state_of(task: keras.Model) -> list[keras.Variable]:
