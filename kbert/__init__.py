@@ -15,6 +15,8 @@ from collections.abc import Sequence as _Sequence
 from typing import TYPE_CHECKING
 from typing import Any as _Any
 
+from kbert.version import VERSION as _VERSION
+
 if TYPE_CHECKING:  # what an editor and a type checker see; `_PLACES` says the same to Python
     from kbert.checkpoints.catalogue import presets
     from kbert.config import BertConfig, MobileBertConfig
@@ -33,7 +35,7 @@ if TYPE_CHECKING:  # what an editor and a type checker see; `_PLACES` says the s
     from kbert.text.packing import TextPreprocessor
     from kbert.text.tokenizer import WordPieceTokenizer
 
-__version__ = "0.1.0"
+__version__ = _VERSION
 
 __all__ = [
     "BertConfig",

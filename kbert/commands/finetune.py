@@ -5,17 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
 
-from kbert.commands import measures, report
+from kbert.commands import findings, measures, report
 from kbert.commands import options as shared
-from kbert.commands.jobs import JOBS, MODEL, PRESET, Examples, Job, count, read_parts, shares
+from kbert.commands.jobs import JOBS, Job, check_options, hold_out, read
+from kbert.commands.options import MODEL, PRESET
+from kbert.commands.shares import Part, split
 from kbert.files.atomic import written_aside
-from kbert.files.targets import Kind, check_target
+from kbert.files.targets import Kind
 from kbert.scoring.figures import Figures
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ FOLDER = Kind(
     "the folder of kbert finetune",
     files=(MODEL, f"{PRESET}/*", "metrics.json", "history.csv", "mistakes.csv", "report.html"),
 )
+NO_SETTINGS = ("run", "check", "command", "verbose", "debug")  # of the options, in the report
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,16 +44,25 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     shared.columns(parser)
     shared.held_out(parser)
     parser.add_argument(
-        "--validation", type=float, default=0.1, help="the share of the rest to watch while training (default: 0.1)"
+        "--validation", type=shared.share, default=0.1, help="the share of the rest to watch while training (default: 0.1)"
     )
     shared.training(parser, learning_rate=5e-5)
-    parser.add_argument("--max-length", type=int, help="the most pieces of a text (default: the checkpoint's)")
-    parser.add_argument("--window-stride", type=int, help="read long texts in windows that share this many pieces")
-    parser.add_argument("--label-smoothing", type=float, default=0.0)
+    parser.add_argument("--max-length", type=shared.positions, help="the most pieces of a text (default: the checkpoint's)")
+    parser.add_argument("--window-stride", type=shared.whole(1), help="read long texts in windows that share this many pieces")
+    parser.add_argument("--label-smoothing", type=shared.below_one, default=0.0)
     parser.add_argument("--balance", action="store_true", help="let each class count as much as any other")
-    parser.add_argument("--patience", type=int, help="stop after so many epochs without a lower validation loss")
+    parser.add_argument("--patience", type=shared.whole(1), help="stop after so many epochs without a lower validation loss")
     shared.seed(parser)
     shared.overwrite(parser)
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raises an error for an option that the task does not have, and for what cannot be read or written."""
+    job = JOBS[options.task]
+    check_options(job, options)
+    shared.check_files(options.data, options.test)
+    shared.check_preset(options.preset)
+    shared.check_out(options.out, options.overwrite, FOLDER)
 
 
 def run(options: argparse.Namespace) -> Figures:
@@ -63,22 +76,27 @@ def run(options: argparse.Namespace) -> Figures:
     """
     import keras
 
-    console, job = Console(), JOBS[options.task]
-    out = check_target(options.out, options.overwrite, FOLDER)
-    check_options(job, options)
-    train, test = read_parts(job, options)
-    train, validation = shares(*train, options.validation, options.seed + 1)
-    sizes = {"train": count(train[0]), "validation": count(validation[0]), "test": count(test[0])}
+    console, job, out = Console(), JOBS[options.task], pathlib.Path(options.out)
+    data = read(job, options.data, options)
+    rest, test = hold_out(job, data, options)
+    train, validation = split(rest, options.validation, options.seed + 1, "--validation")
+    sizes = {"train": len(train), "validation": len(validation), "test": len(test)}
     console.print(", ".join(f"{size:,} to {what}" for size, what in zip(sizes.values(), ("train on", "watch", "measure by"))))
+    said = say(console, findings.of_data(job, data))
     keras.utils.set_random_seed(options.seed)
-    task = job.build(options.preset, train[1], options)
-    for _, y in (validation, test):
-        job.check_targets(task, y)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "newly initialized")  # it is trained now
+        task = job.build(options.preset, train.y, options)
+    for part in (train, validation, test):
+        with part.named():
+            job.check_targets(task, part.y)
     known = {"task": options.task, "labels": getattr(task, "labels", None), **sizes}
     history = fit(task, job, train, validation, options, verbose=1 if console.is_terminal else 2)
 
-    figures: Figures = task.figures(*test)
+    with test.named():
+        figures: Figures = task.figures(test.x, test.y)
     measures.show(console, figures)
+    said += say(console, findings.of_result(job, figures, test))
     with written_aside(out) as aside:
         aside.mkdir()
         task.save(aside / MODEL)
@@ -88,23 +106,21 @@ def run(options: argparse.Namespace) -> Figures:
         mistakes = measures.mistake_rows(figures)
         write_csv(aside / "history.csv", [dict(zip(history, row)) for row in zip(*history.values())])
         write_csv(aside / "mistakes.csv", mistakes)
-        page = report_page(options, sizes, history, figures, mistakes)
+        page = report_page(options, sizes, said, history, figures, mistakes)
         (aside / "report.html").write_text(page, encoding="utf-8")
     console.print(f"written: {out / MODEL}, {out / PRESET}, {out / 'report.html'}", soft_wrap=True)
     return figures
 
 
-def check_options(job: Job, options: argparse.Namespace) -> None:
-    """Raises a ValueError for an option that is out of its range, or that the job does not have."""
-    if not 0 < options.validation < 1:
-        raise ValueError(f"--validation should be a share between 0 and 1, got {options.validation}")
-    for name in ("label_smoothing", "balance"):
-        if getattr(options, name) and name not in job.options:
-            raise ValueError(f"--{name.replace('_', '-')} is for classification")
+def say(console: Console, sentences: list[str]) -> list[str]:
+    """Prints what a user should know, and returns it for the report."""
+    for sentence in sentences:
+        console.print(f"note: {sentence}", soft_wrap=True, markup=False, highlight=False)
+    return sentences
 
 
 def fit(
-    task: Task, job: Job, train: Examples, validation: Examples, options: argparse.Namespace, verbose: int
+    task: Task, job: Job, train: Part, validation: Part, options: argparse.Namespace, verbose: int
 ) -> dict[str, list[float]]:
     """Trains the task, and keeps the weights of the epoch with the lowest validation loss.
 
@@ -123,11 +139,12 @@ def fit(
 
     smoothing = {"label_smoothing": options.label_smoothing} if options.label_smoothing else {}
     task.compile(learning_rate=options.learning_rate, **smoothing)
-    weights: dict[str, Any] = {"class_weight": balanced(train[1])} if options.balance else {}
+    weights: dict[str, Any] = {"class_weight": balanced(train.y)} if options.balance else {}
     stop = keras.callbacks.EarlyStopping(patience=options.patience or options.epochs, restore_best_weights=True)
     history = task.fit(
-        *train,
-        validation_data=job.watched(*validation),
+        train.x,
+        train.y,
+        validation_data=job.watched(validation.x, validation.y),
         epochs=options.epochs,
         batch_size=options.batch_size,
         callbacks=[stop],
@@ -153,16 +170,27 @@ def write_csv(path: pathlib.Path, lines: Sequence[Mapping[str, Any]]) -> None:
 def report_page(
     options: argparse.Namespace,
     sizes: Mapping[str, int],
+    said: Sequence[str],
     history: Mapping[str, Sequence[float]],
     figures: Figures,
     mistakes: Sequence[dict[str, Any]],
 ) -> str:
-    """Returns the report in HTML: scores, the table by label, pictures, learning curves, mistakes and settings."""
-    settings = {name: value for name, value in vars(options).items() if name not in ("run", "command") and value is not None}
+    """Returns the report in HTML.
+
+    Args:
+      options: the command's options.
+      sizes: how many examples each part has.
+      said: what a user should know.
+      history: the loss and the metrics of the epochs.
+      figures: of the trained task.
+      mistakes: the worst ones.
+    """
+    settings = {name: value for name, value in vars(options).items() if name not in NO_SETTINGS and value is not None}
     return report.page(
         f"{options.task}: {pathlib.Path(options.data).name}",
         measures.scores_grid(figures),
         report.paragraph(", ".join(f"{what}: {size:,}" for what, size in sizes.items())),
+        *([report.heading("To know"), *map(report.paragraph, said)] if said else []),
         *measures.details(figures),
         report.heading("Learning curves"),
         *report.learning_curves(history),

@@ -9,16 +9,14 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from kbert.commands import tables
-from kbert.files.atomic import recover
+from kbert.commands.options import HELD_OUT, model_file
+from kbert.commands.shares import Examples, Part, count, split
 
 if TYPE_CHECKING:  # the commands' help does not wait for TensorFlow
     from kbert.tasks.task import Task
 
-MODEL, PRESET = "task.keras", "preset"  # in the folder that finetune writes
-Examples = tuple[Any, Any]  # texts, or a tuple of two columns, and their targets, None for a job without any
+COLUMNS = ("text", "pair", "label")  # options that name columns
 
 
 def reading(options: argparse.Namespace) -> tables.Reading:
@@ -49,7 +47,8 @@ class Job:
       time: computes such texts once, for a measurement of time. It takes a task, which may be frozen, and the texts.
       watched: the `validation_data` of `fit`, from texts and targets.
       lesson: what a student learns from, texts and labels or None, from texts and targets.
-      options: the names of options of finetune that only some jobs have, as far as this one has them.
+      options: the names of those options that only some jobs have, as far as this one has them.
+      has_named_labels: whether targets are names that somebody gave to whole texts.
       litert_inputs: what an int8 LiteRT file of the task takes where texts are single: `"text"` or `"tokens"`.
     """
 
@@ -62,7 +61,8 @@ class Job:
     time: Callable[[Task, Any], Any] = lambda task, x: task.predict(x)
     watched: Callable[[Any, Any], Any] = lambda x, y: (x, y)
     lesson: Callable[[Any, Any], Examples] = lambda x, y: (x, y)
-    options: tuple[str, ...] = ()
+    options: tuple[str, ...] = COLUMNS
+    has_named_labels: bool = False
     litert_inputs: str = "tokens"
 
 
@@ -148,7 +148,6 @@ def _refuse(options: argparse.Namespace, *names: str) -> None:
 
 
 def _read_words(path: str, options: argparse.Namespace) -> Examples:
-    _refuse(options, "pair")
     return tables.read_words(path, options.text, _one_column(options), reading(options))
 
 
@@ -158,17 +157,14 @@ def _read_asked_words(path: str, options: argparse.Namespace) -> tables.Asked:
 
 
 def _read_questions(path: str, options: argparse.Namespace) -> Examples:
-    _refuse(options, "names")
     return tables.read_questions(path, options.text, options.pair, _one_column(options), reading(options))
 
 
 def _read_plain(path: str, options: argparse.Namespace) -> Examples:
-    _refuse(options, "pair", "label", "names")
     return tables.read_texts(path, options.text, how=reading(options)), None
 
 
 def _read_pairs(path: str, options: argparse.Namespace) -> Examples:
-    _refuse(options, "names")
     return tables.read_pairs(path, options.text, options.pair, _one_column(options), reading(options))
 
 
@@ -196,9 +192,11 @@ def _check_labels(task: Task, y: Any) -> None:
 
 
 def _check_tags(task: Task, y: Iterable[Iterable[str]]) -> None:
-    unknown = sorted({tag for tags in y for tag in tags} - set(task.labels))
-    if unknown:
-        raise ValueError(f"{unknown[0]!r} is a tag of the held-out words that no word to train on has")
+    known = set(task.labels)
+    for place, tags in enumerate(y):
+        unknown = sorted(set(tags) - known)
+        if unknown:
+            raise ValueError(f"y[{place}] has the tag {unknown[0]!r}, which no sentence to train on has")
 
 
 JOBS = {
@@ -209,7 +207,8 @@ JOBS = {
             _labelled(),
             _build_classes,
             _check_labels,
-            options=("label_smoothing", "balance"),
+            options=(*COLUMNS, "names", "window_stride", "label_smoothing", "balance"),
+            has_named_labels=True,
             litert_inputs="text",
         ),
         Job(
@@ -217,11 +216,26 @@ JOBS = {
             _labelled(several=True),
             _build_labels,
             _check_labels,
-            options=("label_smoothing",),
+            options=(*COLUMNS, "names", "window_stride", "label_smoothing"),
+            has_named_labels=True,
             litert_inputs="text",
         ),
-        Job("regression", _labelled(numbers=True), _build_numbers, litert_inputs="text"),
-        Job("ner", _read_words, _build_entities, _check_tags, read_asked=_read_asked_words),
+        Job(
+            "regression",
+            _labelled(numbers=True),
+            _build_numbers,
+            _check_labels,
+            options=(*COLUMNS, "window_stride"),
+            litert_inputs="text",
+        ),
+        Job(
+            "ner",
+            _read_words,
+            _build_entities,
+            _check_tags,
+            read_asked=_read_asked_words,
+            options=("text", "label", "names"),
+        ),
         Job(
             "qa",
             _read_questions,
@@ -236,6 +250,7 @@ JOBS = {
             _build_masks,
             answer=_fill,
             watched=lambda x, y: x,
+            options=("text",),
         ),
         Job(
             "embedding",
@@ -265,68 +280,35 @@ def open_task(path: str | pathlib.Path) -> Task:
     """Opens a task from a `.keras` file, or from the folder that finetune wrote."""
     from kbert.tasks.files import load
 
-    path = pathlib.Path(path)
-    recover(path)
-    return load(path / MODEL if path.is_dir() else path)
+    return load(model_file(path))
 
 
 # Examples
 
 
-def read(job: Job, path: str, options: argparse.Namespace) -> Examples:
-    """Reads the examples of a job from a file.
+def check_options(job: Job, options: argparse.Namespace) -> None:
+    """Raises a ValueError for an option that a job does not have."""
+    for name in (*COLUMNS, "names", "window_stride", "label_smoothing", "balance"):
+        if getattr(options, name, None) and name not in job.options:
+            others = ", ".join(other.name for other in JOBS.values() if name in other.options)
+            raise ValueError(f"--{name.replace('_', '-')} is not for {job.name}, only for {others}")
+
+
+def read(job: Job, path: str, options: argparse.Namespace) -> Part:
+    """Reads the labelled examples of a job from a file.
 
     Raises:
-      ValueError: there are none.
+      ValueError: there are none, or an option names what the job does not have.
     """
+    check_options(job, options)
     x, y = job.read(path, options)
     if not count(x):
         raise ValueError(f"{path} holds no examples")
-    return x, y
+    return Part(x, y, path, range(count(x)))
 
 
-def read_parts(job: Job, options: argparse.Namespace) -> tuple[Examples, Examples]:
-    """Reads what to train on and what to measure by, from two files or as shares of one."""
-    examples = read(job, options.data, options)
+def hold_out(job: Job, data: Part, options: argparse.Namespace) -> tuple[Part, Part]:
+    """Returns what to train on and what to measure by: the data and the file of `--test`, or shares of the data."""
     if options.test:
-        return examples, read(job, options.test, options)
-    return shares(*examples, options.held_out, options.seed)
-
-
-def count(x: Any) -> int:
-    """Returns the number of texts, or of pairs."""
-    return len(x[0] if isinstance(x, tuple) else x)
-
-
-def rows(x: Any, y: Any, places: Iterable[int]) -> Examples:
-    """Returns the examples at some places."""
-    places = list(places)
-
-    def chosen(column: Sequence[Any]) -> list[Any]:
-        return [column[place] for place in places]
-
-    return tuple(map(chosen, x)) if isinstance(x, tuple) else chosen(x), None if y is None else chosen(y)
-
-
-def shares(x: Any, y: Any, held_out: float, seed: int) -> tuple[Examples, Examples]:
-    """Holds a random share of the examples out.
-
-    Args:
-      x: texts, or a tuple of columns.
-      y: targets, or None.
-      held_out: the share, between 0 and 1.
-      seed: of the draw.
-
-    Returns:
-      The other examples, and those that are held out.
-
-    Raises:
-      ValueError: one of the two would be empty.
-    """
-    order = np.random.default_rng(seed).permutation(count(x)).tolist()
-    first = round(held_out * len(order))
-    if not 0 < first < len(order):
-        raise ValueError(
-            f"--held-out {held_out} of {len(order)} examples leaves {len(order) - first} to train on, {first} to measure by"
-        )
-    return rows(x, y, order[first:]), rows(x, y, order[:first])
+        return data, read(job, options.test, options)
+    return split(data, options.held_out or HELD_OUT, options.seed, "--held-out")

@@ -1,8 +1,73 @@
-"""The options that several commands share, each said once."""
+"""The options that several commands share, each said once; their ranges, and checks of the files that they name.
+
+Everything here answers before TensorFlow is imported.
+"""
 
 from __future__ import annotations
 
 import argparse
+import math
+import os
+import pathlib
+from collections.abc import Callable
+
+from kbert.checkpoints import catalogue, hub
+from kbert.files.atomic import recover
+from kbert.files.targets import ANY_FILE, Kind, check_target
+
+MODEL, PRESET = "task.keras", "preset"  # in the folder that finetune writes
+HELD_OUT = 0.2
+
+# Ranges
+
+
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Returns the type of an option that is a whole number.
+
+    Args:
+      least: the smallest number that makes sense.
+      most: the largest one, if there is one.
+    """
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"a whole number is expected, got {text!r}") from None
+        if value < least or (most is not None and value > most):
+            top = "" if most is None else f", {most} at most"
+            raise argparse.ArgumentTypeError(f"a whole number of at least {least}{top} is expected, got {value}")
+        return value
+
+    return read
+
+
+def number(what: str, is_right: Callable[[float], bool]) -> Callable[[str], float]:
+    """Returns the type of an option that is a finite number.
+
+    Args:
+      what: says which numbers make sense, such as `"a number above 0"`.
+      is_right: whether a number makes sense.
+    """
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{what} is expected, got {text!r}") from None
+        if not math.isfinite(value) or not is_right(value):
+            raise argparse.ArgumentTypeError(f"{what} is expected, got {text}")
+        return value
+
+    return read
+
+
+positive = number("a number above 0", lambda value: value > 0)
+share = number("a share between 0 and 1", lambda value: 0 < value < 1)
+below_one = number("a share from 0, below 1", lambda value: 0 <= value < 1)
+positions = whole(least=4)  # [CLS], a piece of each of two texts, and [SEP]
+
+# Options
 
 
 def model(parser: argparse.ArgumentParser, name: str = "model", **kwargs: object) -> None:
@@ -44,8 +109,11 @@ def text_files(parser: argparse.ArgumentParser, separator: bool = True) -> None:
 
 def held_out(parser: argparse.ArgumentParser) -> None:
     """Adds what a trained task is measured by: a file, or a share of the data."""
-    parser.add_argument("--test", help="a file to measure by, in place of --held-out")
-    parser.add_argument("--held-out", type=float, default=0.2, help="the share of the data to measure by (default: 0.2)")
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument("--test", help="a file to measure by, in place of --held-out")
+    chosen.add_argument(
+        "--held-out", type=share, help=f"the share of the data to measure by, drawn by label (default: {HELD_OUT})"
+    )
 
 
 def training(parser: argparse.ArgumentParser, learning_rate: float, epochs: str | None = None) -> None:
@@ -56,9 +124,9 @@ def training(parser: argparse.ArgumentParser, learning_rate: float, epochs: str 
       learning_rate: the default learning rate.
       epochs: the help of `--epochs`.
     """
-    parser.add_argument("--epochs", type=int, default=3, help=epochs)
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--learning-rate", type=float, default=learning_rate)
+    parser.add_argument("--epochs", type=whole(1), default=3, help=epochs)
+    parser.add_argument("--batch-size", type=whole(1), default=32)
+    parser.add_argument("--learning-rate", type=positive, default=learning_rate)
 
 
 def one_a_line(parser: argparse.ArgumentParser) -> None:
@@ -79,9 +147,78 @@ def masking(parser: argparse.ArgumentParser, objectives: tuple[str, ...]) -> Non
 
 def seed(parser: argparse.ArgumentParser) -> None:
     """Adds the seed of all random draws."""
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=whole(0, 2**32 - 2), default=0)  # NumPy's range, with room for a second seed
 
 
 def overwrite(parser: argparse.ArgumentParser) -> None:
     """Adds the option to replace an output that exists."""
     parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+
+
+# Files
+
+
+def check_files(*paths: str | None, folders: bool = False) -> None:
+    """Raises a FileNotFoundError for a path that is no file, or with `folders` nothing at all; None is left out."""
+    for path in paths:
+        if path is not None and not (os.path.exists(path) if folders else os.path.isfile(path)):
+            raise FileNotFoundError(f"there is no file {path}" + (" and no such folder" if folders else ""))
+
+
+def model_file(path: str | pathlib.Path) -> pathlib.Path:
+    """Returns the `.keras` file of a trained task, given by itself or by the folder that finetune wrote.
+
+    Raises:
+      FileNotFoundError: there is none.
+      ValueError: the file is of another kind.
+    """
+    path = pathlib.Path(path)
+    recover(path)
+    if path.is_dir():
+        if (path / MODEL).is_file():
+            return path / MODEL
+        raise FileNotFoundError(
+            f"the folder {path} holds no {MODEL}; name a folder that kbert finetune wrote, or a .keras file"
+        )
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    if path.suffix != ".keras":
+        raise ValueError(f"{path} is no .keras file; name one, or a folder that kbert finetune wrote")
+    return path
+
+
+def check_out(path: str, overwrite: bool, kind: Kind = ANY_FILE) -> None:
+    """Raises an error if a command cannot write its result.
+
+    Args:
+      path: the file or folder to write.
+      overwrite: whether what is there may be replaced.
+      kind: the kind of the result.
+
+    Raises:
+      FileExistsError: something is there, and is not to be replaced.
+      PermissionError: nothing can be written there.
+    """
+    check_target(path, overwrite, kind)
+    check_writable(path)
+
+
+def check_writable(path: str | pathlib.Path) -> None:
+    """Raises an error if a file or folder cannot be written: a file is where a folder should be, or rights are missing."""
+    nearest = pathlib.Path(path).parent
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise NotADirectoryError(f"{path} cannot be written: {nearest} is a file")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise PermissionError(f"{path} cannot be written: you may not write into {nearest.resolve()}")
+
+
+def check_preset(name: str) -> None:
+    """Raises an error for a preset that is neither a folder nor a name that kbert knows, or whose package is not installed."""
+    if name.startswith(hub.SCHEME) or pathlib.Path(name).is_dir():
+        return
+    preset = catalogue.find_built_in(name)
+    if preset is None:
+        raise FileNotFoundError(catalogue.unknown(name))
+    catalogue.check_installed(preset)

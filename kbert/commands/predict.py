@@ -8,7 +8,6 @@ from kbert.commands import answers_file
 from kbert.commands import options as shared
 from kbert.commands.jobs import job_of, open_task
 from kbert.files.atomic import written_aside
-from kbert.files.targets import check_target
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,11 +19,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     shared.columns(parser, labels=False)
 
 
+def check(options: argparse.Namespace) -> None:
+    """Raises an error for a file that is not there, or cannot be written."""
+    shared.model_file(options.model)
+    shared.check_files(options.data)
+    if options.out:
+        answers_file.kind_of(options.out)
+        shared.check_out(options.out, options.overwrite)
+    elif options.overwrite:
+        raise ValueError("--overwrite replaces the file of --out: give both")
+
+
 def run(options: argparse.Namespace) -> None:
     """Answers each row of a file, and prints or writes the answers beside the rows."""
     kind = answers_file.kind_of(options.out) if options.out else "jsonl"
-    if options.out:
-        check_target(options.out, options.overwrite)
     task = open_task(options.model)
     job = job_of(task)
     asked = job.read_asked(options.data, options)

@@ -13,13 +13,14 @@ from rich.console import Console
 from kbert.checkpoints.preset_folder import WRITTEN
 from kbert.commands import options as shared
 from kbert.files.atomic import written_aside
-from kbert.files.targets import Kind, check_target
+from kbert.files.targets import Kind
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
     from kbert.pretraining.pretrainer import Pretrainer
 
+LAYERS, WIDTH = 4, 256  # of an encoder that begins with random weights
 FOLDER = Kind(
     "the folder of kbert pretrain", files=("*config.json", "history.csv", *WRITTEN["huggingface"], *WRITTEN["google"])
 )
@@ -41,28 +42,47 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     start.add_argument("--vocab", help="begin with random weights and this vocabulary, e.g. one that kbert vocab learned")
     start.add_argument("--preset", help="go on from a checkpoint")
     shared.cased(parser, " (with --vocab)")
-    parser.add_argument("--layers", type=int, default=4, help="with --vocab (default: 4)")
-    parser.add_argument("--width", type=int, default=256, help="with --vocab (default: 256)")
-    parser.add_argument("--heads", type=int, help="with --vocab (default: a head for 64 of the width)")
+    parser.add_argument("--layers", type=shared.whole(1), help=f"with --vocab (default: {LAYERS})")
+    parser.add_argument("--width", type=shared.whole(1), help=f"with --vocab (default: {WIDTH})")
+    parser.add_argument("--heads", type=shared.whole(1), help="with --vocab (default: a head for 64 of the width)")
     parser.add_argument(
         "--max-length",
-        type=int,
+        type=shared.positions,
         nargs="+",
         default=[128],
         help="positions of a pair; two for two phases, e.g. 128 512 (default: 128)",
     )
     shared.masking(parser, ("nsp", "sop", "mlm"))
-    parser.add_argument("--held-out", type=float, default=0.05, help="the share of documents to watch (default: 0.05)")
-    parser.add_argument("--epochs", type=int, nargs="+", default=[1], help="of each phase, e.g. 9 1 (default: 1)")
-    parser.add_argument("--batch-size", type=int, nargs="+", default=[32], help="of each phase (default: 32)")
-    parser.add_argument("--accumulate", type=int, help="batches whose mean gradient makes one step")
+    parser.add_argument("--held-out", type=shared.share, default=0.05, help="the share of documents to watch (default: 0.05)")
+    parser.add_argument("--epochs", type=shared.whole(1), nargs="+", default=[1], help="of each phase, e.g. 9 1 (default: 1)")
+    parser.add_argument("--batch-size", type=shared.whole(1), nargs="+", default=[32], help="of each phase (default: 32)")
+    parser.add_argument("--accumulate", type=shared.whole(1), help="batches whose mean gradient makes one step")
     parser.add_argument("--optimizer", default="adamw", choices=("adamw", "lamb"))
-    parser.add_argument("--learning-rate", type=float, default=5e-4)
+    parser.add_argument("--learning-rate", type=shared.positive, default=5e-4)
     parser.add_argument("--mixed-precision", action="store_true", help="compute in bfloat16")
     parser.add_argument("--xla", action="store_true", help="compile the steps with XLA")
     parser.add_argument("--tensorboard", metavar="DIR", help="write the curves for TensorBoard")
     shared.seed(parser)
     shared.overwrite(parser)
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raises an error for options that do not fit each other, and for what cannot be read or written."""
+    for name in ("cased", "layers", "width", "heads"):
+        if options.preset and getattr(options, name):
+            raise ValueError(f"--{name} is for --vocab; a checkpoint, as with --preset, has its own")
+    width = options.width or WIDTH
+    if options.heads and width % options.heads:
+        raise ValueError(f"--width {width} is no multiple of --heads {options.heads}")
+    for values in (options.max_length, options.epochs, options.batch_size):
+        one_each(values, options)
+    shared.check_files(*options.files, folders=True)
+    shared.check_files(options.vocab)
+    if options.preset:
+        shared.check_preset(options.preset)
+    shared.check_out(options.out, options.overwrite, FOLDER)
+    if options.tensorboard:
+        shared.check_writable(options.tensorboard)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -73,7 +93,7 @@ def run(options: argparse.Namespace) -> None:
     import keras
 
     console = Console()
-    out = check_target(options.out, options.overwrite, FOLDER)
+    out = pathlib.Path(options.out)
     lengths, epochs, sizes = (one_each(getattr(options, name), options) for name in ("max_length", "epochs", "batch_size"))
     if options.mixed_precision:
         keras.mixed_precision.set_global_policy("mixed_bfloat16")
@@ -125,13 +145,13 @@ def open_pretrainer(max_length: int, options: argparse.Namespace) -> Pretrainer:
 
     if options.preset:
         return Pretrainer.from_preset(options.preset, max_length=max_length)
-    vocabulary = read_vocabulary(options.vocab)
+    vocabulary, width = read_vocabulary(options.vocab), options.width or WIDTH
     config = BertConfig(
         vocab_size=len(vocabulary),
-        hidden_size=options.width,
-        num_hidden_layers=options.layers,
-        num_attention_heads=options.heads or max(1, options.width // 64),
-        intermediate_size=4 * options.width,
+        hidden_size=width,
+        num_hidden_layers=options.layers or LAYERS,
+        num_attention_heads=options.heads or max(1, width // 64),
+        intermediate_size=4 * width,
         max_position_embeddings=max(512, max_length),
     )
     tokenizer = WordPieceTokenizer(vocabulary, lowercase=not options.cased)
@@ -182,8 +202,6 @@ def document_shares(options: argparse.Namespace, console: Console) -> tuple[Iter
     from kbert.pretraining.sentence_pairs import read_documents
 
     count = sum(1 for _ in read_documents(options.files, options.one_a_line, options.encoding))
-    if not 0 < options.held_out < 1:
-        raise ValueError(f"--held-out should be a share between 0 and 1, got {options.held_out}")
     if count < 4:
         raise ValueError(
             f"the files hold {count} documents, which is too few to hold some out; is there a blank line between them?"

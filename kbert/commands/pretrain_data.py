@@ -18,13 +18,23 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vocab", required=True, help="a vocab.txt")
     shared.cased(parser)
     parser.add_argument("--out", required=True, help="the folder to write; a run that was stopped goes on")
-    parser.add_argument("--shards", type=int, default=8)
-    parser.add_argument("--max-length", type=int, default=128)
+    parser.add_argument("--shards", type=shared.whole(1), default=8)
+    parser.add_argument("--max-length", type=shared.positions, default=128)
     parser.add_argument(
-        "--copies", type=int, default=5, help="how often each document is used, with other pairs and masks (default: 5)"
+        "--copies",
+        type=shared.whole(1),
+        default=5,
+        help="how often each document is used, with other pairs and masks (default: 5)",
     )
     shared.masking(parser, ("nsp", "sop"))
     shared.seed(parser)
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raises an error for a file that is not there, or cannot be written."""
+    shared.check_files(*options.files, folders=True)
+    shared.check_files(options.vocab)
+    shared.check_writable(options.out)  # a run that was stopped goes on
 
 
 def run(options: argparse.Namespace) -> None:

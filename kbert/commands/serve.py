@@ -7,13 +7,24 @@ import pathlib
 import signal
 import threading
 
+from kbert.commands import options as shared
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument("folders", nargs="+", help="a model's folder, which holds its versions; its name is the model's")
-    parser.add_argument("--rest-port", type=int, default=8501)
-    parser.add_argument("--grpc-port", type=int, default=8500)
+    parser.add_argument("--rest-port", type=shared.whole(0, 65535), default=8501)
+    parser.add_argument("--grpc-port", type=shared.whole(0, 65535), default=8500)
     parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: this machine alone)")
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raises an error for a folder that is not there."""
+    for folder in options.folders:
+        if not pathlib.Path(folder).is_dir():
+            raise FileNotFoundError(f"there is no folder {folder}")
+    if options.rest_port == options.grpc_port != 0:
+        raise ValueError(f"--rest-port and --grpc-port are both {options.rest_port}: give two ports")
 
 
 def run(options: argparse.Namespace) -> None:

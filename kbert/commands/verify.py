@@ -20,11 +20,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pair", help="the column of second texts; of a question answerer the texts")
     shared.text_files(parser)
     parser.add_argument(
-        "--tolerance", type=float, default=1e-4, help="how far numbers may be apart (default: 1e-4; of float16 5e-3)"
+        "--tolerance", type=shared.positive, default=1e-4, help="how far numbers may be apart (default: 1e-4; of float16 5e-3)"
     )
     parser.add_argument(
         "--any-difference", action="store_true", help="of int8: say how far numbers are apart, and refuse nothing"
     )
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raises an error for a file that is not there."""
+    shared.check_files(options.path, folders=True)
+    shared.model_file(options.model)
+    shared.check_files(options.data)
+    for name in ("text", "pair"):
+        if getattr(options, name) and not options.data:
+            raise ValueError(f"--{name} names a column of --texts: give both")
 
 
 def run(options: argparse.Namespace) -> None:

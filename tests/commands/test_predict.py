@@ -54,7 +54,8 @@ def test_lines_keep_their_places_and_files_are_written_by_their_suffix(tmp_path,
 
 def test_a_pretrainer_does_no_job(tmp_path, capsys):
     untrained(kbert.Pretrainer).save(tmp_path / "task.keras")
-    assert cli.main(["predict", str(tmp_path / "task.keras"), "--data", "x.csv"]) == 1
+    (tmp_path / "x.txt").write_text("good day")
+    assert cli.main(["predict", str(tmp_path / "task.keras"), "--data", str(tmp_path / "x.txt")]) == 1
     assert "a Pretrainer does none of the command line's jobs" in capsys.readouterr().err
 
 
