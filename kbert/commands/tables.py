@@ -158,6 +158,8 @@ def read_labelled(
     if several and not names and not set(LABEL) & set(table.names) and (binary := cells.binary_columns()):
         raise ValueError(f"{path} has no column of labels; name the columns of ones and zeros: --label {' '.join(binary)}")
     name = column(table, names[0] if names else None, LABEL, "--label")
+    if numbers and how.names is not None:
+        raise ValueError("--names is for labels; this task's targets are numbers")
     if numbers:
         return texts, [number(value, table, row) for row, value in enumerate(table.column(name))]
     return texts, cells.several(name) if several else cells.single(name)
@@ -166,9 +168,14 @@ def read_labelled(
 def number(value: Any, table: Table, row: int) -> float:
     """Returns a cell as a number; `table` and `row`, counted from 0, are for the error."""
     try:
-        return float(value)
+        if "_" in str(value):  # which Python takes for a part of a number
+            raise ValueError
+        read = float(value)
     except (TypeError, ValueError):
         raise ValueError(f"{table.place(row)} has {value!r:.80} where a number is expected") from None
+    if not math.isfinite(read):
+        raise ValueError(f"{table.place(row)} has {value!r:.80}, which is not a finite number")
+    return read
 
 
 def read_pairs(
@@ -289,7 +296,7 @@ def read_questions(
 
 def _start(table: Table, name: str, row: int) -> int:
     start = number(table.column(name)[row], table, row)
-    if not math.isfinite(start) or start != int(start) or start < 0:
+    if start != int(start) or start < 0:
         raise ValueError(f"{table.place(row)}: {name!r} should be a character's place in the context, got {start:g}")
     return int(start)
 

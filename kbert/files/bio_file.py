@@ -33,9 +33,9 @@ def read_bio(
     of a word. Lines that begin with `-DOCSTART-` and comments, which begin with `#`, are no words. A line that begins with `#`
     is a word if it has as many columns as the others and a tag of their scheme.
 
-    The tags stand in the last column, and the words in the first one that does not number them. Three shapes are recognised:
-    `tag TAB word`; columns of numbers before the words, as in CoNLL-U and GermEval 2014; and two columns of tags behind number
-    and word, as in GermEval 2014, of which the outer ones are read.
+    The tags stand in the last column, the words in the first one that does not number them. These shapes are recognised:
+    `tag TAB word`; columns that number words or sentences, as in CoNLL-U and GermEval 2014; and two columns of tags behind
+    number and word, as in GermEval 2014, of which the outer ones are read.
 
     Args:
       path: a text file.
@@ -127,17 +127,18 @@ def _places(
     for name, given in (("word_column", word_column), ("tag_column", tag_column)):
         if given is not None and given != -1 and not 1 <= given <= width:
             raise ValueError(f"{path} has {width} columns, and {name} is {given}; the first is 1")
+    width -= width > 2 and _columns(sentences, [width - 1]) == [{""}]  # a separator at the end of each line
     words_only = [[line for line in sentence if not _PART.fullmatch(line.columns[0])] for sentence in sentences]
     first = 0
-    if width > 2 and all(map(_is_numbered, words_only)):
-        sentences, first = words_only, 1
+    while first < width - 2 and _is_number(words_only, first):
+        sentences, first = words_only, first + 1
     if width == 2 and word_column is None and tag_column is None and _tags_stand_first(sentences):
         return sentences, 1, 0
     word = first if word_column is None else word_column - 1
     if tag_column is not None:
         return sentences, word, width - 1 if tag_column == -1 else tag_column - 1
-    nested = first == 1 and width == 4 and all(map(_are_prefixed_or_o, _columns(sentences, (2, 3))))
-    return sentences, word, 2 if nested else width - 1
+    nested = first > 0 and width == first + 3 and all(map(_are_prefixed_or_o, _columns(sentences, (width - 2, width - 1))))
+    return sentences, word, width - 2 if nested else width - 1
 
 
 def _columns(sentences: list[list[_Line]], places: Iterable[int]) -> list[set[str]]:
@@ -145,10 +146,16 @@ def _columns(sentences: list[list[_Line]], places: Iterable[int]) -> list[set[st
     return [{line.columns[place] for sentence in sentences for line in sentence} for place in places]
 
 
-def _is_numbered(sentence: Sequence[_Line]) -> bool:
-    """Returns whether the first column counts the words of a sentence, from 1 or from 0."""
-    numbers = [line.columns[0] for line in sentence]
-    return any(numbers == [str(start + place) for place in range(len(numbers))] for start in (0, 1))
+def _is_number(sentences: list[list[_Line]], place: int) -> bool:
+    """Returns whether a column holds numbers of words, which rise within a sentence, or of sentences, which stay."""
+    columns = [[line.columns[place] for line in sentence] for sentence in sentences if sentence]
+    if not all(value.isdecimal() for values in columns for value in values):
+        return False
+    numbers = [list(map(int, values)) for values in columns]
+    if all(len(values) == 1 for values in numbers):  # too little to see a rise; numbers begin anew in each sentence
+        return all(values[0] in (0, 1) for values in numbers)
+    rises = all(a < b for values in numbers for a, b in zip(values, values[1:]))
+    return rises or all(len(set(values)) == 1 for values in numbers)
 
 
 def _are_prefixed_or_o(values: set[str]) -> bool:

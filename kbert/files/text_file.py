@@ -125,11 +125,14 @@ def _first_bytes(path: pathlib.Path) -> bytes:
 
 
 def _utf_16(first: bytes) -> str | None:
-    """Returns the kind of UTF-16 that bytes look like: in Western text every second byte is 0."""
-    even, odd = first[::2].count(0), first[1::2].count(0)
-    if max(even, odd) < len(first) / 8 or min(even, odd) * 4 > max(even, odd):
-        return None
-    return "utf-16-be" if even > odd else "utf-16-le"
+    """Returns the kind of UTF-16 that bytes look like: most of its spaces and line feeds, or of all its units, have a zero."""
+    for name, high in (("utf-16-le", first[1::2]), ("utf-16-be", first[::2])):
+        low = first[::2] if name == "utf-16-le" else first[1::2]
+        of_blanks = [above for below, above in zip(low, high) if below in b" \n"]
+        zeros = high.count(0)
+        if zeros >= 4 * low.count(0) and (2 * of_blanks.count(0) > len(of_blanks) > 0 or zeros > 0.9 * len(high)):
+            return name
+    return None
 
 
 def _place(path: pathlib.Path, encoding: str) -> str:
@@ -152,6 +155,8 @@ def _look(path: pathlib.Path) -> str:
             return f"it looks like {kind}: save it as text, or name it by its kind"
     if wide := _utf_16(first):
         name = wide
+    elif b"\0" in first:
+        return "it looks like another kind of file than text"
     else:
         with open_bytes(path) as file:
             high = next((line for line in file if not line.isascii() and not _is_utf_8(line)), b"")

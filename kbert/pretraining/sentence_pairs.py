@@ -51,7 +51,7 @@ def read_documents(paths: Paths, one_a_line: bool = False, encoding: str | None 
     files: list[pathlib.Path] = []
     for path in map(pathlib.Path, [paths] if isinstance(paths, (str, pathlib.Path)) else paths):
         if path.is_dir():
-            in_folder = sorted(file for file in path.rglob("*") if file.suffix in (".txt", ".jsonl"))
+            in_folder = sorted(file for file in path.rglob("*") if suffix_of(file) in (".txt", ".jsonl"))
             if not in_folder or not in_folder[0].is_file():
                 raise FileNotFoundError(f"{path} has no .txt or .jsonl files")
             files += in_folder

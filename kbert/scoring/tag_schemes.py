@@ -11,6 +11,7 @@ LETTERS = {"B": "B", "I": "I", "M": "I", "E": "E", "L": "E", "S": "S", "U": "S",
 ONE_TYPE = "entity"  # the type of the entities of tags that name none: B, I and O
 OUTSIDE = ("O", "[PAD]", "[CLS]", "[SEP]")  # the special tokens have labels of their own in some old checkpoints
 CONTINUED = "X"  # the label of a word's later pieces in such checkpoints, beside tags with letters
+_LOWER = re.compile(f"([{''.join(LETTERS).lower()}])[-_](.+)", re.DOTALL)
 _BEFORE, _BEHIND = (
     re.compile(f"([{''.join(LETTERS)}])[-_](.+)", re.DOTALL),
     re.compile(f"(.+)-([{''.join(LETTERS)}])", re.DOTALL),
@@ -51,8 +52,8 @@ def read_tags(labels: Iterable[str]) -> dict[str, Tag]:
 
     The labels are of one of these schemes:
 
-    - a letter and a type, `B-city` or `city-B`. The letters are B, I and O, in BIOES also E and S, in BILOU L and U, in BMES M.
-      In IOB1 and IO an entity begins with I.
+    - a letter and a type, `B-city`, `b-city` or `city-B`. The letters are B, I and O, in BIOES also E and S, in BILOU L and U,
+      in BMES M. In IOB1 and IO an entity begins with I.
     - a letter without a type, `B`, `I` and `O`. The type is `entity`.
     - a type without a letter, `city`. Neighbouring words of one type are one entity.
 
@@ -64,6 +65,9 @@ def read_tags(labels: Iterable[str]) -> dict[str, Tag]:
     inside = [name for name in names if name not in outside]
     before = {name: Tag(LETTERS[match[1]], match[2]) for name in names if (match := _BEFORE.fullmatch(name))}
     behind = {name: Tag(LETTERS[match[2]], match[1]) for name in names if (match := _BEHIND.fullmatch(name))}
+    lower = {name: Tag(LETTERS[match[1].upper()], match[2]) for name in names if (match := _LOWER.fullmatch(name))}
+    if any(tag.prefix == "B" for tag in lower.values()) and all(name in lower for name in inside if name != "o"):
+        return {**outside, **{name: lower.get(name, Tag("O", "")) for name in inside}}
     bare = {name: Tag(LETTERS[name], ONE_TYPE) for name in names if name in LETTERS}
     for tags in (before, behind, bare if {"B", "I"} & set(bare) else {}):
         if inside and all(name in tags for name in inside):

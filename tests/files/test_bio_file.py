@@ -30,6 +30,11 @@ def read(path, text, **options):
         "comments": ("# id = 1\nNew B-city\nYork I-city\n\n# id = 2\n# text = rain\nrain O\n", NEW_YORK),
         "comments as wide as words": ("# 1\nNew B-city\nYork I-city\n\n# 2\nrain O\n", NEW_YORK),
         "numbers": ("1\tNew\tB-city\n2\tYork\tI-city\n\n1\train\tO\n", NEW_YORK),
+        "numbers that go on": ("1\tNew\tB-city\n2\tYork\tI-city\n\n3\train\tO\n", NEW_YORK),
+        "numbers of sentences": ("0 1 New B-city\n0 2 York I-city\n\n1 1 rain O\n", NEW_YORK),
+        "a word that is a number": ("10 CD O\n", ([["10"]], [["O"]])),
+        "words that are numbers": ("10 O\n11 O\n", ([["10", "11"]], [["O", "O"]])),
+        "a tab at the end": ("New\tB-city\t\nYork\tI-city\t\n\nrain\tO\t\n", NEW_YORK),
         "numbers from 0": ("0 New B-city\n1 York I-city\n\n0 rain O\n", NEW_YORK),
         "conll-u": (
             "# id = 1\n1-2\tNewYork\t_\t_\n1\tNew\tN\tB-city\n2\tYork\tN\tI-city\n2.1\tx\t_\t_\n\n1\train\tN\tO\n",

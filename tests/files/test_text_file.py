@@ -41,6 +41,9 @@ def test_an_encoding_is_taken_with_a_mark_or_without(tmp_path, encoding):
         ("one\n이것은 한국어 문장입니다", "euc_kr"),
         ("plain text\nof UTF-16", "utf-16-le"),
         ("plain text\nof UTF-16", "utf-16-be"),
+        ("word", "utf-16-le"),
+        ("Привет, это русский текст\nРусский", "utf-16-le"),
+        ("Привет, это русский текст\nРусский", "utf-16-be"),
     ],
 )
 def test_what_a_file_looks_like_is_said_and_works(tmp_path, text, encoding):
@@ -56,6 +59,9 @@ def test_files_of_other_kinds_are_named(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"PK\x03\x04\xff\xfe\x80")
     with pytest.raises(ValueError, match="looks like a spreadsheet or a zip archive"):
         read_text(tmp_path / "a.csv")
+    (tmp_path / "a.bin").write_bytes(b"\x89PNG\r\n\xff\x00" * 20)
+    with pytest.raises(ValueError, match="a.bin, line 1 is not UTF-8 text; it looks like another kind of file than text"):
+        read_text(tmp_path / "a.bin")
     (tmp_path / "b.txt").write_bytes(b"\xef\xbb\xbfa")
     with pytest.raises(ValueError, match="mark of utf-8, not of cp1252: leave --encoding out"):
         read_text(tmp_path / "b.txt", "windows-1252")
@@ -68,14 +74,20 @@ def test_files_of_other_kinds_are_named(tmp_path):
         read_text(tmp_path / "c.txt.gz")
 
 
+def test_zeros_in_a_text_stay(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"a text with\0a zero\nor two\0\n")
+    assert list(read_lines(tmp_path / "a.txt")) == ["a text with\0a zero", "or two\0"]
+
+
 def test_gzip_is_opened(tmp_path):
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(TEXT.encode()))
     assert list(read_lines(tmp_path / "a.txt.gz")) == LINES
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.text().filter(lambda line: "\n" not in line and not line.endswith("\r")), min_size=1))
+@given(st.lists(st.text(st.characters(exclude_characters="\0\n", exclude_categories=["Cs"])), min_size=1))
 def test_as_many_lines_come_as_were_written(tmp_path_factory, lines):
+    lines = [line.rstrip("\r") for line in lines]  # a carriage return before a line feed is a part of the end
     path = tmp_path_factory.getbasetemp() / "lines.txt"
     path.write_bytes("".join(line + "\n" for line in lines).encode("utf-8"))
     marked = lines[0].startswith("\ufeff")

@@ -126,6 +126,10 @@ def test_files_are_read_as_documents(tmp_path):
     ]
     assert list(read_documents(tmp_path / "a.txt", one_a_line=True))[0] == ["One."]
     assert sentences("A b. C d? E") == ["A b.", "C d?", "E"]
+    (tmp_path / "c.txt").write_bytes("Café\x85here.\r\nTwo.\r\n\r\nThree.".encode("utf-16"))
+    assert list(read_documents(tmp_path / "c.txt")) == [["Café\x85here.", "Two."], ["Three."]]
+    (tmp_path / "d.txt").write_bytes("Café.\n".encode("windows-1252"))
+    assert list(read_documents(tmp_path / "d.txt", encoding="windows-1252")) == [["Café."]]
 
 
 # Training
@@ -254,7 +258,7 @@ def test_bad_corpora_are_named(pretrainer, documents, arguments, error, message)
 def test_files_that_are_no_text_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no file"):
         read_documents([tmp_path / "none.txt"])
-    (tmp_path / "x.bin").write_bytes(b"\xff\xfe\x00\x01" * 20)
+    (tmp_path / "x.bin").write_bytes(b"\x89PNG\r\n\xff\x00" * 20)
     with pytest.raises(ValueError, match="is not UTF-8 text"):
         list(read_documents([tmp_path / "x.bin"]))
     (tmp_path / "x.jsonl").write_text('{"body": 1}\n')
