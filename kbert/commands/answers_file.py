@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Iterable, Sequence
 from typing import IO, Any
 
@@ -26,8 +27,7 @@ def kind_of(path: Path) -> str:
 def json_lines(asked: Asked, answers: Sequence[Any]) -> list[str]:
     """Returns a JSON object for each row: its number from 1, its columns as `input`, and its `answer`."""
     rows = zip(asked.inputs, map(_plain, answers), strict=True)
-    entries = ({"row": row, "input": given, "answer": answer} for row, (given, answer) in enumerate(rows, 1))
-    return [json.dumps(entry, ensure_ascii=False, default=str) for entry in entries]
+    return [_json({"row": row, "input": given, "answer": answer}) for row, (given, answer) in enumerate(rows, 1)]
 
 
 def write_answers(file: IO[str], kind: str, asked: Asked, answers: Sequence[Any]) -> None:
@@ -75,7 +75,21 @@ def _cell(value: Any) -> str:
     """Returns a value as the text of a cell: a text as it is, None as nothing, and anything else as JSON."""
     if value is None or isinstance(value, str):
         return value or ""
-    return json.dumps(value, ensure_ascii=False, default=str)
+    return _json(value)
+
+
+def _json(value: Any) -> str:
+    """Returns a value as JSON, which has no NaN and no infinity: these are null. Dates and the like are texts."""
+    return json.dumps(_finite(value), ensure_ascii=False, default=str)
+
+
+def _finite(value: Any) -> Any:
+    value = _plain(value)
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class _LineFeeds:

@@ -277,10 +277,11 @@ def read_questions(
     questions, contexts = texts_of(table, text, ("question",)), texts_of(table, pair, ("context",), "--pair")
     name = column(table, label, ("answers", "answer"), "--label")
     starts = next((name for name in ("start", "answer_start") if name in table.names), None)
+    places = [None] * len(table.rows) if starts is None else table.column(starts)
     asked, texts, right_answers, wrong = [], [], [], []
     for row, cell in enumerate(table.column(name)):
         if starts is not None and (cell is None or isinstance(cell, str)):
-            answers = [{"text": cell, "start": _start(table, starts, row)}] if cell else []
+            answers = [{"text": cell, "start": _start(places[row], table, row)}] if cell else []
         else:
             answers = answers_of_cell(cell, table.place(row), name)
         right = answers_in_place(contexts[row], answers)
@@ -294,10 +295,11 @@ def read_questions(
     return (asked, texts), right_answers
 
 
-def _start(table: Table, name: str, row: int) -> int:
-    start = number(table.column(name)[row], table, row)
+def _start(value: Any, table: Table, row: int) -> int:
+    """Returns the place where an answer begins; `table` and `row`, counted from 0, are for the error."""
+    start = number(value, table, row)
     if start != int(start) or start < 0:
-        raise ValueError(f"{table.place(row)}: {name!r} should be a character's place in the context, got {start:g}")
+        raise ValueError(f"{table.place(row)}: an answer begins at a character of the context, from 0, got {start:g}")
     return int(start)
 
 

@@ -130,6 +130,15 @@ def test_files_without_targets_are_asked_too(tmp_path, task, name, content, expe
 ASKED = Asked(["a"] * 2, [{"text": 'a "b",\r\n c\rd', "label": None, "row": 7}, {"text": "", "label": ["x"], "row": 8}])
 
 
+def test_json_has_no_nan():
+    asked = Asked(["a"], [{"x": [float("nan")], "y": pd.Timestamp(0), "z": 1.5}])
+    assert json.loads(answers_file.json_lines(asked, [{"score": np.float32("inf")}])[0], parse_constant=pytest.fail) == {
+        "row": 1,
+        "input": {"x": [None], "y": "1970-01-01 00:00:00", "z": 1.5},
+        "answer": {"score": None},
+    }
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".tsv"])
 @pytest.mark.parametrize(
     ("answers", "columns"),

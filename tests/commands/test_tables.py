@@ -193,6 +193,23 @@ def test_answers_in_columns_are_read_and_misplaced_ones_are_named(tmp_path):
     assert (questions, contexts, answers) == (["where?", "who?"], CONTEXTS, [ANSWERS[0][:1], []])
 
 
+def test_places_of_answers_are_whole_and_not_negative(tmp_path):
+    for start in ("1.5", "-1", "x", ""):
+        path = text(tmp_path / "a.csv", f"question,context,answer,start\nq,abc,b,1\nq,abc,b,{start}\n")
+        with pytest.raises(ValueError, match="a.csv, line 3"):
+            tables.read_questions(path)
+
+
+def test_numbers_are_finite_and_plain(tmp_path):
+    for value in ("nan", "inf", "1_0", "1,5", ""):
+        path = text(tmp_path / "a.csv", f'text,label\na,1\nb,"{value}"\n')
+        with pytest.raises(ValueError, match="a.csv, line 3 has "):
+            tables.read_labelled(path, numbers=True)
+    assert tables.read_labelled(text(tmp_path / "a.csv", "text,label\na, 1e3\n"), numbers=True)[1] == [1000]
+    with pytest.raises(ValueError, match="--names is for labels"):
+        tables.read_labelled(path, numbers=True, how=Reading(names=["a"]))
+
+
 @pytest.mark.parametrize(
     ("cell", "message"),
     [

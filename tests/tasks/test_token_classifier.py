@@ -155,6 +155,17 @@ def test_bad_input_is_named(task, x, y, error, message):
         task.fit(x, y, verbose=0)
 
 
+@pytest.mark.parametrize("labels", ["O B-x I-x L-x U-x", "O B I", "O x y", "O x-B x-I"])
+def test_tags_of_other_schemes_are_served_as_they_are_classified(encoder, tokenizer, labels):
+    task = kbert.TokenClassifier(encoder, kbert.TextPreprocessor(tokenizer, 12), labels=labels.split())
+    texts = ["the cat ran", "a good day !"]
+    served = {name: value.numpy() for name, value in task.serve(tf.constant(texts)).items()}
+    answers = task.served_answers(served)
+    for answer, expected in zip(answers, task.expected_answers((texts,)), strict=True):
+        assert answer.exact == expected.exact
+    assert any(answer.exact for answer in answers) and b"" not in served["label"]
+
+
 def test_labels_that_are_no_tags_have_no_entities(encoder, tokenizer):
     task = kbert.TokenClassifier(encoder, kbert.TextPreprocessor(tokenizer, 12), labels=["NOUN", "VERB"])
     assert len(task.predict([["cat", "ran"]])[0]) == 2
