@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from kbert.checkpoints import huggingface
 from kbert.checkpoints.names import Description, Family, Rule
+from kbert.checkpoints.own_settings import read_own_settings
 from kbert.checkpoints.owners import Encoder, HeadOwner, Preprocessor
 from kbert.checkpoints.weights import weights_of
 from kbert.config import BertConfig
@@ -176,13 +177,14 @@ def is_cased(tokens: Sequence[str]) -> bool:
 
 
 def read_tokenizer_options(folder: pathlib.Path, vocabulary: Sequence[str]) -> dict[str, Any]:
-    """Returns the arguments of a tokenizer. The case is that of the vocabulary, unless a tokenizer_config.json states it.
+    """Returns the arguments of a tokenizer. The case is that of the vocabulary, unless a JSON file states it.
 
     Args:
       folder: a folder of Google's.
       vocabulary: its tokens.
     """
-    return {"lowercase": not is_cased(vocabulary), **huggingface.read_tokenizer_options(folder, vocabulary)}
+    guessed = {"lowercase": not is_cased(vocabulary), **read_own_settings(folder)["tokenizer"]}
+    return {**guessed, **huggingface.read_tokenizer_options(folder, vocabulary)}
 
 
 def save_folder(

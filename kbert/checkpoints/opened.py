@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from kbert.checkpoints import catalogue, google, hub, huggingface, keras_hub
 from kbert.checkpoints.checkpoint import Checkpoint
 from kbert.checkpoints.names import Config, Description, Family
+from kbert.checkpoints.own_settings import read_own_settings
 from kbert.checkpoints.preset_folder import write_preset
 from kbert.files.atomic import recover
 from kbert.files.json import read_json
@@ -79,8 +80,19 @@ class Opened:
 
     @property
     def values(self) -> dict[str, Any]:
-        """The configuration file's own dictionary, with the head's keys such as `id2label`."""
-        return self._description.values
+        """The configuration file's own dictionary, with the head's keys such as `id2label`.
+
+        Where the file states no labels or no problem type, as Google's does not, kbert.json does.
+        """
+        options = self.own_settings["task"].get("options", {})
+        stated = {"id2label": {str(number): label for number, label in enumerate(options.get("labels") or [])}}
+        stated["problem_type"] = options.get("problem_type")
+        return {**{key: value for key, value in stated.items() if value}, **self._description.values}
+
+    @cached_property
+    def own_settings(self) -> dict[str, dict[str, Any]]:
+        """What the folder's kbert.json states of `tokenizer`, `preprocessor` and `task`."""
+        return read_own_settings(self.folder)
 
     @property
     def vocabulary_path(self) -> pathlib.Path:
@@ -104,7 +116,7 @@ class Opened:
     @cached_property
     def tokenizer_options(self) -> dict[str, Any]:
         """The arguments of `WordPieceTokenizer` that the folder states."""
-        return self.format.read_tokenizer_options(self.folder, self.vocabulary)
+        return {**self.own_settings["tokenizer"], **self.format.read_tokenizer_options(self.folder, self.vocabulary)}
 
     @cached_property
     def checkpoint(self) -> Checkpoint:

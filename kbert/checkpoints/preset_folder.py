@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+from kbert.checkpoints.own_settings import FILE, write_own_settings
 from kbert.files.atomic import check_replaceable, recover, written_aside
 from kbert.files.json import read_json
 from kbert.files.targets import kind_by_name, some_of
@@ -16,12 +17,12 @@ from kbert.files.targets import kind_by_name, some_of
 WRITTEN = {
     "huggingface": (
         *("config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json"),
-        *("modules.json", "sentence_bert_config.json", "1_Pooling", "[0-9]*_Dense"),
+        *("modules.json", "sentence_bert_config.json", "1_Pooling", "[0-9]*_Dense", FILE),
     ),
-    "google": ("bert_config.json", "bert_model.ckpt.*", "vocab.txt"),
+    "google": ("bert_config.json", "bert_model.ckpt.*", "vocab.txt", FILE),
     "keras_hub": (
         *("config.json", "metadata.json", "model.weights.h5", "task.json", "task.weights.h5"),
-        *("tokenizer.json", "preprocessor.json", "assets"),
+        *("tokenizer.json", "preprocessor.json", "assets", FILE),
     ),
 }
 # What else is opened as a model, or in place of a file that kbert writes: an old one beside a new one would be mistaken for it.
@@ -39,6 +40,7 @@ def write_preset(
     encoder: Any,
     preprocessor: Any = None,
     task: Any = None,
+    settings: dict[str, Any] | None = None,
     beside: Callable[[pathlib.Path], None] | None = None,
 ) -> None:
     """Writes a preset folder, or replaces one of the same layout, as a whole: after a crash the old one is there.
@@ -52,6 +54,7 @@ def write_preset(
       encoder: the owner of the encoder's weights.
       preprocessor: the preprocessor whose vocabulary is written, or None.
       task: the owner of the head's weights, or None.
+      settings: what the task is set to, for kbert.json; None for an encoder alone.
       beside: a function that writes more into the folder, whose path it is given.
 
     Raises:
@@ -62,6 +65,7 @@ def write_preset(
     folder = check_preset_folder(folder, layout)
     with written_aside(folder, keep=lambda name: not _is_of(name, WRITTEN[layout])) as aside:
         save_folder(aside, encoder, preprocessor, task)
+        write_own_settings(aside, preprocessor, settings)
         if beside is not None:
             beside(aside)
 

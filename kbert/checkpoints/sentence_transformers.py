@@ -126,7 +126,9 @@ def write_modules(folder: pathlib.Path, task: Embedder) -> None:
     if task.normalize:
         modules.append((f"{len(modules)}_Normalize", "Normalize"))
     _write_listing(folder / "modules.json", modules)
-    write_json(folder / "sentence_bert_config.json", {"max_seq_length": task.preprocessor.max_length, "do_lower_case": False})
+    if task.preprocessor is not None:
+        limit = {"max_seq_length": task.preprocessor.max_length, "do_lower_case": False}
+        write_json(folder / "sentence_bert_config.json", limit)
 
 
 def _write_dense(path: pathlib.Path, width: int, options: dict[str, Any], layer: Any) -> None:

@@ -42,8 +42,11 @@ class Files(WholeFiles, Encoding):
           folder: the folder to write; it is made if it is not there. A preset of the same layout is replaced as a whole; files
             that belong to no model stay.
           layout: `"huggingface"` (config.json, vocab.txt, tokenizer_config.json, model.safetensors), which transformers opens;
-            `"google"` (bert_config.json, vocab.txt, bert_model.ckpt.*) or `"keras_hub"` (config.json, model.weights.h5, ...),
-            which have no place for the labels' names.
+            `"google"` (bert_config.json, vocab.txt, bert_model.ckpt.*) or `"keras_hub"` (config.json, model.weights.h5, ...).
+
+        What these files have no place for stands in kbert.json beside them: lengths, windows, trainable flags and other
+        settings of the task and its tokenizer. The weights are float32; the dtype policy is that of whoever opens the folder.
+        The optimizer and the loss are kept by `save` alone.
 
         Raises:
           ValueError: no such layout, or one that has no place for this encoder or head; or the folder has the name of a file,
@@ -51,7 +54,7 @@ class Files(WholeFiles, Encoding):
         """
         from kbert.checkpoints.opened import writer_of
 
-        writer_of(layout)(folder, self.encoder, self.preprocessor, self)
+        writer_of(layout)(folder, self.encoder, self.preprocessor, self, settings=self.preset_settings())
 
     def to_keras_hub(self) -> Any:
         """Returns the task as a live KerasHub model with the same weights; a warning says by how much the outputs differ.

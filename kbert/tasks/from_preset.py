@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import re
@@ -39,28 +40,38 @@ def load_task(
       cls: the task's class, called as `cls(encoder, preprocessor, **kwargs)`.
       preset: a built-in name, `hf://owner/name@revision`, a folder, a live model of KerasHub, or an `Opened`.
       describe_head: a function of the task, and of the paths of its weights that are missing, to what the notice calls them.
-      max_length: the most positions of a row. None stands for the encoder's most.
+      max_length: the most positions of a row. None stands for that of the task that was saved, or else for the encoder's most.
       dtype: a Keras dtype policy for the whole task. None stands for the global one.
       preprocessor: a `TextPreprocessor` in place of the preset's, or None for a task that takes packed input.
-      **kwargs: for `cls`. A value that is a function gets the dictionary in the configuration file and returns the argument.
+      **kwargs: for `cls`. A value that is a function gets the dictionary in the configuration file and returns the argument. If
+        it returns None, or an argument is left out, the argument is that of the task that was saved, if this was of the same
+        class, or else the constructor's default.
 
     Raises:
       ValueError: the architecture has no such head, `max_length` is too long or given beside a preprocessor, the vocabulary is
         another checkpoint's, or a weight is missing, left over or of a wrong shape.
     """
     with open_preset(preset) as opened:
-        options = {key: value(opened.values) if callable(value) else value for key, value in kwargs.items()}
+        stated = {key: value(opened.values) for key, value in kwargs.items() if callable(value)}
+        given = {key: value for key, value in kwargs.items() if not callable(value)}
+        own = opened.own_settings["task"]
+        if own.get("class") != cls.__name__:
+            own = {}
+        taken = inspect.signature(cls).parameters
+        options = {key: value for key, value in own.get("options", {}).items() if key in taken}
+        options.update({key: value for key, value in stated.items() if value is not None}, **given)
         head = options.get("head", cls.head)
         if head:
             opened.family.head(head)  # raises before the weights are read
         if preprocessor == "auto":
-            preprocessor = read_preprocessor(opened, max_length)
+            preprocessor = read_preprocessor(opened, max_length, opened.own_settings["preprocessor"] if own else {})
         elif max_length is not None:
             raise ValueError("give max_length, or a preprocessor that has its own, not both")
         add_pooling_layer = None if cls.pools else False
         encoder, used, new_weights = read_encoder(BertEncoder, opened, add_pooling_layer, dtype=dtype)
         task = cls(encoder, preprocessor, dtype=dtype, **options)
         used_by_head, missing = _fill_head(task, opened)
+        task.remember(own)
         check_left_over(opened.checkpoint, used | used_by_head, encoder.config, opened.family)
     if used_by_head and not missing:
         say_kept_head(opened, task)
@@ -69,12 +80,13 @@ def load_task(
     return task
 
 
-def read_preprocessor(opened: Opened, max_length: int | None) -> TextPreprocessor:
+def read_preprocessor(opened: Opened, max_length: int | None, settings: dict[str, Any]) -> TextPreprocessor:
     """Returns a preprocessor with the tokenizer of an opened checkpoint.
 
     Args:
       opened: the checkpoint.
-      max_length: the most positions of a row. None stands for the encoder's most.
+      max_length: the most positions of a row. None stands for that of the settings, or else for the encoder's most.
+      settings: other arguments of the preprocessor that the folder states.
 
     Raises:
       ValueError: `max_length` is more than the encoder has, or the vocabulary is another checkpoint's.
@@ -88,7 +100,8 @@ def read_preprocessor(opened: Opened, max_length: int | None) -> TextPreprocesso
             f"{opened.vocabulary_path} has {tokenizer.vocabulary_size} tokens, more than the {rows} rows of the embedding: "
             f"line {rows + 1} has no vector; is it another checkpoint's?"
         )
-    return TextPreprocessor(tokenizer, max_length or most)
+    length = max_length or min(settings.get("max_length", most), most)
+    return TextPreprocessor(tokenizer, **{**settings, "max_length": length, "ragged": False})
 
 
 def _fill_head(task: Task, opened: Opened) -> tuple[set[str], list[str]]:
@@ -156,14 +169,11 @@ def stated_labels(preset: Any, labels: Sequence[str] | None) -> Callable[[dict[s
     return labels_for
 
 
-def head_dropout(
-    given: float | None, keys: Sequence[str], otherwise: float | None = None
-) -> Callable[[dict[str, Any]], float | None]:
+def head_dropout(given: float | None, keys: Sequence[str]) -> Callable[[dict[str, Any]], float | None]:
     """Returns a function of the dictionary in a config.json to the dropout rate of the head.
 
     Args:
       given: the user's rate. None asks the configuration.
       keys: of the configuration. The first that states a rate counts.
-      otherwise: the rate if no key states one.
     """
-    return lambda config: next((rate for rate in (given, *map(config.get, keys)) if rate is not None), otherwise)
+    return lambda config: next((rate for rate in (given, *map(config.get, keys)) if rate is not None), None)

@@ -119,7 +119,7 @@ class QuestionAnswerer(Task):
             preset,
             lambda task, missing: "the answer head",
             max_length=max_length,
-            dropout=head_dropout(dropout, ("qa_dropout",), otherwise=0.0),
+            dropout=head_dropout(dropout, ("qa_dropout",)),
             **kwargs,
         )
 

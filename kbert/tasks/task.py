@@ -242,6 +242,12 @@ class Task(Fitting, Prediction, Exporting, Files):
             **self.remembered(),
         }
 
+    def preset_settings(self) -> dict[str, Any]:
+        """Returns what a preset folder keeps of the task beside its weights: its class, its options, what it remembers."""
+        left_out = ("name", "dtype", "encoder", "preprocessor", *self.remembered())
+        options = {name: value for name, value in self.get_config().items() if name not in left_out}
+        return {"class": type(self).__name__, "options": options, **self.remembered()}
+
     def remembered(self) -> dict[str, Any]:
         """Returns what the task is beside its constructor's arguments: which layers are trained, and on what it was trained."""
         flags = trainable_flags(self)

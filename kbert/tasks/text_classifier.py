@@ -173,7 +173,7 @@ class TextClassifier(ReadsLongTexts):
         max_length: int | None = None,
         dropout: float | None = None,
         problem_type: str | None = None,
-        head: str = "SequenceClassification",
+        head: str | None = None,
         **kwargs: Any,
     ) -> TextClassifier:
         """Returns a classifier on the encoder of a checkpoint, with its classification head if it has one that fits.
@@ -187,7 +187,8 @@ class TextClassifier(ReadsLongTexts):
           max_length: the most positions of a text; the checkpoint's most (512) by default. A shorter one is faster.
           dropout: the rate of the dropout on the text's vector; the checkpoint's by default.
           problem_type: by default what the checkpoint says; a regression, if it has one label.
-          head: `"NextSentencePrediction"` opens the head of that name, with labels `is_next` and `not_next`.
+          head: `"NextSentencePrediction"` opens the head of that name, with labels `is_next` and `not_next`. By default it is
+            the head that was saved, or else `"SequenceClassification"`.
           **kwargs: `dtype`, a Keras dtype policy; `preprocessor`, a `TextPreprocessor` in place of the checkpoint's, or None
             for packed input; `window_stride`, as in the constructor.
 
@@ -215,7 +216,7 @@ class TextClassifier(ReadsLongTexts):
             max_length=max_length,
             labels=stated_labels(preset, labels),
             problem_type=known_type,
-            head=head,
+            **({} if head is None else {"head": head}),
             dropout=head_dropout(dropout, ("classifier_dropout", "seq_classif_dropout")),
             **kwargs,
         )

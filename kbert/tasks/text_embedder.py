@@ -367,7 +367,7 @@ class TextEmbedder(Task):
         if layout != "huggingface":
             raise ValueError(f"an embedder's folder is Hugging Face's with modules.json, got layout {layout!r}")
         write_modules = functools.partial(sentence_transformers.write_modules, task=self)
-        writer_of(layout)(folder, self.encoder, self.preprocessor, beside=write_modules)
+        writer_of(layout)(folder, self.encoder, self.preprocessor, settings=self.preset_settings(), beside=write_modules)
 
     def get_config(self) -> dict[str, Any]:
         return {

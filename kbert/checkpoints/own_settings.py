@@ -1,0 +1,47 @@
+"""kbert.json: what a task or a tokenizer is set to, and the files that others read have no place for.
+
+Other libraries pass the file over. What their files state too is read from those, so that a folder that was changed with
+another library is read as it is now.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from typing import Any
+
+from kbert.files.json import read_json, write_json
+
+FILE = "kbert.json"
+
+
+def read_own_settings(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
+    """Returns what a folder's kbert.json states of `tokenizer`, `preprocessor` and `task`; nothing where there is no file.
+
+    Args:
+      folder: a preset's folder, of any layout.
+    """
+    stated = read_json(folder / FILE) if (folder / FILE).is_file() else {}
+    return {part: stated.get(part) or {} for part in ("tokenizer", "preprocessor", "task")}
+
+
+def write_own_settings(folder: str | os.PathLike[str], preprocessor: Any = None, task: dict[str, Any] | None = None) -> None:
+    """Writes kbert.json into a folder.
+
+    Args:
+      folder: a preset's folder, of any layout.
+      preprocessor: a `TextPreprocessor`, or None.
+      task: the settings of a task, by name, or None for an encoder alone.
+    """
+    settings: dict[str, Any] = {}
+    if preprocessor is not None:
+        layer, vocabulary = ("name", "trainable", "dtype"), ("vocabulary",)
+        settings["tokenizer"] = _without(preprocessor.tokenizer.get_config(), (*layer, *vocabulary))
+        settings["preprocessor"] = _without(preprocessor.get_config(), (*layer, "tokenizer"))
+    if task is not None:
+        settings["task"] = task
+    write_json(pathlib.Path(folder) / FILE, settings)
+
+
+def _without(settings: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in names}
