@@ -35,6 +35,7 @@ def test_names_and_shapes_are_googles(folder):
     assert {path.name for path in folder.iterdir()} == {
         "bert_config.json",
         "vocab.txt",
+        "kbert.json",
         "bert_model.ckpt.index",
         "bert_model.ckpt.data-00000-of-00001",
     }
@@ -66,6 +67,7 @@ def test_a_pretraining_checkpoint_with_optimizer_slots_opens(classifier, folder)
 
 def test_case_is_told_from_the_vocabulary(folder):
     (folder / "vocab.txt").write_text("\n".join([*VOCABULARY[:-1], "The"]) + "\n", encoding="utf-8")
+    (folder / "kbert.json").unlink()  # as in a folder of Google's own
     assert kbert.WordPieceTokenizer.from_preset(folder).lowercase is False
 
 
