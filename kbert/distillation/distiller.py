@@ -307,7 +307,7 @@ class Distiller(keras.Model):
         """Returns the teacher's tensors for each row of the lessons, computed now or read from a folder."""
         names = [f"{name}/{layer}" for name, _, layer in self.inside]
         names += ["outputs"] if "soft" in self.loss_weights else []
-        return cached_lessons(lessons, self.student.pack, self.teacher, self._teacher_seen, names, folder)
+        return cached_lessons(lessons, self.student, self.teacher, self._teacher_seen, names, folder)
 
 
 class StudentScores(keras.callbacks.Callback):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pathlib
 import shutil
@@ -16,6 +15,7 @@ from kbert.distillation.lessons import Lessons, count_tokens
 from kbert.files.atomic import written_aside
 from kbert.tasks.progress import Progress
 from kbert.tasks.task import Task
+from kbert.training.fingerprint import differing, fingerprint
 from kbert.training.length_batches import sorted_batches
 
 # The axes of a batch's tensor that are as long as the text, by the beginning of the tensor's name.
@@ -76,7 +76,7 @@ class TeacherCache:
       lengths: how many tokens each row has, int `[R]`.
       masks: how many hidden tokens each row has, int `[R]`, or None if the outputs are not at hidden tokens alone.
       folder: where the tensors are kept; None for memory. If the folder exists, they are read from it, and nothing is computed.
-      made_of: the fingerprint of texts, teacher and tensors; None without a folder.
+      made_of: the fingerprints of texts, teacher and tensors, by name; empty without a folder.
       positional: whether the task's own outputs have an axis as long as the text (or, with `masks`, as the hidden tokens).
 
     Raises:
@@ -90,7 +90,7 @@ class TeacherCache:
         lengths: np.ndarray,
         masks: np.ndarray | None,
         folder: str | pathlib.Path | None,
-        made_of: str | None,
+        made_of: dict[str, str],
         positional: bool,
     ) -> None:
         self.lengths, self.masks, self.positional = lengths, masks, positional
@@ -132,7 +132,7 @@ class TeacherCache:
         self.flat = {name: np.empty(layout.count, np.float32) for name, layout in self.layouts.items()}
         self._fill(compute, groups, first)
 
-    def _compute_into(self, folder: pathlib.Path, compute: Callable, made_of: str | None) -> None:
+    def _compute_into(self, folder: pathlib.Path, compute: Callable, made_of: dict[str, str]) -> None:
         """Computes the tensors of all rows into the files of a new folder."""
         groups, first = self._first_group(compute)
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -149,17 +149,22 @@ class TeacherCache:
             shapes = {name: value.shape for name, value in first.items()}
             (aside / DESCRIPTION).write_text(json.dumps({"made_of": made_of, "shapes": shapes}))
 
-    def _open(self, folder: pathlib.Path, made_of: str | None) -> None:
+    def _open(self, folder: pathlib.Path, made_of: dict[str, str]) -> None:
         """Maps the files of a folder, or raises ValueError if the folder is not a cache or has another fingerprint."""
         if not (folder / DESCRIPTION).is_file():
             raise ValueError(f"{folder} is there already and holds no answers of a teacher: give another folder")
         description = json.loads((folder / DESCRIPTION).read_text())
-        if description["made_of"] != made_of:
-            raise ValueError(
-                f"{folder} was made for other texts or other losses, or of another teacher: give another folder, or delete it"
-            )
+        others = differing(made_of, description["made_of"])
+        if others:
+            raise ValueError(f"{folder} was made of other {' and '.join(others)}: give another folder, or delete it")
         self.layouts = {name: self._layout(name, shape) for name, shape in description["shapes"].items()}
-        self.flat = {name: np.load(folder / file_of(name), mmap_mode="r") for name in self.layouts}
+        try:
+            self.flat = {name: np.load(folder / file_of(name), mmap_mode="r") for name in self.layouts}
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{folder} is not complete: delete it, so that it is made again ({error})") from error
+        for name, layout in self.layouts.items():
+            if self.flat[name].shape != (layout.count,):
+                raise ValueError(f"{folder / file_of(name)} has another size: delete the folder, so that it is made again")
 
     def _first_group(self, compute: Callable) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
         """Groups all rows by length, computes the first group, and lays out the tensors by its shapes.
@@ -184,7 +189,7 @@ class TeacherCache:
 
 def cached_lessons(
     lessons: Lessons,
-    pack: Callable,
+    student: Task,
     teacher: Task,
     compute: Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]],
     names: Collection[str],
@@ -194,7 +199,7 @@ def cached_lessons(
 
     Args:
       lessons: the tokenized texts.
-      pack: a function of ragged columns that gives the packed dictionary.
+      student: the task whose `pack` makes the teacher's inputs.
       teacher: the task that computes the tensors.
       compute: a function of the packed dictionary that gives the teacher's tensors as a flat dictionary.
       names: the names of the tensors.
@@ -204,14 +209,12 @@ def cached_lessons(
     def of_rows(function: Callable) -> Callable:
         """Compiles a function of the packed dictionary as a function of row numbers."""
         spec = [tf.TensorSpec([None], tf.int64)]
-        return tf.function(lambda rows: function(lessons.inputs_of(pack, rows)), input_signature=spec, autograph=False)
+        return tf.function(lambda rows: function(lessons.inputs_of(student.pack, rows)), input_signature=spec, autograph=False)
 
     rows, count = np.arange(lessons.rows), of_rows(count_tokens)
     lengths = [count(rows[start : start + ROWS_AT_ONCE]) for start in range(0, len(rows), ROWS_AT_ONCE)]
-    made_of = None if folder is None else fingerprint(lessons.columns, teacher, names)
-    return TeacherCache(
-        of_rows(compute), np.concatenate(lengths), lessons.masks, folder, made_of, positional=teacher.positional
-    )
+    parts = {} if folder is None else parts_of_answers(lessons, student, teacher, names)
+    return TeacherCache(of_rows(compute), np.concatenate(lengths), lessons.masks, folder, parts, teacher.positional)
 
 
 def file_of(name: str) -> str:
@@ -229,17 +232,24 @@ def check_room(folder: pathlib.Path, size: int) -> None:
         )
 
 
-def fingerprint(columns: Sequence[tf.RaggedTensor], teacher: Task, names: Collection[str]) -> str:
-    """Returns a digest that differs for other texts, another teacher, or other tensors.
+def parts_of_answers(lessons: Lessons, student: Task, teacher: Task, names: Collection[str]) -> dict[str, str]:
+    """Returns the fingerprint of a teacher's answers: of all that they are computed from, and of nothing else.
+
+    Labels are not among it, nor is the student, but for how it packs texts.
 
     Args:
-      columns: the texts' ragged ids.
+      lessons: the tokenized texts.
+      student: the task whose `pack` makes the teacher's inputs.
       teacher: the task that computes the tensors.
       names: the names of the tensors.
     """
-    digest = hashlib.sha256(json.dumps([teacher.encoder.config.to_dict(), sorted(names)], sort_keys=True).encode())
-    for column in columns:
-        digest.update(column.values.numpy().tobytes() + column.row_splits.numpy().tobytes())
-    for variable in teacher.trainable_variables:
-        digest.update(variable.numpy().tobytes())
-    return digest.hexdigest()
+    settings, encoder = teacher.preset_settings(), teacher.encoder
+    policies = [part.dtype_policy.name for part in (teacher, encoder)]
+    return fingerprint(
+        texts=[lessons.columns, lessons.mask_positions, lessons.masks],
+        tokenizer=student.preprocessor.get_config(),
+        windows=getattr(student, "window_stride", None),
+        teacher=[settings["class"], settings["options"], type(encoder).__name__, encoder.config.to_dict(), policies],
+        weights=list(teacher.weights),
+        tensors=sorted(names),
+    )

@@ -1,0 +1,66 @@
+"""A digest of what a result is made of, so that what was kept of one computation is not taken for another's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+# Keras counts the names of layers, so that they depend on what a process built before. Whether a layer is trained is asked of
+# `trainable_flags`, for it is said of layers without weights too.
+LEFT_OUT = ("name", "trainable", "shared_object_id", "build_config")
+
+
+def fingerprint(**parts: Any) -> dict[str, str]:
+    """Returns a digest of each part, by its name, so that a message can say which part is another one.
+
+    >>> fingerprint(texts=["a", "b"])["texts"] == fingerprint(texts=["b", "a"])["texts"]
+    False
+
+    Args:
+      **parts: nests of strings, numbers, arrays, tensors, ragged tensors, variables, and configurations of Keras's, where
+        names of layers do not count.
+    """
+    return {name: digest(part) for name, part in parts.items()}
+
+
+def differing(parts: Mapping[str, str], others: Any) -> list[str]:
+    """Returns the names of the digests that differ from others, or lack among them."""
+    others = others if isinstance(others, Mapping) else {}
+    return [name for name, value in parts.items() if others.get(name) != value]
+
+
+def digest(value: Any) -> str:
+    """Returns a digest of a nest of values; see `fingerprint`."""
+    result = hashlib.sha256()
+    _add(result, value)
+    return result.hexdigest()
+
+
+def _add(result: Any, value: Any) -> None:
+    if isinstance(value, tf.RaggedTensor):
+        value = ("ragged", value.values, value.row_splits)
+    if isinstance(value, Mapping):
+        counts = value if set(value) == {"name"} else [key for key in value if key not in LEFT_OUT]  # a dtype policy is a name
+        value = ("mapping", [(key, value[key]) for key in counts])
+    if isinstance(value, (list, tuple)):
+        result.update(f"[{len(value)}:".encode())
+        for item in value:
+            _add(result, item)
+    elif isinstance(value, (np.ndarray, np.generic, tf.Tensor, tf.Variable, keras.Variable)):
+        array = np.asarray(keras.ops.convert_to_numpy(value) if not isinstance(value, (np.ndarray, np.generic)) else value)
+        result.update(f"{array.dtype}{array.shape}:".encode())
+        if array.dtype == object:
+            _add(result, array.tolist())
+        else:
+            result.update(np.ascontiguousarray(array).tobytes())
+    elif isinstance(value, bytes):
+        result.update(b"b" + str(len(value)).encode() + b":" + value)
+    else:
+        text = json.dumps(value, default=lambda other: getattr(other, "__qualname__", type(other).__qualname__))
+        result.update(f"{len(text)}:{text}".encode())
