@@ -32,7 +32,14 @@ def test_written_folder_opens_as_the_same_task_without_a_notice(classifier, tmp_
         np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(classifier.predict(["good cat"]), again.predict(["good cat"]))
     names = {path.name for path in (tmp_path / "mine").iterdir()}
-    assert names == {"config.json", "kbert.json", "model.safetensors", "special_tokens_map.json", "tokenizer_config.json", "vocab.txt"}
+    assert names == {
+        "config.json",
+        "kbert.json",
+        "model.safetensors",
+        "special_tokens_map.json",
+        "tokenizer_config.json",
+        "vocab.txt",
+    }
 
 
 def test_other_labels_of_the_same_number_keep_the_head(classifier, tmp_path):

@@ -66,7 +66,8 @@ def test_the_files_of_another_head_do_not_stay(task, tmp_path):
     assert (tmp_path / "model" / "modules.json").is_file() and (tmp_path / "model" / "2_Dense").is_dir()
     task.save_to_preset(tmp_path / "model")
     assert {path.name for path in (tmp_path / "model").iterdir()} == {
-        *("config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json"),
+        *("config.json", "kbert.json", "model.safetensors", "vocab.txt"),
+        *("tokenizer_config.json", "special_tokens_map.json"),
     }
 
 
