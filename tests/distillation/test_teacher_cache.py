@@ -103,7 +103,8 @@ def test_a_file_that_breaks_off_is_named(tmp_path):
 
 
 def test_a_digest_tells_nests_apart():
-    values = [[1, 2], [[1], 2], [1, "2"], ["12"], ["1", "2"], [b"12"], [b"1", b"2"], np.array([1, 2]), np.array([[1, 2]]),
-              np.array([1, 2], np.float32), {"a": 1}, {"b": 1}, {"a": 1, "b": None}, None, "", [], {"name": "float16"}, {"name": "x"}]  # fmt: skip
+    arrays = [np.array([1, 2]), np.array([[1, 2]]), np.array([1, 2], np.float32)]
+    nests = [[1, 2], [[1], 2], [1, "2"], ["12"], ["1", "2"], [b"12"], [b"1", b"2"], None, "", []]
+    values = [*arrays, *nests, {"a": 1}, {"b": 1}, {"a": 1, "b": None}, {"name": "float16"}, {"name": "x"}]
     assert len({digest(value) for value in values}) == len(values)
     assert digest({"name": "a", "rate": 1}) == digest({"name": "b", "rate": 1})
