@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from kbert.commands.tables import Asked
+from kbert.commands.asked import Asked
 from kbert.files.text_file import Path, suffix_of
 
 KINDS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": ",", ".tsv": "\t"}

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kbert.commands import tables
+from kbert.commands import asked, tables
 from kbert.commands.options import HELD_OUT, model_file
 from kbert.commands.shares import Examples, Part, count, split
 
@@ -24,8 +24,8 @@ def reading(options: argparse.Namespace) -> tables.Reading:
     return tables.Reading(options.encoding, options.separator, getattr(options, "names", None))
 
 
-def _read_asked(path: str, options: argparse.Namespace) -> tables.Asked:
-    return tables.read_asked(path, options.text, options.pair, reading(options))
+def _read_asked(path: str, options: argparse.Namespace) -> asked.Asked:
+    return asked.read_asked(path, options.text, options.pair, reading(options))
 
 
 def _classify(task: Task, x: Any) -> Sequence[Any]:
@@ -56,7 +56,7 @@ class Job:
     read: Callable[[str, argparse.Namespace], Examples]
     build: Callable[[str, Any, argparse.Namespace], Task]
     check_targets: Callable[[Task, Any], None] = lambda task, y: None
-    read_asked: Callable[[str, argparse.Namespace], tables.Asked] = _read_asked
+    read_asked: Callable[[str, argparse.Namespace], asked.Asked] = _read_asked
     answer: Callable[[Task, Any], Sequence[Any]] = _classify
     time: Callable[[Task, Any], Any] = lambda task, x: task.predict(x)
     watched: Callable[[Any, Any], Any] = lambda x, y: (x, y)
@@ -151,9 +151,9 @@ def _read_words(path: str, options: argparse.Namespace) -> Examples:
     return tables.read_words(path, options.text, _one_column(options), reading(options))
 
 
-def _read_asked_words(path: str, options: argparse.Namespace) -> tables.Asked:
+def _read_asked_words(path: str, options: argparse.Namespace) -> asked.Asked:
     _refuse(options, "pair")
-    return tables.read_asked_words(path, options.text, reading(options))
+    return asked.read_asked_words(path, options.text, reading(options))
 
 
 def _read_questions(path: str, options: argparse.Namespace) -> Examples:
@@ -168,9 +168,9 @@ def _read_pairs(path: str, options: argparse.Namespace) -> Examples:
     return tables.read_pairs(path, options.text, options.pair, _one_column(options), reading(options))
 
 
-def _read_asked_to_embed(path: str, options: argparse.Namespace) -> tables.Asked:
+def _read_asked_to_embed(path: str, options: argparse.Namespace) -> asked.Asked:
     _refuse(options, "pair")
-    return tables.read_asked(path, options.text, how=reading(options), guesses=(*tables.TEXT, "anchor"))
+    return asked.read_asked(path, options.text, how=reading(options), guesses=(*tables.TEXT, "anchor"))
 
 
 def _fill(task: Task, x: Sequence[str]) -> Sequence[Any]:
@@ -240,7 +240,7 @@ JOBS = {
             "qa",
             _read_questions,
             _build_answers,
-            read_asked=lambda path, options: tables.read_asked_questions(path, options.text, options.pair, reading(options)),
+            read_asked=lambda path, options: asked.read_asked_questions(path, options.text, options.pair, reading(options)),
             answer=lambda task, x: task.answer(*x),
             time=lambda task, x: task.answer(*x),
         ),

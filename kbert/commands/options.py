@@ -13,7 +13,9 @@ from collections.abc import Callable
 
 from kbert.checkpoints import catalogue, hub
 from kbert.files.atomic import recover
+from kbert.files.table_file import check_separator
 from kbert.files.targets import ANY_FILE, Kind, check_target
+from kbert.files.text_file import check_encoding
 
 MODEL, PRESET = "task.keras", "preset"  # in the folder that finetune writes
 HELD_OUT = 0.2
@@ -62,6 +64,18 @@ def number(what: str, is_right: Callable[[float], bool]) -> Callable[[str], floa
     return read
 
 
+def checked(check: Callable[[str], str]) -> Callable[[str], str]:
+    """Returns the type of an option whose value `check` returns, or refuses with a ValueError."""
+
+    def read(text: str) -> str:
+        try:
+            return check(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return read
+
+
 positive = number("a number above 0", lambda value: value > 0)
 share = number("a share between 0 and 1", lambda value: 0 < value < 1)
 below_one = number("a share from 0, below 1", lambda value: 0 <= value < 1)
@@ -102,9 +116,17 @@ def columns(parser: argparse.ArgumentParser, labels: bool = True) -> None:
 
 def text_files(parser: argparse.ArgumentParser, separator: bool = True) -> None:
     """Adds the options that say how text files are read; without `separator` that of encodings alone."""
-    parser.add_argument("--encoding", help="of text files, e.g. windows-1252 (default: UTF-8, or what a byte order mark says)")
+    parser.add_argument(
+        "--encoding",
+        type=checked(check_encoding),
+        help="of text files, e.g. windows-1252 (default: UTF-8, or what a byte order mark says)",
+    )
     if separator:
-        parser.add_argument("--separator", help="between the cells of csv and tsv files, e.g. ';' (default: a comma or a tab)")
+        parser.add_argument(
+            "--separator",
+            type=checked(check_separator),
+            help="between the cells of csv and tsv files, e.g. ';' (default: a comma or a tab)",
+        )
 
 
 def held_out(parser: argparse.ArgumentParser) -> None:

@@ -6,14 +6,13 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from kbert.commands.label_cells import LabelCells, answers_of_cell, list_of_cell
 from kbert.files.bio_file import read_bio
-from kbert.files.squad_file import answers_in_place, read_squad, report_misplaced, squad_questions
+from kbert.files.squad_file import answers_in_place, read_squad, report_misplaced
 from kbert.files.table_file import Table, read_table
 from kbert.files.text_file import Path, read_lines, suffix_of
-from kbert.scoring.tag_schemes import NotATag, has_prefixes, read_tags
 
 # The usual names of columns.
 TEXT, PAIR, LABEL = ("text", "sentence", "message", "sentence1"), ("pair", "sentence2", "other"), ("label", "labels", "target")
@@ -46,11 +45,7 @@ class Reading:
         return self.encoding
 
 
-class Asked(NamedTuple):
-    """A file to answer: `x` is what a task takes, `inputs` the columns of each of its rows."""
-
-    x: Any
-    inputs: list[dict[str, Any]]
+USUAL = Reading()
 
 
 def column(table: Table, name: str | None, guesses: Sequence[str] = (), option: str = "--text, --pair or --label") -> str:
@@ -89,7 +84,7 @@ def texts_of(table: Table, name: str | None, guesses: Sequence[str] = TEXT, opti
 # Texts and labels
 
 
-def read_texts(path: Path, text: str | None = None, pair: str | None = None, how: Reading = Reading()) -> Any:
+def read_texts(path: Path, text: str | None = None, pair: str | None = None, how: Reading = USUAL) -> Any:
     """Reads the texts of a file, a list, or pairs of them, a tuple of two lists.
 
     Args:
@@ -99,8 +94,8 @@ def read_texts(path: Path, text: str | None = None, pair: str | None = None, how
       how: how the file is read.
     """
     if suffix_of(path) != ".txt":
-        return _texts_or_pairs(how.table(path), text, pair)
-    lines = _lines(path, text, pair, how)
+        return texts_or_pairs(how.table(path), text, pair)
+    lines = lines_of_text(path, text, pair, how)
     blank = [number for number, line in enumerate(lines, 1) if not line.strip()]
     if blank:
         warnings.warn(
@@ -110,12 +105,13 @@ def read_texts(path: Path, text: str | None = None, pair: str | None = None, how
     return [line for line in lines if line.strip()]
 
 
-def _texts_or_pairs(table: Table, text: str | None, pair: str | None, guesses: Sequence[str] = TEXT) -> Any:
+def texts_or_pairs(table: Table, text: str | None, pair: str | None, guesses: Sequence[str] = TEXT) -> Any:
+    """Returns a table's texts, a list, or with `pair` a tuple of two lists; `guesses` are usual names of the first column."""
     texts = texts_of(table, text, guesses)
     return (texts, texts_of(table, pair, (), "--pair")) if pair else texts
 
 
-def _lines(path: Path, text: str | None, pair: str | None, how: Reading) -> list[str]:
+def lines_of_text(path: Path, text: str | None, pair: str | None, how: Reading) -> list[str]:
     """Returns the lines of a .txt file; raises a ValueError for names of columns, which it has not."""
     if text is not None or pair is not None:
         raise ValueError(f"{path} has no columns: --text and --pair are for tables; each line is a text")
@@ -129,7 +125,7 @@ def read_labelled(
     label: str | Sequence[str] | None = None,
     numbers: bool = False,
     several: bool = False,
-    how: Reading = Reading(),
+    how: Reading = USUAL,
 ) -> tuple[Any, list[Any]]:
     """Reads texts, or pairs of them, and their labels.
 
@@ -148,9 +144,11 @@ def read_labelled(
       ValueError: a row has no label, or a label that is no number; the message names the file and the row.
     """
     table = how.table(path)
-    texts = _texts_or_pairs(table, text, pair)
+    texts = texts_or_pairs(table, text, pair)
     names = [label] if isinstance(label, str) else list(label or [])
     cells = LabelCells(table, how.names)
+    if several and len(names) > 1 and how.names is not None:
+        raise ValueError("--names is for labels that are numbers; columns of ones and zeros have names")
     if several and len(names) > 1:
         return texts, cells.of_columns([column(table, name) for name in names])
     if len(names) > 1:
@@ -179,7 +177,7 @@ def number(value: Any, table: Table, row: int) -> float:
 
 
 def read_pairs(
-    path: Path, text: str | None = None, pair: str | None = None, label: str | None = None, how: Reading = Reading()
+    path: Path, text: str | None = None, pair: str | None = None, label: str | None = None, how: Reading = USUAL
 ) -> tuple[tuple[list[str], list[str]], list[float] | None]:
     """Reads pairs of texts that belong together, and their scores if the table has a column of them.
 
@@ -202,7 +200,7 @@ def read_pairs(
 
 
 def read_words(
-    path: Path, text: str | None = None, label: str | None = None, how: Reading = Reading()
+    path: Path, text: str | None = None, label: str | None = None, how: Reading = USUAL
 ) -> tuple[list[list[str]], list[list[str]]]:
     """Reads words and their tags.
 
@@ -213,10 +211,10 @@ def read_words(
       how: how the file is read.
     """
     if suffix_of(path) not in OF_LISTS:
-        places = _column_number(path, text, "--text"), _column_number(path, label, "--label")
+        places = column_number(path, text, "--text"), column_number(path, label, "--label")
         return read_bio(path, how.only_text(path), *places, how.names)
     table = how.table(path)
-    words = _words(table, text)
+    words = words_of(table, text)
     name = column(table, label, TAGS, "--label")
     tags = LabelCells(table, how.names).tags(name)
     for row, (of_words, of_tags) in enumerate(zip(words, tags)):
@@ -225,13 +223,14 @@ def read_words(
     return words, tags
 
 
-def _column_number(path: Path, value: str | None, option: str) -> int | None:
+def column_number(path: Path, value: str | None, option: str) -> int | None:
+    """Returns the number of a BIO file's column; `option`, which gave it, is for the error."""
     if value is not None and not value.isdecimal():
         raise ValueError(f"{path} has no names of columns: {option} should be a column's number, counted from 1, got {value!r}")
     return None if value is None else int(value)
 
 
-def _words(table: Table, name: str | None) -> list[list[str]]:
+def words_of(table: Table, name: str | None) -> list[list[str]]:
     """Returns a column of lists of words."""
     name = column(table, name, WORDS, "--text")
     words = []
@@ -246,7 +245,7 @@ def _words(table: Table, name: str | None) -> list[list[str]]:
 # Questions
 
 
-def _is_squad(path: Path, how: Reading) -> bool:
+def is_squad(path: Path, how: Reading) -> bool:
     """Returns whether a file is SQuAD's, a JSON object, rather than a table."""
     first = next((line.lstrip() for line in read_lines(path, how.encoding) if line.strip()), "") if _is_json(path) else "["
     return not first.startswith("[")
@@ -257,7 +256,7 @@ def _is_json(path: Path) -> bool:
 
 
 def read_questions(
-    path: Path, text: str | None = None, pair: str | None = None, label: str | None = None, how: Reading = Reading()
+    path: Path, text: str | None = None, pair: str | None = None, label: str | None = None, how: Reading = USUAL
 ) -> tuple[tuple[list[str], list[str]], list[list[dict[str, Any]]]]:
     """Reads `(questions, contexts)` and answers.
 
@@ -269,8 +268,8 @@ def read_questions(
       label: the name of the column of answers; by default answers or answer.
       how: how the file is read.
     """
-    if _is_squad(path, how):
-        _check_no_columns(path, text, pair, label)
+    if is_squad(path, how):
+        check_no_columns(path, text, pair, label)
         data = read_squad(path, encoding=how.only_text(path))
         return (data["question"], data["context"]), data["answers"]
     table = how.table(path)
@@ -303,79 +302,7 @@ def _start(value: Any, table: Table, row: int) -> int:
     return int(start)
 
 
-def _check_no_columns(path: Path, *names: str | None) -> None:
+def check_no_columns(path: Path, *names: str | None) -> None:
+    """Raises a ValueError for names of columns of a file that has none."""
     if any(name is not None for name in names):
         raise ValueError(f"{path} has no columns: --text, --pair and --label are for tables")
-
-
-# Files to answer, with or without targets
-
-
-def read_asked(
-    path: Path, text: str | None = None, pair: str | None = None, how: Reading = Reading(), guesses: Sequence[str] = TEXT
-) -> Asked:
-    """Reads texts, or pairs of them, of a table or the lines of a .txt file, blank ones too. Arguments as of `read_texts`."""
-    if suffix_of(path) == ".txt":
-        lines = _lines(path, text, pair, how)
-        return Asked(lines, [{"text": line} for line in lines])
-    table = how.table(path)
-    return _asked(table, _texts_or_pairs(table, text, pair, guesses))
-
-
-def _asked(table: Table, x: Any) -> Asked:
-    names: list[str] = []
-    for name in table.names:
-        names.append(name if name not in names else f"{name}.{len(names)}")
-    return Asked(x, [dict(zip(names, row)) for row in table.rows])
-
-
-def read_asked_words(path: Path, text: str | None = None, how: Reading = Reading()) -> Asked:
-    """Reads texts or lists of words: a table, a BIO file, or a .txt file of lines.
-
-    Args:
-      path: the file. A `.txt` file is a BIO file if its tags have letters, B-city. A `.tsv` file is a table if its first line
-        names the column of texts.
-      text: the name of the column of words or texts; of a BIO file its number, counted from 1.
-      how: how the file is read.
-    """
-    suffix = suffix_of(path)
-    if suffix in OF_LISTS or (suffix == ".tsv" and _names_a_text(path, text, how)):
-        table = how.table(path)
-        is_words = text in table.names and isinstance(next(iter(table.column(str(text))), None), list)
-        if is_words or (text is None and set(WORDS) & set(table.names)):
-            return _asked(table, _words(table, text))
-        return _asked(table, texts_of(table, text))
-    if suffix == ".txt" and text is None and not _has_letters(path, how):
-        return read_asked(path, how=how)
-    word_column = _column_number(path, text, "--text")
-    try:
-        words, tags = read_bio(path, how.only_text(path), word_column)
-    except NotATag:  # what stands in the last column is not asked for
-        words, tags = read_bio(path, how.only_text(path), word_column, tag_column=-1)
-    return Asked(words, [{"words": given, "tags": of_words} for given, of_words in zip(words, tags)])
-
-
-def _names_a_text(path: Path, text: str | None, how: Reading) -> bool:
-    first = next(read_lines(path, how.encoding), "").split(how.separator or "\t")
-    return bool({text} & set(first) if text else set(TEXT) & set(first))
-
-
-def _has_letters(path: Path, how: Reading) -> bool:
-    """Returns whether a file is a BIO file whose tags have letters, B-city."""
-    try:
-        tags = read_bio(path, how.only_text(path))[1]
-        return has_prefixes(read_tags(tag for sentence in tags for tag in sentence))
-    except ValueError:
-        return False
-
-
-def read_asked_questions(path: Path, text: str | None = None, pair: str | None = None, how: Reading = Reading()) -> Asked:
-    """Reads questions and contexts, with answers or without: a SQuAD file or a table. Arguments as of `read_questions`."""
-    if not _is_squad(path, how):
-        table = how.table(path)
-        return _asked(table, (texts_of(table, text, ("question",)), texts_of(table, pair, ("context",), "--pair")))
-    _check_no_columns(path, text, pair)
-    questions = list(squad_questions(path, how.only_text(path)))
-    inputs = [{"id": question.id, "question": question.question, "context": question.context} for question in questions]
-    x = [question.question for question in questions], [question.context for question in questions]
-    return Asked(x, inputs)

@@ -75,17 +75,18 @@ def read_table(path: Path, encoding: str | None = None, separator: str | None = 
         return _read_parquet(path)
     if kind in ("jsonl", "json"):
         return _read_objects(path, encoding, kind)
-    return _read_cells(path, encoding, _check_separator(separator) or ("\t" if kind == "tsv" else ","), kind)
+    usual = "\t" if kind == "tsv" else ","
+    return _read_cells(path, encoding, usual if separator is None else check_separator(separator), kind)
 
 
 # Cells
 
 
-def _check_separator(separator: str | None) -> str | None:
-    """Returns a separator, with a tab for what a shell leaves of one."""
+def check_separator(separator: str) -> str:
+    """Returns a separator, with a tab for what a shell leaves of one; raises a ValueError if it is not one character."""
     if separator in ("\\t", "tab"):
         return "\t"
-    if separator is not None and (len(separator) != 1 or separator in '"\r\n'):
+    if len(separator) != 1 or separator in '"\r\n':
         raise ValueError(f"a separator (--separator) is one character, and no quotation mark or line end; got {separator!r}")
     return separator
 

@@ -30,6 +30,15 @@ def check_file(path: Path) -> pathlib.Path:
     return path
 
 
+def check_encoding(encoding: str) -> str:
+    """Returns an encoding; raises a ValueError if Python has no text codec of that name."""
+    try:
+        "".encode(encoding)
+    except (LookupError, UnicodeError, ValueError):
+        raise ValueError(f"there is no encoding {encoding!r}; others are utf-8, utf-16, windows-1252, gb18030") from None
+    return encoding
+
+
 def suffix_of(path: Path) -> str:
     """Returns the suffix of a file in lower case, the one before `.gz` of a compressed file.
 
@@ -100,11 +109,7 @@ def _encoding(path: pathlib.Path, encoding: str | None) -> tuple[bytes, str]:
       path: the file.
       encoding: the encoding that was asked for, or None.
     """
-    if encoding is not None:
-        try:
-            encoding = codecs.lookup(encoding).name
-        except LookupError:
-            raise ValueError(f"there is no encoding {encoding!r}; others are utf-8, utf-16, windows-1252, gb18030") from None
+    encoding = None if encoding is None else codecs.lookup(check_encoding(encoding)).name
     first = _first_bytes(path)
     mark, marked = next(((mark, name) for mark, name in MARKS if first.startswith(mark)), (b"", None))
     if marked is None:

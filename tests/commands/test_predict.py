@@ -11,8 +11,8 @@ import pytest
 
 import kbert
 from kbert.commands import answers_file, cli
+from kbert.commands.asked import Asked
 from kbert.commands.jobs import JOBS
-from kbert.commands.tables import Asked
 from kbert.files.table_file import read_table
 from tests.commands.test_measures import TAGS, untrained
 

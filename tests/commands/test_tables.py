@@ -6,7 +6,7 @@ import warnings
 import pandas as pd
 import pytest
 
-from kbert.commands import tables
+from kbert.commands import asked, cli, tables
 from kbert.commands.tables import Reading
 
 
@@ -183,7 +183,7 @@ def test_answers_of_each_shape_are_read(tmp_path, cells, suffix):
     path = tmp_path / f"a.{suffix}"
     table.to_parquet(path) if suffix == "parquet" else table.to_json(path, orient="records", lines=True)
     assert tables.read_questions(path) == ((["where?", "who?"], CONTEXTS), ANSWERS)
-    assert tables.read_asked_questions(path).x == (["where?", "who?"], CONTEXTS)
+    assert asked.read_asked_questions(path).x == (["where?", "who?"], CONTEXTS)
 
 
 def test_answers_in_columns_are_read_and_misplaced_ones_are_named(tmp_path):
@@ -244,12 +244,32 @@ def test_errors_in_squads_files_name_the_question(tmp_path, question, message):
         tables.read_questions(text(tmp_path / "a.json", json.dumps(content)))
 
 
+def test_names_beside_columns_of_ones_and_zeros_are_refused(tmp_path):
+    path = text(tmp_path / "a.csv", "text,x,y\na,1,0\n")
+    with pytest.raises(ValueError, match="columns of ones and zeros have names"):
+        tables.read_labelled(path, label=["x", "y"], several=True, how=Reading(names=["x", "y"]))
+
+
 def test_blank_lines_are_named(tmp_path):
     path = text(tmp_path / "a.txt", "good\n\nbad\u2028day\n \n")
     with pytest.warns(UserWarning, match="2 blank lines are left out: 2, 4"):
         assert tables.read_texts(path) == ["good", "bad\u2028day"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert tables.read_asked(path).x == ["good", "", "bad\u2028day", " "]
+        assert asked.read_asked(path).x == ["good", "", "bad\u2028day", " "]
     with pytest.raises(ValueError, match="has no columns: --text"):
         tables.read_texts(path, "text")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--encoding", "klingon", "no encoding 'klingon'"),
+        ("--encoding", "base64", "no encoding"),
+        ("--separator", ";;", "one character"),
+    ],
+)
+def test_options_that_no_file_can_have_are_refused_at_once(option, value, message, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["evaluate", "none", "--data", "none.csv", option, value])
+    assert message in capsys.readouterr().err

@@ -1,0 +1,103 @@
+"""Data files to answer, with targets or without: what a task takes, and each row's columns beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from kbert.commands.tables import (
+    OF_LISTS,
+    TEXT,
+    USUAL,
+    WORDS,
+    Reading,
+    check_no_columns,
+    column_number,
+    is_squad,
+    lines_of_text,
+    texts_of,
+    texts_or_pairs,
+    words_of,
+)
+from kbert.files.bio_file import read_bio
+from kbert.files.squad_file import squad_questions
+from kbert.files.table_file import Table
+from kbert.files.text_file import Path, read_lines, suffix_of
+from kbert.scoring.tag_schemes import NotATag, has_prefixes, read_tags
+
+
+class Asked(NamedTuple):
+    """A file to answer: `x` is what a task takes, `inputs` the columns of each of its rows."""
+
+    x: Any
+    inputs: list[dict[str, Any]]
+
+
+def read_asked(
+    path: Path, text: str | None = None, pair: str | None = None, how: Reading = USUAL, guesses: Sequence[str] = TEXT
+) -> Asked:
+    """Reads texts, or pairs of them, of a table or the lines of a .txt file, blank ones too. Arguments as of `read_texts`."""
+    if suffix_of(path) == ".txt":
+        lines = lines_of_text(path, text, pair, how)
+        return Asked(lines, [{"text": line} for line in lines])
+    table = how.table(path)
+    return _asked(table, texts_or_pairs(table, text, pair, guesses))
+
+
+def _asked(table: Table, x: Any) -> Asked:
+    names: list[str] = []
+    for name in table.names:
+        names.append(name if name not in names else f"{name}.{len(names)}")
+    return Asked(x, [dict(zip(names, row)) for row in table.rows])
+
+
+def read_asked_words(path: Path, text: str | None = None, how: Reading = USUAL) -> Asked:
+    """Reads texts or lists of words: a table, a BIO file, or a .txt file of lines.
+
+    Args:
+      path: the file. A `.txt` file is a BIO file if its tags have letters, B-city. A `.tsv` file is a table if its first line
+        names the column of texts.
+      text: the name of the column of words or texts; of a BIO file its number, counted from 1.
+      how: how the file is read.
+    """
+    suffix = suffix_of(path)
+    if suffix in OF_LISTS or (suffix == ".tsv" and _names_a_text(path, text, how)):
+        table = how.table(path)
+        is_words = text in table.names and isinstance(next(iter(table.column(str(text))), None), list)
+        if is_words or (text is None and set(WORDS) & set(table.names)):
+            return _asked(table, words_of(table, text))
+        return _asked(table, texts_of(table, text))
+    if suffix == ".txt" and text is None and not _has_letters(path, how):
+        return read_asked(path, how=how)
+    word_column = column_number(path, text, "--text")
+    try:
+        words, tags = read_bio(path, how.only_text(path), word_column)
+    except NotATag:  # what stands in the last column is not asked for
+        words, tags = read_bio(path, how.only_text(path), word_column, tag_column=-1)
+    return Asked(words, [{"words": given, "tags": of_words} for given, of_words in zip(words, tags)])
+
+
+def _names_a_text(path: Path, text: str | None, how: Reading) -> bool:
+    first = next(read_lines(path, how.encoding), "").split(how.separator or "\t")
+    return bool({text} & set(first) if text else set(TEXT) & set(first))
+
+
+def _has_letters(path: Path, how: Reading) -> bool:
+    """Returns whether a file is a BIO file whose tags have letters, B-city."""
+    try:
+        tags = read_bio(path, how.only_text(path))[1]
+        return has_prefixes(read_tags(tag for sentence in tags for tag in sentence))
+    except ValueError:
+        return False
+
+
+def read_asked_questions(path: Path, text: str | None = None, pair: str | None = None, how: Reading = USUAL) -> Asked:
+    """Reads questions and contexts, with answers or without: a SQuAD file or a table. Arguments as of `read_questions`."""
+    if not is_squad(path, how):
+        table = how.table(path)
+        return _asked(table, (texts_of(table, text, ("question",)), texts_of(table, pair, ("context",), "--pair")))
+    check_no_columns(path, text, pair)
+    questions = list(squad_questions(path, how.only_text(path)))
+    inputs = [{"id": question.id, "question": question.question, "context": question.context} for question in questions]
+    x = [question.question for question in questions], [question.context for question in questions]
+    return Asked(x, inputs)
