@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -20,12 +21,13 @@ from kbert.files.atomic import written_aside
 from kbert.files.rooms import room_in
 from kbert.pretraining.example_layout import parser, serialized, sizes_of
 from kbert.pretraining.sentence_pairs import Corpus, Document, Paths, draw_pairs, pair_columns, tokenize_documents
+from kbert.pretraining.shards import ABOUT, check_complete, check_file, mark_of, read_about, shard_name
 from kbert.text.packing import TextPreprocessor
 from kbert.text.tokenizer import WordPieceTokenizer
+from kbert.training.fingerprint import digest
 from kbert.training.length_batches import by_epoch
 from kbert.training.masking import mask_tokens
 
-ABOUT = "about.json"  # beside the shards: with which vocabulary and settings they were made
 EXAMPLES_AT_ONCE = 512  # examples that are masked together
 SHUFFLED_AT_ONCE = 10_000  # examples that are mixed with each other in reading
 
@@ -93,9 +95,8 @@ def write_records(
         )
     settings = Settings(max_length, copies, objective, whole_words, mask_rate, seed)
     about = {"vocabulary": fingerprint(tokenizer), **dataclasses.asdict(settings), "shards_asked": shards}
-    about_file = folder / ABOUT
-    before = json.loads(about_file.read_text()) if about_file.is_file() else None
-    if before is not None and {name: before.get(name) for name in about} != about:
+    before = read_about(folder)
+    if before and {name: before.get(name) for name in about} != about:
         raise_other(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with room_in(folder) as room:
@@ -103,11 +104,16 @@ def write_records(
         if corpus.num_documents < 2 * shards:
             shards = max(1, corpus.num_documents // 2)
         about.update(shards=shards, pieces=len(corpus.pieces))
-        if before is not None and before != about:
+        if before and {name: value for name, value in before.items() if name != "files"} != about:
             raise_other(folder)
-        with written_aside(about_file) as aside:
-            aside.write_text(json.dumps(about, indent=2))
-        return _write_shards(folder, corpus, tokenizer, shards, settings, progress)
+        about["files"] = before.get("files", {})
+        _write_about(folder, about)
+        return _write_shards(folder, corpus, tokenizer, shards, settings, about, progress)
+
+
+def _write_about(folder: pathlib.Path, about: dict[str, Any]) -> None:
+    with written_aside(folder / ABOUT) as aside:
+        aside.write_text(json.dumps(about, indent=2), encoding="utf-8")
 
 
 def _write_shards(
@@ -116,6 +122,7 @@ def _write_shards(
     tokenizer: WordPieceTokenizer,
     shards: int,
     settings: Settings,
+    about: dict[str, Any],
     progress: Callable[[pathlib.Path], Any] | None,
 ) -> list[pathlib.Path]:
     """Writes the shards that are not there yet, several at once; the first failure stops all.
@@ -126,24 +133,37 @@ def _write_shards(
       tokenizer: the tokenizer that gave the pieces.
       shards: the number of files.
       settings: how the examples are made.
+      about: what about.json says. Each shard that is finished is noted in its `files`.
       progress: a function that is called with the path of each shard that is finished, or None.
 
     Returns:
       The paths of all shards.
     """
+    noting = threading.Lock()
+
+    def note(path: pathlib.Path, examples: int) -> None:
+        with noting:
+            about["files"][path.name] = {"examples": examples, **mark_of(path)}
+            _write_about(folder, about)
+
     stop = threading.Event()  # other shards end when one fails, or at Ctrl-C
 
     def write(number: int) -> pathlib.Path:
-        path = folder / f"examples-{number:05}-of-{shards:05}.tfrecord.gz"
-        if path.is_file():
+        path = folder / shard_name(number, shards)
+        if path.is_file() and path.name not in about["files"]:
+            with contextlib.suppress(ValueError):  # it is damaged, and is written anew
+                note(path, _count(path))
+        if path.is_file() and path.name in about["files"]:
+            check_file(path, about["files"])
             return path
         documents = range(number, corpus.num_documents, shards)
         random = np.random.default_rng([settings.seed, number])
         try:
             with written_aside(path) as aside:
-                _write_shard(aside, corpus, documents, tokenizer, settings, random, stop)
+                examples = _write_shard(aside, corpus, documents, tokenizer, settings, random, stop)
         except tf.errors.OpError as error:
             raise OSError(f"{path} could not be written: {error.message}; what was finished is kept") from error
+        note(path, examples)
         if progress:
             progress(path)
         return path
@@ -167,8 +187,8 @@ def _write_shard(
     settings: Settings,
     random: np.random.Generator,
     stop: threading.Event,
-) -> None:
-    """Writes the examples of some documents to a file.
+) -> int:
+    """Writes the examples of some documents to a file, and returns how many there are.
 
     Args:
       path: the file.
@@ -180,7 +200,7 @@ def _write_shard(
       stop: an event that ends the writing with InterruptedError.
     """
     length = settings.max_length
-    preprocessor = TextPreprocessor(tokenizer, length, fixed_length=True)
+    preprocessor, count = TextPreprocessor(tokenizer, length, fixed_length=True), 0
     with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
         for _ in range(settings.copies):
             pairs, labels = draw_pairs(corpus, length - 3, random, settings.objective, documents)
@@ -193,7 +213,9 @@ def _write_shard(
                 inputs, hidden = mask_tokens(packed, tokenizer, settings.mask_rate, draw, settings.whole_words)
                 for example in serialized(inputs, hidden, labels[rows], settings.mask_rate).numpy():
                     writer.write(example)
+                count += len(rows)
                 forget_pages(corpus.pieces)
+    return count
 
 
 def forget_pages(mapped: Any) -> None:
@@ -221,18 +243,21 @@ def record_files(paths: Paths, tokenizer: WordPieceTokenizer | None = None) -> l
       tokenizer: the tokenizer with which the records of folders should have been made, where the folders say it.
 
     Raises:
-      ValueError: a folder's records were made with another vocabulary.
+      ValueError: a folder's records were made with another vocabulary, or shards are missing, broken off or of another writing.
       FileNotFoundError: a path does not exist, or there are no TFRecord files.
     """
     files: list[pathlib.Path] = []
     for path in map(pathlib.Path, [paths] if isinstance(paths, (str, pathlib.Path)) else paths):
         if path.is_dir():
-            about = path / ABOUT
-            made_with = json.loads(about.read_text())["vocabulary"] if about.is_file() else None
+            made_with = read_about(path).get("vocabulary")
             if tokenizer is not None and made_with not in (None, fingerprint(tokenizer)):
                 raise ValueError(f"{path} was made with another vocabulary than this tokenizer's")
-            files += sorted(file for file in path.iterdir() if ".tfrecord" in file.name and not file.name.startswith("."))
+            of_folder = sorted(file for file in path.iterdir() if ".tfrecord" in file.name and not file.name.startswith("."))
+            check_complete(path, of_folder)
+            files += of_folder
         elif path.is_file():
+            if path.name in read_about(path.parent).get("files", {}):
+                check_file(path, read_about(path.parent)["files"])
             files.append(path)
         else:
             raise FileNotFoundError(f"there is no file {path}")
@@ -291,6 +316,7 @@ def read_records(
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     data = data.with_options(options).prefetch(tf.data.AUTOTUNE)
     data.epochs = epochs  # the counter of epochs, which a training that goes on sets
+    data.made_of = digest([[[file.name, mark_of(file)] for file in files], batch_size, shuffle, seed])
     return data
 
 

@@ -1,6 +1,8 @@
 """Pretraining examples as files: Google's layout, the same after a stop, and what is said of files that do not fit."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -131,11 +133,57 @@ def test_a_full_disk_is_named_and_what_was_finished_stays(tokenizer, tmp_path):
     assert int(read_records(tmp_path / "records", 1, tokenizer, count=True).cardinality()) > 100
 
 
-def test_a_file_that_breaks_off_is_named_before_the_training(folder):
+def test_a_file_that_breaks_off_is_named_before_the_training(folder, tmp_path):
     file = sorted(folder.glob("*.gz"))[1]
     file.write_bytes(file.read_bytes()[:-40])
-    with pytest.raises(ValueError, match="00001-of-00003.*breaks off"):
-        read_records(folder, count=True)
+    for paths in (folder, file):
+        with pytest.raises(ValueError, match="00001-of-00003.*not the file that was written"):
+            read_records(paths)
+    other = tmp_path / "elsewhere.gz"
+    other.write_bytes(file.read_bytes())
+    with pytest.raises(ValueError, match="elsewhere.gz breaks off"):
+        read_records(other, count=True)
+
+
+def test_a_folder_that_is_not_whole_is_refused(folder, tokenizer, tmp_path):
+    files = sorted(folder.glob("*.gz"))
+    assert len(read_records(files[:2], 4).element_spec) == 2  # files that are named one by one are taken as they are
+    extra = folder / "examples-00000-of-00007.tfrecord.gz"
+    shutil.copy(files[0], extra)
+    with pytest.raises(ValueError, match="1 files of another writing, such as examples-00000-of-00007"):
+        read_records(folder)
+    extra.unlink()
+    content = files[0].read_bytes()
+    shutil.copy(files[1], files[0])
+    with pytest.raises(ValueError, match="00000-of-00003.* is not the file that was written"):
+        read_records(folder)
+    with pytest.raises(ValueError, match="is not the file that was written"):
+        write_records(DOCUMENTS * 5, tokenizer, folder, shards=3, max_length=24, copies=2)
+    files[0].write_bytes(content)
+    files[2].unlink()
+    with pytest.raises(ValueError, match="lacks 1 of its 3 files, such as examples-00002-of-00003"):
+        read_records(folder)
+    (folder / "about.json").unlink()  # as in a folder of Google's script
+    with pytest.raises(ValueError, match="lacks 1 of its 3 files, such as examples-00002-of-00003"):
+        read_records(folder)
+    shutil.copy(files[0], extra)
+    with pytest.raises(ValueError, match="several writings, of 00003 and of 00007 shards"):
+        read_records(folder)
+
+
+def test_a_shard_that_was_not_noted_is_read_or_written_anew(folder, tokenizer):
+    about = json.loads((folder / "about.json").read_text())
+    files = sorted(folder.glob("*.gz"))
+    whole = dict(about["files"])
+    assert sum(file["examples"] for file in whole.values()) == sum(1 for _ in read_records(folder, 1, count=True))
+    (folder / "about.json").write_text(json.dumps({**about, "files": {files[0].name: whole[files[0].name]}}))
+    with pytest.raises(ValueError, match="00001-of-00003.* was not finished"):
+        read_records(folder)
+    files[2].write_bytes(files[2].read_bytes()[:-40])
+    done = []
+    write_records(DOCUMENTS * 5, tokenizer, folder, shards=3, max_length=24, copies=2, progress=done.append)
+    assert done == [files[2]]
+    assert json.loads((folder / "about.json").read_text())["files"] == whole
 
 
 def test_files_without_compression_are_read_too(folder, tmp_path):
