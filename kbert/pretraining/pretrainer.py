@@ -21,10 +21,13 @@ from kbert.tasks.from_preset import load_task
 from kbert.tasks.task import Task
 from kbert.tasks.token_head import TokenHead, only_at_masks, vectors_at_masks
 from kbert.text.packing import TextPreprocessor
+from kbert.training import keras_internals
+from kbert.training.fingerprint import digest
 from kbert.training.length_batches import Phase, batches
 from kbert.training.losses import LabelledCrossentropy
 from kbert.training.masking import mask_tokens, with_draws
 from kbert.training.metrics import LabelledAccuracy
+from kbert.training.resume import random_at_start
 
 
 @keras.saving.register_keras_serializable("kbert")
@@ -155,6 +158,8 @@ class Pretrainer(Task):
         Raises:
           ValueError: an empty corpus, or a single document with `"nsp"`, before any step is run.
         """
+        if kwargs.get("resume") is not None:
+            keras_internals.hide(self, "_random_at_start", random_at_start(kwargs["resume"]))
         if phases is not None and epochs is not None:
             raise ValueError("phases say how many epochs there are: give one of both")
         if isinstance(x, (dict, tf.data.Dataset, type(None))):
@@ -164,7 +169,9 @@ class Pretrainer(Task):
                 if hasattr(x, "epochs"):  # of read_records
                     self._epochs[:] = x.epochs
                 tokens = tf.Variable(0, dtype=tf.int64, trainable=False)
+                made_of = getattr(x, "made_of", "")
                 x, callbacks = counted(x, tokens), [Throughput(tokens), *as_list(callbacks)]
+                x.made_of = made_of
             return super().fit(
                 x,
                 y,
@@ -186,6 +193,8 @@ class Pretrainer(Task):
         options: dict[str, Any] = {"objective": objective, "whole_words": whole_words, "mask_rate": mask_rate}
         corpus = tokenize_documents(x, self.tokenizer)
         corpus, validation_data = self._held_out(corpus, validation_split, validation_data)
+        if kwargs.get("resume") is not None:
+            self.content_of_data = digest([list(corpus), options, checked_phases])
         if isinstance(validation_data, Corpus):
             length, _, rows = checked_phases[-1]
             validation_data = self._batches(validation_data, rows, False, length, **options)

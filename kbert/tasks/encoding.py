@@ -34,6 +34,7 @@ class Encoding(DistributedModel, keras.Model):
     fit_call = "fit(texts, labels)"  # how training data are given, for messages
     needs = ""  # what is said of another number of columns than these
     makes_windows = False  # whether a long text makes several rows to train on
+    content_of_data = ""  # the digest of the texts, targets and weights of a fit that can go on after a crash
     trained_on_pairs = False  # whether a task that takes texts or pairs was last trained on pairs, which exports then take
     _said_truncated = False  # whether the warning of texts that are cut was given
 

@@ -14,10 +14,13 @@ from kbert.tasks.compiled_state import CompiledState
 from kbert.tasks.encoding import BATCH_SIZE, texts_of
 from kbert.tasks.inputs import Texts, is_packed
 from kbert.tasks.measuring import ValidationScores
+from kbert.tasks.resuming import open_state
 from kbert.training import keras_internals
+from kbert.training.fingerprint import digest
 from kbert.training.length_batches import Phase, remaining_phases
+from kbert.training.one_training import OneTraining
 from kbert.training.optimizer import AdamW, Lamb, WarmupLinearDecay, start_schedule
-from kbert.training.resume import EpochNumbers, TrainingState
+from kbert.training.resume import EpochNumbers, random_at_start
 
 
 class Fitting(CompiledState):
@@ -138,9 +141,10 @@ class Fitting(CompiledState):
           initial_epoch: the number of the first epoch.
           steps_per_epoch: batches of an epoch, for a stream that does not end.
           max_tokens: the most pieces of a batch, in place of `batch_size`. Short texts then come in larger batches.
-          resume: a folder in which the state of the training is kept. The same call in a new process, after a crash or a
-            kill, goes on from there and ends with the weights of an undisturbed run; with the same seed set before, bit for
-            bit on one device. It is emptied when the training has ended.
+          resume: a folder in which the state of the training is kept, with that of the callbacks. The same call in a new
+            process, after a crash or a kill, goes on from there and ends with the weights of an undisturbed run, bit for bit
+            on one device. Other data, settings or sizes are refused, and so is, before the first step, what could not go on
+            exactly. The folder is emptied when the training has ended.
           resume_every: seconds after which the state is kept within an epoch. After each epoch it is kept in any case.
           total_steps: batches of the whole training, for the default learning-rate schedule, where the data do not say how
             many.
@@ -154,6 +158,8 @@ class Fitting(CompiledState):
           ValueError: targets that do not fit, or an argument that cannot act on this kind of input, before any step is run.
         """
         self._compile_if_needed()
+        if resume is not None:
+            keras_internals.hide(self, "_random_at_start", random_at_start(resume))
         check_numbers_of_fit(batch_size, max_tokens, validation_split, validation_data)
         if self._is_packed(x):
             return self._fit_packed(
@@ -172,6 +178,8 @@ class Fitting(CompiledState):
         batch_size = batch_size or texts.batch_size or BATCH_SIZE
         self._epochs.clear()
         data = self._training_data(texts, batch_size, shuffle, max_tokens, class_weight, steps_per_epoch)
+        if resume is not None and not texts.once:
+            self.content_of_data = digest([[list(chunk) for chunk in texts], class_weight, shuffle])
         if held_out is not None:
             if validation_split:
                 self.check_held_out(texts.chunk, held_out.chunk)
@@ -216,6 +224,7 @@ class Fitting(CompiledState):
         **kwargs: Any,
     ) -> keras.callbacks.History:
         """Trains on packed dictionaries, which Keras takes as they are; see `fit` for the arguments."""
+        self.content_of_data = getattr(x, "made_of", "")  # of files of examples
         if max_tokens is not None:
             raise ValueError("max_tokens makes batches of texts; packed inputs are batched by batch_size or by their dataset")
         if kwargs["class_weight"] is not None:
@@ -264,22 +273,27 @@ class Fitting(CompiledState):
         self._build_optimizer()
         self._wait_for_data_of(*(phase.data for phase in phases), kwargs.get("validation_data"))
         first_step, done, state = keras_internals.batches_seen(self.optimizer), (initial_epoch, 0), None
-        callbacks = [EpochNumbers(self._epochs), *as_list(callbacks)]
+        of_user = as_list(callbacks)
+        epoch_numbers = EpochNumbers(self._epochs)
         history = keras.callbacks.History()
         history.set_model(self)
         history.on_train_begin()
         if resume is not None:
-            known = isinstance(phases[0].data, tf.data.Dataset) and all(phase.steps for phase in phases)
-            if initial_epoch or not total_steps or not known:
-                raise ValueError("resume is for a fit from the first epoch, on texts in memory or a dataset of known length")
-            state = TrainingState(resume, total_steps, sum(epochs for _, epochs in phases), resume_every)
+            state = open_state(self, resume, resume_every, phases, total_steps, initial_epoch, of_user, kwargs)
             done = state.restore(self)
             first_step = state.first_step
-            callbacks.append(state)
             for epoch, logs in enumerate(state.logs):
                 history.on_epoch_end(epoch, logs)
         start_schedule(self.optimizer, total_steps, first_step)
-        for data, first, beyond in remaining_phases(phases, *done):
+        parts = remaining_phases(phases, *done)
+        together = OneTraining(of_user) if state is not None or len(parts) > 1 else None
+        callbacks = [epoch_numbers, *([together] if together else of_user), *([state] if state else [])]
+        if state is not None and state.has_stopped:  # a callback had ended it
+            parts = []
+            for callback in callbacks:
+                callback.set_model(self)
+                callback.on_train_begin()
+        for data, first, beyond in parts:
             with self._quiet_at_the_end():
                 part = super().fit(data, initial_epoch=first, epochs=beyond, callbacks=callbacks, **kwargs)
             for number, epoch in enumerate(part.epoch):
@@ -287,6 +301,8 @@ class Fitting(CompiledState):
                 history.on_epoch_end(epoch, logs)
             if self.stop_training:
                 break
+        if together is not None:
+            together.finish()
         if state is not None:
             state.finish()
         self.history = history

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -14,6 +14,8 @@ import tensorflow as tf
 
 from kbert.files.atomic import written_aside
 from kbert.files.rooms import remove_dead_rooms
+from kbert.training.callback_states import check_callbacks, set_states, states_of
+from kbert.training.fingerprint import differing
 from kbert.training.keras_internals import batches_seen
 
 STATE = "training_state.npz"
@@ -38,6 +40,24 @@ class EpochNumbers(keras.callbacks.Callback):
             counter.assign(first + epoch)
 
 
+def random_at_start(folder: str | pathlib.Path) -> tuple:
+    """Returns the state of NumPy's random generator, from which the orders of data are drawn, as a training begins.
+
+    If the folder has the state of a stopped training, the generator is first put back to where it was as that one began. A
+    training then goes on with its own orders, whatever the seed of this process is.
+
+    Args:
+      folder: the folder of the state.
+    """
+    path = pathlib.Path(folder) / STATE
+    if path.is_file():
+        with np.load(path, allow_pickle=False) as file:
+            kept = json.loads(str(file["about"])).get("random")
+        if kept is not None:
+            np.random.set_state((kept[0], np.array(kept[1], np.uint32), *kept[2:]))
+    return np.random.get_state(legacy=True)  # type: ignore[return-value]
+
+
 class TrainingState(keras.callbacks.Callback):
     """A callback that keeps the state of a training in a folder, and brings a task back to the state of a stopped training.
 
@@ -49,12 +69,29 @@ class TrainingState(keras.callbacks.Callback):
       steps: the number of batches of the whole training. The state of a training with another number is refused.
       epochs: the number of epochs of the whole training. The state of a training with another number is refused.
       seconds: the state is also written within an epoch, when so many seconds have passed since the last time.
+      made_of: the fingerprints of what the training is made of, by name. The state of a training with another one is refused.
+      callbacks: the callbacks whose states are kept.
+      random: the state of NumPy's random generator as the training began, as `random_at_start` gave it.
     """
 
-    def __init__(self, folder: str | pathlib.Path, steps: int, epochs: int, seconds: float) -> None:
+    def __init__(
+        self,
+        folder: str | pathlib.Path,
+        steps: int,
+        epochs: int,
+        seconds: float,
+        made_of: dict[str, str],
+        callbacks: Sequence[keras.callbacks.Callback],
+        random: tuple,
+    ) -> None:
         super().__init__()
+        self.made_of, self.callbacks, self.random = made_of, list(callbacks), random
+        self.has_stopped = False  # whether a callback had ended the training
+        self._figures: list[np.ndarray] = []  # the values of the metrics' variables, within an epoch
+        self._kept: tuple[list, list] = [], []  # the states of callbacks, and their arrays, until the training begins
         self.path = pathlib.Path(folder) / STATE
         self.training = [steps, epochs]
+        self._has_begun = False
         self.seconds, self.written_at = seconds, time.monotonic()
         self.first_step = 0  # batches that the optimizer had seen before the training
         self.batches_to_skip = 0  # batches of the coming epoch that an earlier process has done
@@ -78,22 +115,50 @@ class TrainingState(keras.callbacks.Callback):
             return 0, 0
         with np.load(self.path, allow_pickle=False) as file:
             variables, about = state_of(task), json.loads(str(file["about"]))
+            others = differing(self.made_of, about["made_of"]) if "made_of" in about else []
+            if "model" in others:
+                raise ValueError(f"{self.path} is of another model, with other settings or sizes; give another folder")
             if about["training"] != self.training:
                 raise ValueError(
                     f"{self.path} is of a training of {about['training'][0]} steps in {about['training'][1]} epochs, "
                     f"this one has {self.training[0]} in {self.training[1]}: give the same data and arguments, or another "
                     "folder"
                 )
-            saved = [file[f"variable_{number}"] for number in range(len(file.files) - 1)]
+            if others:
+                raise ValueError(
+                    f"{self.path} is of a training with other {' and '.join(others)}: give the same data and arguments, or "
+                    "another folder"
+                )
+            saved, arrays, self._figures = (
+                [file[f"{kind}_{number}"] for number in range(sum(name.startswith(f"{kind}_") for name in file.files))]
+                for kind in ("variable", "callback", "metric")
+            )
         if [array.shape for array in saved] != [tuple(variable.shape) for variable in variables]:
             raise ValueError(f"{self.path} is of another model: its variables have other shapes; give another folder")
         for variable, array in zip(variables, saved):
             variable.assign(array)
         self.first_step, self.logs, self.batches_to_skip = about["first_step"], about["logs"], about["batches"]
+        self.has_stopped, self._kept = about.get("stopped", False), (about.get("callbacks", []), arrays)
         return len(self.logs), self.batches_to_skip
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Puts the callbacks into their states, after their own `on_train_begin`, and writes the state for the first time.
+
+        What cannot be kept or written is thus said before the first step.
+        """
+        if self._has_begun:
+            return
+        self._has_begun = True
+        check_callbacks(self.callbacks)
+        set_states(self.callbacks, *self._kept)
+        if not self.path.is_file():
+            self.write(0)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self.batches_skipped, self.batches_to_skip = self.batches_to_skip, 0
+        if self.batches_skipped:  # the figures of this epoch go on, which Keras has begun anew
+            for variable, array in zip(self.model.metrics_variables, self._figures):
+                variable.assign(array)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         # Not after the last batch of an epoch: a training that went on from there would lack that epoch's figures.
@@ -114,7 +179,21 @@ class TrainingState(keras.callbacks.Callback):
         cluster = self.model.distribute_strategy.cluster_resolver
         if cluster is None or not cluster.task_id:
             arrays = {f"variable_{number}": keras.ops.convert_to_numpy(v) for number, v in enumerate(state_of(self.model))}
-            about = {"training": self.training, "first_step": self.first_step, "batches": batches, "logs": self.logs}
+            of_callbacks: list[np.ndarray] = []
+            about = {
+                "training": self.training,
+                "made_of": self.made_of,
+                "first_step": self.first_step,
+                "batches": batches,
+                "logs": self.logs,
+                "callbacks": states_of(self.callbacks, of_callbacks),
+                "stopped": bool(self.model.stop_training),
+                "random": [item.tolist() if isinstance(item, np.ndarray) else item for item in self.random],
+            }
+            if batches:
+                figures = map(keras.ops.convert_to_numpy, self.model.metrics_variables)
+                arrays.update({f"metric_{number}": array for number, array in enumerate(figures)})
+            arrays.update({f"callback_{number}": array for number, array in enumerate(of_callbacks)})
             with written_aside(self.path) as aside, open(aside, "wb") as file:
                 np.savez(file, about=json.dumps(about), **arrays)
         self.written_at = time.monotonic()

@@ -9,12 +9,14 @@ import textwrap
 import time
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import kbert
 from kbert.training.resume import STATE
-from tests.conftest import TINY
+from tests.conftest import TINY, VOCABULARY
 
 SCRIPT = textwrap.dedent(
     """
@@ -152,3 +154,172 @@ def test_a_state_of_another_training_is_named(classifier, texts_and_labels, tmp_
         other.fit(texts, labels, epochs=3, batch_size=8, verbose=0, resume=tmp_path)
     classifier.fit(texts, labels, epochs=3, batch_size=8, verbose=0, resume=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+class Crash(keras.callbacks.Callback):
+    """Ends the process's training, as Ctrl-C does, at the beginning of an epoch or a batch."""
+
+    def __init__(self, epoch, batch=None):
+        super().__init__()
+        self.at, self.batch = epoch, batch
+        self.epoch = -1
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+        if epoch == self.at and self.batch is None:
+            raise KeyboardInterrupt
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if (self.epoch, batch) == (self.at, self.batch):
+            raise KeyboardInterrupt
+
+
+class Counting(keras.callbacks.Callback):
+    """A callback of a user's own, which counts steps."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps, self.begun, self.seen = 0, 0, {"losses": []}
+
+    def on_train_begin(self, logs=None):
+        self.begun += 1
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps += 1
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seen["losses"].append(logs["loss"])
+
+
+FEW = (["good day", "bad day", "good cat", "very bad night", "a good film", "so bad"], ["good", "bad"] * 3)
+
+
+def make(seed=4, length=24, learning_rate=1e-3, labels=("bad", "good"), encoder=None, **options):
+    keras.utils.set_random_seed(seed)
+    tokenizer = kbert.WordPieceTokenizer(VOCABULARY, **options.pop("tokenizer", {}))
+    encoder = kbert.BertEncoder(kbert.BertConfig(**{**TINY, "num_hidden_layers": 1, **(encoder or {})}))
+    task = kbert.TextClassifier(encoder, kbert.TextPreprocessor(tokenizer, length), labels=labels, **options)
+    task.compile(keras.optimizers.Adam(learning_rate), run_eagerly=True)
+    return task
+
+
+HOW = {"batch_size": 2, "verbose": 0, "resume_every": 0, "validation_data": FEW}
+
+
+def stop_and_go_on(folder, callbacks, crash, epochs=5, second_seed=4):
+    """The task and callbacks of a training that was stopped and went on."""
+    with pytest.raises(KeyboardInterrupt):
+        make().fit(*FEW, epochs=epochs, resume=folder, callbacks=[*callbacks(), crash], **HOW)
+    again, known = make(second_seed), callbacks()
+    history = again.fit(*FEW, epochs=epochs, resume=folder, callbacks=known, **HOW).history
+    return again, known, history
+
+
+def assert_same_weights(a, b):
+    for one, other in zip(a.get_weights(), b.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("crash", [(2, None), (2, 1)])
+def test_callbacks_know_what_they_knew(crash, tmp_path):
+    """EarlyStopping ends in the same epoch with the same weights, and the rate falls at the same step."""
+
+    def callbacks(folder):
+        return lambda: [
+            keras.callbacks.EarlyStopping("loss", min_delta=10, patience=3, restore_best_weights=True),
+            keras.callbacks.ReduceLROnPlateau("loss", min_delta=10, patience=2, factor=0.1),
+            keras.callbacks.ModelCheckpoint(tmp_path / f"{folder}.keras", "val_loss", mode="min", save_best_only=True),
+            Counting(),
+        ]
+
+    whole, known = make(), callbacks("whole")()
+    history = whole.fit(*FEW, epochs=6, callbacks=known, **{**HOW, "resume_every": 300}).history
+    assert len(history["loss"]) == 4 and known[0].stopped_epoch == 3
+    again, others, later = stop_and_go_on(tmp_path / "state", callbacks("again"), Crash(*crash), epochs=6)
+    assert later["loss"] == pytest.approx(history["loss"], rel=1e-5) and "learning_rate" in later
+    assert_same_weights(whole, again)
+    for name in ("stopped_epoch", "best_epoch", "wait", "best"):
+        assert getattr(known[0], name) == pytest.approx(getattr(others[0], name))
+    assert known[1].cooldown_counter == others[1].cooldown_counter and known[2].best == pytest.approx(others[2].best)
+    assert float(whole.optimizer.learning_rate) == pytest.approx(float(again.optimizer.learning_rate))
+    assert others[3].steps == known[3].steps and len(others[3].seen["losses"]) == 4 and others[3].begun == 1
+    assert not list((tmp_path / "state").iterdir())
+
+
+def test_without_a_seed_it_goes_on_in_its_own_order(tmp_path):
+    whole = make()
+    whole.fit(*FEW, epochs=3, **HOW)
+    again, _, _ = stop_and_go_on(tmp_path / "state", list, Crash(1, 2), epochs=3, second_seed=99)
+    assert_same_weights(whole, again)
+
+
+OTHERS = {
+    "other texts": (dict(x=[*FEW[0][:-1], "a cat"]), {}, "other data"),
+    "another order": (dict(x=FEW[0][::-1], y=FEW[1][::-1]), {}, "other data"),
+    "other labels": (dict(y=FEW[1][::-1]), {}, "other data"),
+    "weights": (dict(sample_weight=[1, 1, 1, 1, 1, 2]), {}, "other data"),
+    "not shuffled": (dict(shuffle=False), {}, "other data"),
+    "other validation data": (dict(validation_data=(FEW[0][1:], FEW[1][1:])), {}, "other validation data"),
+    "typed tokens": ({}, dict(tokenizer={"recognize_special_tokens": True}), "other tokenizer"),
+    "a length": ({}, dict(length=12), "other tokenizer"),
+    "a rate": ({}, dict(learning_rate=1e-4), "other compile settings"),
+    "order of labels": ({}, dict(labels=("good", "bad")), "another model"),
+    "dropout": ({}, dict(encoder={"hidden_dropout_prob": 0.3}), "another model"),
+    "a frozen encoder": ({}, {}, "another model"),
+}
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stopped")
+    with pytest.raises(KeyboardInterrupt):
+        make().fit(*FEW, epochs=3, resume=folder, callbacks=Crash(1), **HOW)
+    return folder
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_a_state_of_anything_else_is_refused_before_the_first_step(case, stopped):
+    options, settings, message = OTHERS[case]
+    task = make(**settings)
+    if case == "a frozen encoder":
+        task.encoder.trainable = False
+    options = {"x": FEW[0], "y": FEW[1], **HOW, **options}
+    with pytest.raises(ValueError, match=message):
+        task.fit(**options, epochs=3, resume=stopped, callbacks=Crash(0))
+    assert (stopped / STATE).is_file()
+
+
+def test_what_cannot_be_resumed_exactly_is_refused_at_the_start(tmp_path):
+    task = make()
+    batches = [task.preprocessor(FEW[0]), np.array([1, 0] * 3)]
+    data = tf.data.Dataset.from_tensor_slices(tuple(batches))
+    never = Crash(0, 0)
+
+    class Reading(keras.callbacks.Callback):
+        def __init__(self):
+            super().__init__()
+            self.lines = iter(["a"])
+
+    class Keeping(Reading):
+        def get_state(self):
+            return {"line": 1}
+
+        def set_state(self, state):
+            self.line = state["line"]
+
+    refused = {
+        "order each time": dict(x=data.shuffle(6).batch(2)),
+        "known length": dict(x=data.batch(2).filter(lambda *batch: True)),
+        "steps_per_epoch": dict(x=data.batch(2), steps_per_epoch=2),
+        "callback Reading: its attribute 'lines' is a list_iterator": dict(x=data.batch(2), callbacks=[Reading(), never]),
+        "CSVLogger needs append=True": dict(x=data.batch(2), callbacks=[keras.callbacks.CSVLogger(tmp_path / "log"), never]),
+        "leave one of them out": dict(x=data.batch(2), callbacks=[keras.callbacks.BackupAndRestore(tmp_path / "b"), never]),
+    }
+    for message, options in refused.items():
+        with pytest.raises(ValueError, match=message):
+            task.fit(epochs=2, verbose=0, resume=tmp_path / "state", total_steps=6, **{"callbacks": [never], **options})
+    kept = Keeping()
+    with pytest.raises(KeyboardInterrupt):
+        task.fit(data.batch(2), epochs=2, verbose=0, resume=tmp_path / "state", callbacks=[kept, Crash(1)])
+    task.fit(data.batch(2), epochs=2, verbose=0, resume=tmp_path / "state", callbacks=[kept])
+    assert kept.line == 1

@@ -1,0 +1,149 @@
+"""What callbacks know, as plain values that a file holds: so that a training that goes on has the callbacks that it had."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import types
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+OF_KERAS = ("_model", "model", "params")  # attributes that `fit` sets
+# What does not change while a training runs, or is in its state already. Functions are not among it: they are callable.
+CONSTANTS = (
+    *(types.ModuleType, os.PathLike, logging.Logger, tf.data.Dataset),
+    *(keras.Layer, keras.optimizers.Optimizer, keras.optimizers.schedules.LearningRateSchedule),
+)
+
+
+class NotPlain(Exception):
+    """A value that is not made of plain values."""
+
+
+def check_callbacks(callbacks: Sequence[keras.callbacks.Callback]) -> None:
+    """Raises a ValueError that names a callback whose state cannot be kept.
+
+    Args:
+      callbacks: the callbacks of a `fit`, after their `on_train_begin`.
+    """
+    for callback in callbacks:
+        kind = type(callback).__name__
+        if isinstance(callback, keras.callbacks.BackupAndRestore):
+            raise ValueError(f"resume does what {kind} does, and both would put the task into a state: leave one of them out")
+        if isinstance(callback, keras.callbacks.CSVLogger) and not callback.append:
+            raise ValueError(f"with resume, {kind} needs append=True: otherwise a training that goes on deletes its lines")
+        if _has_own_state(callback) or _is_of("keras", callback) or _is_of("kbert", callback):
+            continue  # Keras's own hold their state in plain values, and kbert's have none
+        for name, value in vars(callback).items():
+            if name in OF_KERAS or isinstance(value, CONSTANTS) or callable(value):
+                continue
+            try:
+                packed(value, [])
+            except NotPlain as error:
+                raise ValueError(
+                    f"resume cannot keep the state of the callback {kind}: its attribute {name!r} is a {error}. Give the "
+                    "callback get_state(), which returns plain values, and set_state(state); or train without resume"
+                ) from None
+
+
+def states_of(callbacks: Sequence[keras.callbacks.Callback], arrays: list[np.ndarray]) -> list[dict[str, Any]]:
+    """Returns the state of each callback as JSON's types.
+
+    Args:
+      callbacks: the callbacks of a `fit`.
+      arrays: a list to which the arrays in the states are appended; the states hold their places in it.
+    """
+    states = []
+    for callback in callbacks:
+        state: Any = {}
+        if _has_own_state(callback):
+            state = packed(callback.get_state(), arrays)
+        elif not _is_of("kbert", callback):
+            for name, value in vars(callback).items():
+                if name not in OF_KERAS:
+                    with contextlib.suppress(NotPlain):  # `check_callbacks` has seen that it is nothing that changes
+                        state[name] = packed(value, arrays)
+        states.append({"class": type(callback).__name__, "state": state})
+    return states
+
+
+def set_states(
+    callbacks: Sequence[keras.callbacks.Callback], states: Sequence[dict[str, Any]], arrays: Sequence[np.ndarray]
+) -> None:
+    """Puts callbacks into the states that `states_of` gave: each into the next state of its class, if there is one.
+
+    Args:
+      callbacks: the callbacks of a `fit`.
+      states: the states of the callbacks of an earlier one.
+      arrays: the arrays that the states hold the places of.
+    """
+    left = list(states)
+    for callback in callbacks:
+        kept = next((state for state in left if state["class"] == type(callback).__name__), None)
+        if kept is None:
+            continue
+        left.remove(kept)
+        if _has_own_state(callback):
+            callback.set_state(unpacked(kept["state"], arrays))
+            continue
+        for name, value in kept["state"].items():
+            vars(callback)[name] = unpacked(value, arrays)
+
+
+def _is_of(package: str, callback: keras.callbacks.Callback) -> bool:
+    return type(callback).__module__.split(".")[0] == package
+
+
+def _has_own_state(callback: keras.callbacks.Callback) -> bool:
+    return hasattr(callback, "get_state") and hasattr(callback, "set_state")
+
+
+def packed(value: Any, arrays: list[np.ndarray]) -> Any:
+    """Returns plain values as JSON's types; raises `NotPlain` with the type of a value that is not plain.
+
+    Args:
+      value: numbers, strings, bytes, arrays, the functions of `keras.ops`, and lists, tuples, sets and dictionaries of these.
+      arrays: a list to which arrays are appended.
+    """
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if type(value) in (list, tuple, set, frozenset):
+        return {type(value).__name__: [packed(item, arrays) for item in value]}
+    if isinstance(value, dict):
+        return {"dict": [[packed(key, arrays), packed(item, arrays)] for key, item in value.items()]}
+    if isinstance(value, bytes):
+        return {"bytes": value.hex()}
+    if isinstance(value, (np.ndarray, np.generic, tf.Tensor)) and np.asarray(value).dtype != object:
+        arrays.append(np.asarray(value))
+        return {"scalar" if isinstance(value, np.generic) else "array": len(arrays) - 1}
+    name = getattr(value, "__name__", None)
+    if isinstance(name, str) and getattr(keras.ops, name, None) is value:
+        return {"operation": name}
+    raise NotPlain(type(value).__name__)
+
+
+def unpacked(value: Any, arrays: Sequence[np.ndarray]) -> Any:
+    """Returns the values of which `packed` made JSON's types.
+
+    Args:
+      value: what `packed` gave.
+      arrays: the arrays that it appended.
+    """
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "dict":
+        return {unpacked(key, arrays): unpacked(item, arrays) for key, item in content}
+    if kind == "bytes":
+        return bytes.fromhex(content)
+    if kind in ("array", "scalar"):
+        return arrays[content] if kind == "array" else arrays[content][()]
+    if kind == "operation":
+        return getattr(keras.ops, content)
+    kinds: dict[str, type] = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
+    return kinds[kind](unpacked(item, arrays) for item in content)
