@@ -44,7 +44,7 @@ def by_rest(
         with urllib.request.urlopen(request) as response:
             return json.load(response)["outputs"]
     except urllib.error.HTTPError as error:
-        raise RuntimeError(f"HTTP {error.code}: {error.read().decode('utf-8', 'replace')}") from error
+        raise RuntimeError(f"HTTP {error.code}: {error.read().decode('utf-8', 'replace')}") from None
 
 
 def by_grpc(

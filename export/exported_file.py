@@ -165,4 +165,4 @@ def open_exported(path: str | pathlib.Path) -> ExportedFile:
     except ImportError:
         raise
     except Exception as error:  # onnxruntime has a class for each code
-        raise ValueError(f"{path} is neither a SavedModel, nor a LiteRT, nor an ONNX file: {error}") from error
+        raise ValueError(f"{path} is neither a SavedModel, nor a LiteRT, nor an ONNX file: {error}") from None

@@ -40,7 +40,7 @@ class _Json:
         try:
             return cls(**{key: value for key, value in values.items() if key in known and value is not None})
         except (TypeError, ValueError) as error:
-            raise type(error)(f"{source}: {error}") from error
+            raise type(error)(f"{source}: {error}") from None
 
     @classmethod
     def from_json(cls: type[Config], source: str | os.PathLike[str]) -> Config:
@@ -60,7 +60,7 @@ class _Json:
         try:
             values = json.loads(text)
         except json.JSONDecodeError as error:
-            raise ValueError(f"{name} is not JSON: {error}") from error
+            raise ValueError(f"{name} is not JSON: {error}") from None
         if not isinstance(values, dict):
             raise ValueError(f"{name} should hold a JSON object, got {type(values).__name__}")
         return cls.from_dict(values, source=name)

@@ -118,6 +118,18 @@ def test_nothing_inside_imports_the_public_names():
     assert not wrong, "import from the module that defines the name:\n" + "\n".join(wrong)
 
 
+def test_an_error_that_quotes_its_cause_does_not_show_it_again():
+    """A cause whose message stands in the error is not chained to it: a user would read sixty lines for one."""
+    wrong = []
+    for path in sorted([*(ROOT / "kbert").rglob("*.py"), *(ROOT / "export").rglob("*.py")]):
+        for handler in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for node in ast.walk(handler) if isinstance(handler, ast.ExceptHandler) and handler.name else ():
+                if isinstance(node, ast.Raise) and isinstance(node.cause, ast.Name) and node.cause.id == handler.name:
+                    quoted = [value for value in ast.walk(node.exc) if isinstance(value, ast.Name) and value.id == handler.name]
+                    wrong.extend(f"{path.relative_to(ROOT)}:{node.lineno}" for _ in quoted[:1])
+    assert not wrong, f"write `from None`: {wrong}"
+
+
 def test_the_architecture_page_names_every_file():
     """The house in docs/architecture.md has each module of kbert/ and export/, at its place, and none that is not there."""
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")

@@ -77,7 +77,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         try:
             inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
         except (TypeError, ValueError) as error:
-            raise ServingError("INVALID_ARGUMENT", f"a tensor could not be read: {error}") from error
+            raise ServingError("INVALID_ARGUMENT", f"a tensor could not be read: {error}") from None
         outputs = version.answer(request.model_spec.signature_name, inputs, PREDICT)
         unknown = sorted(set(request.output_filter) - set(outputs))
         if unknown:

@@ -42,7 +42,7 @@ def as_array(value: Any, dtype: tf.DType, name: str) -> np.ndarray:
             raise TypeError(f"got {array.dtype}")
         return array.astype(dtype.as_numpy_dtype)
     except (TypeError, ValueError) as error:
-        raise ServingError("INVALID_ARGUMENT", f"input {name} could not be read as {dtype.name}: {error}") from error
+        raise ServingError("INVALID_ARGUMENT", f"input {name} could not be read as {dtype.name}: {error}") from None
 
 
 def to_bytes(value: Any) -> bytes:
@@ -56,7 +56,7 @@ def to_bytes(value: Any) -> bytes:
         try:
             return base64.b64decode(value["b64"], validate=True)
         except (ValueError, TypeError) as error:
-            raise ValueError(f"b64 is not base64: {error}") from error
+            raise ValueError(f"b64 is not base64: {error}") from None
     if not isinstance(value, (str, bytes)):
         raise TypeError(f"a string is expected, got {value!r:.40}")
     return value.encode("utf-8") if isinstance(value, str) else value
@@ -85,7 +85,7 @@ def tf_example(features: dict[str, Any]) -> bytes:
             else:
                 encoded[name] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[to_bytes(value) for value in values]))
         except (TypeError, ValueError) as error:
-            raise ServingError("INVALID_ARGUMENT", f"feature {name}: {error}") from error
+            raise ServingError("INVALID_ARGUMENT", f"feature {name}: {error}") from None
     return tf.train.Example(features=tf.train.Features(feature=encoded)).SerializeToString()
 
 

@@ -40,7 +40,7 @@ def rest(models: dict[str, Model], method: str, path: str, body: bytes) -> tuple
         try:
             request = json.loads(body)
         except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ServingError("INVALID_ARGUMENT", f"JSON Parse error: {error}") from error
+            raise ServingError("INVALID_ARGUMENT", f"JSON Parse error: {error}") from None
         if not isinstance(request, dict):
             raise ServingError("INVALID_ARGUMENT", "the request should be a JSON object")
         return 200, {":predict": predict_json, ":classify": classify_json, ":regress": regress_json}[verb](version, request)

@@ -141,7 +141,7 @@ class Version:
         try:
             outputs = self._model.signatures[signature](**{name: tf.constant(array) for name, array in arrays.items()})
         except (tf.errors.InvalidArgumentError, tf.errors.DataLossError, ValueError) as error:
-            raise ServingError("INVALID_ARGUMENT", what_went_wrong(error)) from error
+            raise ServingError("INVALID_ARGUMENT", what_went_wrong(error)) from None
         return {name: output.numpy() for name, output in outputs.items()}
 
     def _answer_batches(self) -> None:

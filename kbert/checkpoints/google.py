@@ -102,7 +102,7 @@ class GoogleCheckpoint:
         try:
             self._reader = tf.train.load_checkpoint(str(self.path))
         except (tf.errors.OpError, RuntimeError) as error:
-            raise ValueError(f"{self.path} cannot be read ({error}); are all of its .data files there?") from error
+            raise ValueError(f"{self.path} cannot be read ({error}); are all of its .data files there?") from None
         shapes = self._reader.get_variable_to_shape_map()
         self._stored_names = {name.removeprefix(family.prefix): name for name in shapes if not _OPTIMIZER.search(name)}
         self._shapes = {name: tuple(shapes[stored]) for name, stored in self._stored_names.items()}
@@ -132,7 +132,7 @@ class GoogleCheckpoint:
         try:
             values = [self._reader.get_tensor(self._stored_names[name]) for name in names]
         except (tf.errors.OpError, RuntimeError, IndexError) as error:
-            raise ValueError(f"{self.path} is cut or damaged ({error}); fetch it again") from error
+            raise ValueError(f"{self.path} is cut or damaged ({error}); fetch it again") from None
         return values[0] if len(values) == 1 else np.concatenate(values, -1)
 
     def close(self) -> None:

@@ -50,22 +50,22 @@ def download(place: str) -> pathlib.Path:
     repository, revision = match["repository"], match["revision"]
     try:
         return pathlib.Path(snapshot_download(repository, revision=revision, allow_patterns=FILES))
-    except errors.GatedRepoError as error:
+    except errors.GatedRepoError:
         raise PermissionError(
             f"{place}: its owner asks you to agree to terms first; do so on its page, then log in (HF_TOKEN)"
-        ) from error
-    except errors.RepositoryNotFoundError as error:
+        ) from None
+    except errors.RepositoryNotFoundError:
         raise FileNotFoundError(
             f"{place}: the hub has no such repository, or it is private: check the name, or log in (HF_TOKEN)"
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise FileNotFoundError(f"{place}: the repository has no revision {revision!r}") from error
-    except errors.LocalEntryNotFoundError as error:
+        ) from None
+    except errors.RevisionNotFoundError:
+        raise FileNotFoundError(f"{place}: the repository has no revision {revision!r}") from None
+    except errors.LocalEntryNotFoundError:
         raise ConnectionError(
             f"{place}: the hub cannot be reached (or HF_HUB_OFFLINE is set) and the cache does not hold it; connect once, or "
             "give the path of a folder"
-        ) from error
+        ) from None
     except (errors.HfHubHTTPError, OSError) as error:
-        raise ConnectionError(f"{place}: the hub failed: {error}") from error
+        raise ConnectionError(f"{place}: the hub failed: {error}") from None
     except errors.HFValidationError as error:
-        raise ValueError(f"{place}: {error}") from error
+        raise ValueError(f"{place}: {error}") from None

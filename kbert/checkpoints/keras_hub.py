@@ -140,7 +140,7 @@ class KerasHubCheckpoint:
             self._files.append(h5py.File(path, "r"))
             self._files[-1].visititems(note)
         except (OSError, RuntimeError) as error:
-            raise ValueError(f"{path} cannot be read ({error}); fetch it again") from error
+            raise ValueError(f"{path} cannot be read ({error}); fetch it again") from None
 
     def __contains__(self, name: str) -> bool:
         return name in self._datasets
@@ -170,7 +170,7 @@ class KerasHubCheckpoint:
         try:
             values = [self._datasets[name][...].astype(np.float32, copy=False).reshape(self.shape(name)) for name in names]
         except (OSError, RuntimeError) as error:
-            raise ValueError(f"{self.path} is cut or damaged ({error}); fetch it again") from error
+            raise ValueError(f"{self.path} is cut or damaged ({error}); fetch it again") from None
         return values[0] if len(values) == 1 else np.concatenate(values, -1)
 
     def close(self) -> None:

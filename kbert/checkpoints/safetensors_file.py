@@ -144,7 +144,7 @@ def _places(path: pathlib.Path) -> dict[str, Place]:
         with safe_open(path, framework="numpy") as file:  # refuses a header that does not fit the file
             names = list(file.keys())
     except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error}); fetch it again") from error
+        raise ValueError(f"{path} is not a whole safetensors file ({error}); fetch it again") from None
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))

@@ -46,7 +46,7 @@ def read_modules(folder: pathlib.Path) -> Modules:
     try:
         modules = json.loads(listing.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{listing} is not JSON: {error}") from error
+        raise ValueError(f"{listing} is not JSON: {error}") from None
     options: dict[str, Any] = {"normalize": False, "dense": []}
     dense = []
     for module in modules:

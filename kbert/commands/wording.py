@@ -14,6 +14,7 @@ PHRASES = (
     ("; this is said once", ""),
     ("call fit() first", "run kbert finetune first"),
 )
+METHODS = re.compile(r" \([a-z_]+\([^()]*\) writes it[^()]*\)")  # says to those who write Python how a kind of file is written
 LONGEST = 1500  # characters of an error
 
 
@@ -30,6 +31,7 @@ def in_flags(message: object, flags: Iterable[str]) -> str:
     text = " ".join(str(message).split())
     for phrase, replacement in PHRASES:
         text = text.replace(phrase, replacement)
+    text = METHODS.sub("", text)
     for name in flags:
         flag = f"--{name.replace('_', '-')}"
         text = re.sub(rf"(?<![\w-]){name}=(?=\S)", f"{flag} ", text)

@@ -71,7 +71,7 @@ class Lessons(NamedTuple):
 
         seed = int(np.random.randint(2**31))  # follows keras.utils.set_random_seed
         data = batches(self.columns, columns, pack, batch_size, shuffle, seed)
-        return data.map(with_names, num_parallel_calls=2, deterministic=True).prefetch(tf.data.AUTOTUNE)
+        return data.map(with_names, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
 
 
 def at_masks(inputs: dict, targets: tf.Tensor, positions: tf.Tensor) -> tuple[dict, tf.Tensor]:

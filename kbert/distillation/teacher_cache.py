@@ -161,7 +161,7 @@ class TeacherCache:
         try:
             self.flat = {name: np.load(folder / file_of(name), mmap_mode="r") for name in self.layouts}
         except (OSError, ValueError) as error:
-            raise ValueError(f"{folder} is not complete: delete it, so that it is made again ({error})") from error
+            raise ValueError(f"{folder} is not complete: delete it, so that it is made again ({error})") from None
         for name, layout in self.layouts.items():
             if self.flat[name].shape != (layout.count,):
                 raise ValueError(f"{folder / file_of(name)} has another size: delete the folder, so that it is made again")

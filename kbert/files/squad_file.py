@@ -91,7 +91,7 @@ def squad_questions(path: Path, encoding: str | None = None) -> Iterator[Questio
     try:
         data = json.loads(read_text(path, encoding))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not a SQuAD file: it is not JSON ({error})") from error
+        raise ValueError(f"{path} is not a SQuAD file: it is not JSON ({error})") from None
     articles = data.get("data") if isinstance(data, dict) else None
     if not isinstance(articles, list):
         raise ValueError(f"{path} is not a SQuAD file, a JSON object with data, a list of articles")

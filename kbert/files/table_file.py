@@ -149,7 +149,7 @@ def _quoted_cells(path: Path, lines: Sequence[str], separator: str) -> Iterator[
             raise ValueError(
                 f"{path}, line {number}: a cell that begins with a quotation mark does not end with one ({error}); double the "
                 "quotation marks inside quoted cells, or save the file as .tsv, where they are characters like any other"
-            ) from error
+            ) from None
 
 
 @contextlib.contextmanager
@@ -226,7 +226,7 @@ def _parsed(text: str, place: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{place} is not JSON: {error}") from error
+        raise ValueError(f"{place} is not JSON: {error}") from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -252,7 +252,7 @@ def _read_parquet(path: Path) -> Table:
         table = pyarrow.parquet.read_table(str(path), partitioning=None)
         columns = [column.to_pylist() for column in table.columns]
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise ValueError(f"{path} could not be read as parquet: {error}") from error
+        raise ValueError(f"{path} could not be read as parquet: {error}") from None
     features = _features(table.schema.metadata or {})
     named = [_with_names(column, features.get(name)) for name, column in zip(table.column_names, columns)]
     return Table(path, table.column_names, [list(row) for row in zip(*named)])

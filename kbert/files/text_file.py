@@ -96,10 +96,10 @@ def lines_with_ends(path: Path, encoding: str | None = None) -> Iterator[str]:
         lines = io.TextIOWrapper(file, encoding, newline="\n")
         try:
             yield from lines
-        except UnicodeError as error:
-            raise ValueError(f"{_place(path, encoding)} is not {encoding.upper()} text; {_look(path)}") from error
+        except UnicodeError:
+            raise ValueError(f"{_place(path, encoding)} is not {encoding.upper()} text; {_look(path)}") from None
         except (EOFError, OSError) as error:
-            raise ValueError(f"{path} could not be read: {error}") from error
+            raise ValueError(f"{path} could not be read: {error}") from None
 
 
 def _encoding(path: pathlib.Path, encoding: str | None) -> tuple[bytes, str]:
@@ -126,7 +126,7 @@ def _first_bytes(path: pathlib.Path) -> bytes:
         try:
             return file.read(_FIRST)
         except (EOFError, OSError) as error:
-            raise ValueError(f"{path} could not be read: {error}") from error
+            raise ValueError(f"{path} could not be read: {error}") from None
 
 
 def _utf_16(first: bytes) -> str | None:

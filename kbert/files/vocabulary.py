@@ -44,8 +44,8 @@ def read_vocabulary(path: str | os.PathLike[str]) -> list[str]:
     for number, line in enumerate(lines, 1):
         try:
             tokens.append(line.removesuffix(b"\r").decode("utf-8"))
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}, line {number}: {line!r} is not UTF-8 text; save the file as UTF-8") from error
+        except UnicodeDecodeError:
+            raise ValueError(f"{path}, line {number}: {line!r} is not UTF-8 text; save the file as UTF-8") from None
     check_vocabulary(tokens, source=str(path))
     return tokens
 

@@ -119,9 +119,9 @@ def sizes_of(file: pathlib.Path) -> tuple[int, int]:
         features = tf.train.Example.FromString(first or b"").features.feature
         length, predictions = (len(features[name].int64_list.value) for name in ("input_ids", "masked_lm_positions"))
     except (tf.errors.OpError, ValueError, TypeError) as error:
-        raise ValueError(f"{file} could not be read as TFRecords of examples: {error}") from error
+        raise ValueError(f"{file} could not be read as TFRecords of examples: {error}") from None
     except Exception as error:  # protobuf's DecodeError has no public home
-        raise ValueError(f"{file} holds no tf.Examples: {error}") from error
+        raise ValueError(f"{file} holds no tf.Examples: {error}") from None
     if not length or not predictions:
         raise ValueError(
             f"{file} has no examples with input_ids and masked_lm_positions, as create_pretraining_data writes them"

@@ -315,7 +315,7 @@ class Pretrainer(Task):
             return inputs, {"mlm_logits": hidden, "nsp_logits": labels}
 
         data = with_draws(data, int(random.integers(2**31)), shuffle, epochs)
-        return data.map(hide, num_parallel_calls=2).prefetch(tf.data.AUTOTUNE)
+        return data.map(hide, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
     def default_loss(self) -> dict[str, keras.losses.Loss]:
         return {"mlm_logits": LabelledCrossentropy(), "nsp_logits": LabelledCrossentropy()}

@@ -162,7 +162,7 @@ def _write_shards(
             with written_aside(path) as aside:
                 examples = _write_shard(aside, corpus, documents, tokenizer, settings, random, stop)
         except tf.errors.OpError as error:
-            raise OSError(f"{path} could not be written: {error.message}; what was finished is kept") from error
+            raise OSError(f"{path} could not be written: {error.message}; what was finished is kept") from None
         note(path, examples)
         if progress:
             progress(path)
@@ -306,7 +306,7 @@ def read_records(
         )
     epochs: list[tf.Variable] = []
     data = _serialized_examples(files, shuffle, seed, epochs)
-    data = data.batch(batch_size).map(parser(length, predictions), num_parallel_calls=2, deterministic=True)
+    data = data.batch(batch_size).map(parser(length, predictions), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     if count:
         examples = sum(_count(file) for file in files)
         data = data.apply(tf.data.experimental.assert_cardinality(-(-examples // batch_size)))
@@ -361,7 +361,7 @@ def _count(file: pathlib.Path) -> int:
         records = tf.data.TFRecordDataset(str(file), "GZIP" if file.suffix == ".gz" else "").batch(1024)
         return int(records.reduce(np.int64(0), lambda count, batch: count + tf.size(batch, tf.int64)))
     except tf.errors.OpError as error:
-        raise ValueError(f"{file} breaks off or is damaged: write it again ({error.message})") from error
+        raise ValueError(f"{file} breaks off or is damaged: write it again ({error.message})") from None
 
 
 def fingerprint(tokenizer: WordPieceTokenizer) -> str:

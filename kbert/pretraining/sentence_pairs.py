@@ -86,7 +86,7 @@ def _text_of(line: str, path: pathlib.Path, number: int) -> str:
     try:
         text = json.loads(line)["text"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f'{path}, line {number}: an object with "text" is expected ({error!r})') from error
+        raise ValueError(f'{path}, line {number}: an object with "text" is expected ({error!r})') from None
     if not isinstance(text, str):
         raise ValueError(f'{path}, line {number}: "text" should be a text, got {text!r:.80}')
     return text

@@ -231,7 +231,7 @@ class Encoding(DistributedModel, keras.Model):
         try:
             return open_input(self.training_columns, x, y, sample_weight, targets=self.targets)
         except WrongColumns as error:
-            raise ValueError(self.needs or str(error)) from error
+            raise ValueError(self.needs or str(error)) from None
 
     def _open_validation(self, data: Any) -> Texts:
         """Returns `validation_data`, which is no packed input, as `Texts`."""

@@ -148,7 +148,7 @@ class MaskedLM(TokenProbabilities):
 
         if seed is None:
             seed = int(np.random.randint(2**31))  # follows keras.utils.set_random_seed
-        return with_draws(data, seed, shuffle, epochs).map(hide, num_parallel_calls=2).prefetch(tf.data.AUTOTUNE)
+        return with_draws(data, seed, shuffle, epochs).map(hide, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
     # Figures
 

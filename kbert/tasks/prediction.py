@@ -20,7 +20,9 @@ from kbert.training.length_batches import sorted_batches
 if TYPE_CHECKING:
     from kbert.tasks.frozen import FrozenTask
 
-TOKENS_PER_PREDICTION = 4096  # positions of one step of predict: enough for the cores, small for the memory
+# Positions of one step of predict: on a CPU enough for the cores and small for the caches. Only many more give each of a GPU's
+# thousands of cores work; those of a base model take one or two GB of its memory (computed, not measured).
+TOKENS_PER_PREDICTION = {"CPU": 4096, "GPU": 32768}
 
 
 class Prediction(Encoding):
@@ -98,7 +100,7 @@ class Prediction(Encoding):
         """Returns groups of row numbers, and the outputs of each group, for ragged ids."""
         lengths = sum(np.diff(column.row_splits.numpy()) for column in ids) + 1 + len(ids)
         lengths = np.minimum(lengths, self.preprocessor.max_length)
-        groups = sorted_batches(lengths, TOKENS_PER_PREDICTION, batch_size) or [np.zeros(0, int)]
+        groups = sorted_batches(lengths, tokens_per_prediction(), batch_size) or [np.zeros(0, int)]
         outputs = []
         for rows in groups:
             forward = self._forward(len(ids), padded=len(rows) == 1)
@@ -140,6 +142,11 @@ class Prediction(Encoding):
         from kbert.tasks.frozen import FrozenTask
 
         return FrozenTask(self, threads)
+
+
+def tokens_per_prediction() -> int:
+    """Returns the positions of one step of predict on the kind of device that TensorFlow computes on."""
+    return TOKENS_PER_PREDICTION["GPU" if tf.config.list_logical_devices("GPU") else "CPU"]
 
 
 def in_order(groups: list[np.ndarray], outputs: Any, positional: bool) -> np.ndarray:

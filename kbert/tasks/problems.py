@@ -216,7 +216,7 @@ class Regression(Problem):
         try:
             numbers = np.asarray(y, np.float32)
         except (TypeError, ValueError) as error:
-            raise TypeError(f"the targets of a regression should be numbers ({error})") from error
+            raise TypeError(f"the targets of a regression should be numbers ({error})") from None
         numbers = numbers[:, None] if numbers.ndim == 1 else numbers
         if numbers.shape != (len(y), len(labels)):
             raise ValueError(f"each text needs {len(labels)} numbers as its target, got shape {numbers.shape}")

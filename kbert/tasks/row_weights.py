@@ -23,7 +23,7 @@ def check_weights(weights: Any, count: int) -> np.ndarray | None:
         raise ValueError(
             f"sample_weight should be numbers ({error}); the texts of a pair stand in a tuple of their own, "
             "((text, other), target)"
-        ) from error
+        ) from None
     weights = weights[:, 0] if weights.ndim == 2 and weights.shape[1] == 1 else weights
     if weights.shape != (count,):
         raise ValueError(f"each text needs one weight: got {count} texts and weights of shape {weights.shape}")

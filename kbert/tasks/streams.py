@@ -130,7 +130,7 @@ def chunks_of_stream(
                 chunk = _chunk_of_rows(forms, rows) if rows else None
         except (TypeError, ValueError) as error:
             kind_of_error = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind_of_error(f"{error} (counted from row {first} of the {kind})") from error
+            raise kind_of_error(f"{error} (counted from row {first} of the {kind})") from None
         if chunk is not None:
             waiting.append(chunk)
             first += chunk.rows

@@ -43,7 +43,7 @@ def tensorflow_text() -> ModuleType:
             f"kbert needs tensorflow-text to read text, and it cannot be imported ({error}). Install the release that "
             f'belongs to TensorFlow {tf.__version__}: pip install "tensorflow-text=={minor}.*,!=2.21.0". There are wheels '
             "for Linux and for macOS on arm64; on Windows, use WSL."
-        ) from error
+        ) from None
     return tensorflow_text
 
 

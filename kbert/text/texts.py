@@ -58,7 +58,7 @@ def text_list(texts: Texts, name: str = "texts") -> list[bytes]:
             except UnicodeEncodeError as error:
                 raise ValueError(
                     f"{name}[{place}] cannot be written as UTF-8 ({error.reason} at character {error.start}): {text!r:.80}"
-                ) from error
+                ) from None
         elif isinstance(text, bytes):
             try:
                 text.decode("utf-8")
@@ -66,7 +66,7 @@ def text_list(texts: Texts, name: str = "texts") -> list[bytes]:
                 raise ValueError(
                     f"{name}[{place}] is not UTF-8 ({error.reason} at byte {error.start}): {text!r:.80}; "
                     "decode it with the encoding it was written in"
-                ) from error
+                ) from None
             encoded.append(bytes(text))
         else:
             raise TypeError(f"{name}[{place}] is {text!r:.80} ({type(text).__name__}), not a string; {_cure(text)}")

@@ -188,7 +188,7 @@ def batches(
         chosen = [tf.gather(target, group) for target in targets]
         return (inputs, *(place_labels(t, inputs) if isinstance(t, tf.RaggedTensor) else t for t in chosen))
 
-    dataset = groups.map(batch, num_parallel_calls=2, deterministic=True)
+    dataset = groups.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(tf.data.AUTOTUNE)
 
 

@@ -1,17 +1,31 @@
 """The command line from a data file to a trained task, a report and answers; and what it says of bad files."""
 
+import contextlib
+import html
 import json
 import os
+import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import tensorflow as tf
 
 import kbert
 from kbert.commands import cli
 from tests.conftest import BAD, GOOD
 
 TINY_OPTIONS = ["--epochs", "2", "--batch-size", "8", "--learning-rate", "1e-2", "--max-length", "24"]
+
+
+@contextlib.contextmanager
+def eagerly():
+    """Runs steps op by op: for a tiny model and some batches, tracing takes twice as long."""
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture
@@ -28,8 +42,11 @@ def run(*arguments):
 def test_from_a_csv_to_a_report_a_measure_and_answers(tiny_folder, sms, tmp_path, capsys):
     out = tmp_path / "out"
     command = ["finetune", "--task", "classification", "--data", sms, "--preset", tiny_folder, "--out", out, *TINY_OPTIONS]
-    assert run(*command, "--epochs", 6, "--balance", "--label-smoothing", 0.05, "--patience", 5) == 0
-    shown = capsys.readouterr().out
+    with eagerly():
+        assert run(*command, "--epochs", 6, "--balance", "--label-smoothing", 0.05, "--patience", 5) == 0
+    said = capsys.readouterr()
+    shown = said.out
+    assert "note" not in shown and all("run_functions_eagerly" in line for line in said.err.splitlines())
     assert "23 to train on, 3 to watch, 6 to measure by" in shown and "macro f1" in shown
     assert {path.name for path in out.iterdir()} == {
         "task.keras",
@@ -46,7 +63,8 @@ def test_from_a_csv_to_a_report_a_measure_and_answers(tiny_folder, sms, tmp_path
     assert len(pd.read_csv(out / "history.csv")) == 6
     assert kbert.TextClassifier.from_preset(out / "preset").labels == ["ham", "spam"]
 
-    assert run("evaluate", out, "--data", sms, "--json") == 0
+    with eagerly():
+        assert run("evaluate", out, "--data", sms, "--json") == 0
     assert json.loads(capsys.readouterr().out)["accuracy"] == 1
     assert run("predict", out, "--data", sms, "--out", tmp_path / "answers.jsonl") == 0
     answers = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
@@ -56,17 +74,59 @@ def test_from_a_csv_to_a_report_a_measure_and_answers(tiny_folder, sms, tmp_path
     assert run("verify", tmp_path / "models" / "1", "--against", out, "--texts", sms) == 0
     assert "largest difference" in capsys.readouterr().out
     assert run("export", out, tmp_path / "x.tflite", "--format", "litert", "--inputs", "tokens", "--quantize", "int8") == 0
-    static = ["--format", "litert", "--quantize", "int8-static", "--texts", sms]
-    assert run("export", out, tmp_path / "static.tflite", *static) == 0
-    for options, message in (
-        (["--format", "litert"], "goes without --format"),
-        (["--max-length", 8], "--max-length is not for"),
-    ):
-        assert run("export", out, tmp_path / "kit", "--serving", "spam", *options) == 1
-        assert message in capsys.readouterr().err
-    assert run("export", out, tmp_path / "kit", "--serving", "spam", "--quantize", "float16") == 0
     assert run(*command) == 1  # it is there
-    assert "overwrite" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error == f"kbert finetune: {out} exists; give another path, or pass --overwrite to replace it\n"
+
+
+def test_export_hands_on_what_is_stated(sms, tmp_path, monkeypatch, capsys):
+    stated = []
+
+    class Trained:
+        def export(self, path, **kwargs):
+            stated.append((path, kwargs))
+
+    def export_serving(task, path, name, **kwargs):
+        stated.append((path, {"name": name, **kwargs}))
+
+    (tmp_path / "task.keras").touch()
+    monkeypatch.setattr("kbert.commands.export.open_task", lambda path: Trained())
+    monkeypatch.setattr("kbert.export.export_serving", export_serving)
+    static = str(tmp_path / "static.tflite")
+    assert run("export", tmp_path / "task.keras", static, "--quantize", "int8-static", "--texts", sms) == 0
+    options = {"format": "litert", "overwrite": False, "quantize": "int8-static", "texts": GOOD + BAD}
+    kit = ["export", tmp_path / "task.keras", tmp_path / "kit", "--serving", "spam"]
+    assert run(*kit, "--quantize", "float16") == 0
+    assert stated == [(static, options), (str(tmp_path / "kit"), {"name": "spam", "quantize": "float16"})]
+    for given, message in ((["--format", "litert"], "goes without --format"), (["--max-length", 8], "--max-length is not for")):
+        capsys.readouterr()
+        assert run(*kit, *given) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_what_a_user_should_know_is_in_the_terminal_and_in_the_report(tiny_folder, tmp_path, capsys):
+    """A label with one example, a label that looks mistyped, an empty text, a training that learned nothing."""
+    rows = list(zip(GOOD + BAD, ["ham"] * len(GOOD) + ["spam"] * len(BAD)))
+    rows += [("very so film", "rare"), ("bad cat", "spma"), ("", "ham"), *[("good day", "ham")] * 20]
+    pd.DataFrame(rows, columns=["text", "label"]).to_csv(tmp_path / "sms.csv", index=False)
+    command = ["finetune", "--task", "classification", "--data", tmp_path / "sms.csv", "--preset", tiny_folder]
+    with eagerly():
+        assert run(*command, "--out", tmp_path / "out", "--epochs", 1, "--learning-rate", 1e-9, "--max-length", 5) == 0
+    said = capsys.readouterr()
+    report = (tmp_path / "out" / "report.html").read_text()
+    single = "one example only of ['rare', 'spma']"
+    for part in ("have an empty text: number 35", single, "written almost like 'spam'", "the task is right for"):
+        assert part in said.out and html.escape(part) in report
+    assert re.search(r"texts are longer than --max-length 5 and are cut \(the longest has 4 pieces\)\n", said.err), said.err
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["labels"] == ["ham", "rare", "spam", "spma"]
+
+
+def test_a_row_is_that_of_the_users_file(tiny_folder, sms, tmp_path, capsys):
+    (tmp_path / "test.csv").write_text("text,label\ngood day,ham\nbad day,spam\nbad cat,joy\n")
+    assert run("finetune", "--task", "classification", "--data", sms, "--test", tmp_path / "test.csv",
+               "--preset", tiny_folder, "--out", tmp_path / "out") == 1  # fmt: skip
+    error = capsys.readouterr().err
+    assert error.startswith(f"kbert finetune: row 3 of {tmp_path / 'test.csv'} is 'joy', which is not one of the labels ['ham'")
 
 
 def jsonl(path, rows):
@@ -120,11 +180,13 @@ def data_for(task, folder):
 )  # fmt: skip
 def test_each_task_reads_its_file_and_reports_its_score(tiny_folder, tmp_path, task, more, score, capsys):
     data, out = data_for(task, tmp_path), tmp_path / "out"
-    assert run("finetune", "--task", task, "--data", data, "--preset", tiny_folder, "--out", out, *TINY_OPTIONS, *more) == 0
+    with eagerly():
+        assert run("finetune", "--task", task, "--data", data, "--preset", tiny_folder, "--out", out, *TINY_OPTIONS, *more) == 0
     assert score in json.loads((out / "metrics.json").read_text())["scores"]
     assert (out / "report.html").is_file()
     capsys.readouterr()
-    assert run("evaluate", out, "--data", data, "--json", *more) == 0
+    with eagerly():
+        assert run("evaluate", out, "--data", data, "--json", *more) == 0
     assert score in json.loads(capsys.readouterr().out)
 
 
@@ -142,8 +204,6 @@ def test_each_task_reads_its_file_and_reports_its_score(tiny_folder, tmp_path, t
     ],
 )
 def test_bad_files_are_named_before_the_work(tiny_folder, tmp_path, content, name, more, message, capsys):
-    import re
-
     (tmp_path / name).write_text(content)
     command = [
         "finetune",

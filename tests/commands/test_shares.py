@@ -95,6 +95,8 @@ def test_a_task_that_is_no_better_than_one_answer_is_said():
         ("max_length 600 is more than the 512 positions", "--max-length 600 is more than the 512 positions"),
         ("it is\nnew; train it with fit() before you trust its answers", "it is new; it is to be trained"),
         ("label_smoothing should be in [0, 1), got 2", "--label-smoothing should be in [0, 1), got 2"),
+        ("x.h5 is the name of a file of weights (save_weights() writes it), and", "the name of a file of weights, and"),
+        ('x.onnx is an ONNX file (export(format="onnx") writes it)', "x.onnx is an ONNX file"),
         ("the text of the label", "the text of the label"),
         ("a/max_length/b and max_length.csv", "a/max_length/b and max_length.csv"),
     ],

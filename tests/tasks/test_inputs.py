@@ -426,3 +426,11 @@ def test_class_weights_are_not_in_the_validation(classifier):
 def test_the_first_figure_of_evaluate_is_the_loss(classifier):
     figures = classifier.evaluate(TEXTS, LABELS, verbose=0)
     assert figures[0] == classifier.evaluate(TEXTS, LABELS, verbose=0, return_dict=True)["loss"]
+
+
+def test_a_step_of_predict_has_more_positions_on_a_gpu(monkeypatch):
+    from kbert.tasks import prediction
+
+    assert prediction.tokens_per_prediction() == 4096
+    monkeypatch.setattr(prediction.tf.config, "list_logical_devices", lambda kind: [kind])
+    assert prediction.tokens_per_prediction() == 32768
