@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -11,6 +10,7 @@ from typing import IO, Any
 import numpy as np
 
 from kbert.commands.asked import Asked
+from kbert.files.table_file import csv_lines
 from kbert.files.text_file import Path, suffix_of
 
 KINDS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": ",", ".tsv": "\t"}
@@ -57,7 +57,8 @@ def write_answers(file: IO[str], kind: str, asked: Asked, answers: Sequence[Any]
         for row, (given, answer) in enumerate(zip(asked.inputs, plain, strict=True), 1)
     ]
     head = [_free("row", of_input), *of_input, *(_free(f"answer_{key}", of_input) for key in keys)]
-    _write_rows(file, kind, [head if keys else [*head, _free("answer", of_input)], *rows])
+    head += [] if keys else [_free("answer", of_input)]
+    file.writelines(line + "\n" for line in csv_lines([head, *rows], kind))
 
 
 def _free(name: str, taken: Iterable[str]) -> str:
@@ -90,17 +91,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-class _LineFeeds:
-    """A file that ends rows in line feeds. The csv writer ends them in both characters, so that it quotes each of them."""
-
-    def __init__(self, file: IO[str]) -> None:
-        self.file = file
-
-    def write(self, row: str) -> int:
-        return self.file.write(row.removesuffix("\r\n") + "\n")
-
-
-def _write_rows(file: IO[str], separator: str, rows: Iterable[Sequence[str]]) -> None:
-    csv.writer(_LineFeeds(file), delimiter=separator, lineterminator="\r\n").writerows(rows)

@@ -75,7 +75,7 @@ def _sentences(path: Path, encoding: str | None) -> list[list[_Line]]:
             if sentences[-1]:
                 sentences.append([])
             continue
-        columns = line.rstrip("\r").split("\t") if "\t" in text else re.split(" +", text)
+        columns = line.rstrip("\r").split("\t") if "\t" in line.rstrip(" \t\r") else re.split(" +", text)
         sentences[-1].append(_Line(number, columns))
     return sentences if sentences[-1] else sentences[:-1]
 

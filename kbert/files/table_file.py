@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
-import io
 import json
+import types
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from kbert.files.text_file import Path, check_file, lines_with_ends, read_lines, read_text, suffix_of
 
@@ -175,15 +175,20 @@ def _is_quoted(lines: Sequence[str], separator: str) -> bool:
     except csv.Error:
         return False
     end = "\r\n" if lines[0].endswith("\r\n") else "\n"
-    # Some writers quote a lone carriage return, others do not.
-    as_written = "".join(lines).removesuffix(end), _with_returns("".join(lines)).removesuffix(end)
+    written = "".join(lines).removesuffix(end)
     for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL):
-        for text, cells in zip(as_written, (rows, [list(map(_with_returns, row)) for row in rows])):
-            written = io.StringIO(newline="")
-            csv.writer(written, delimiter=separator, quoting=quoting, lineterminator=end).writerows(cells)
-            if written.getvalue().removesuffix(end) == text:
-                return len({len(row) for row in rows if row}) == 1
+        quotes_returns = end.join(csv_lines([list(map(_with_returns, row)) for row in rows], separator, quoting))
+        if end.join(csv_lines(rows, separator, quoting)) == written or quotes_returns == _with_returns(written):
+            return len({len(row) for row in rows if row}) == 1
     return False
+
+
+def csv_lines(rows: Iterable[Sequence[str]], separator: str, quoting: Literal[0, 1] = csv.QUOTE_MINIMAL) -> list[str]:
+    """Returns rows as text without line ends. A cell that holds a separator, a quotation mark or a line end is quoted."""
+    lines: list[str] = []
+    writer: Any = types.SimpleNamespace(write=lines.append)
+    csv.writer(writer, delimiter=separator, quoting=quoting, lineterminator="\r\n").writerows(rows)
+    return [line.removesuffix("\r\n") for line in lines]
 
 
 def _look(names: Sequence[str], separator: str) -> str:

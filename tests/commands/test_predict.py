@@ -8,6 +8,8 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import kbert
 from kbert.commands import answers_file, cli
@@ -128,6 +130,22 @@ def test_files_without_targets_are_asked_too(tmp_path, task, name, content, expe
 # Answers as files
 
 ASKED = Asked(["a"] * 2, [{"text": 'a "b",\r\n c\rd', "label": None, "row": 7}, {"text": "", "label": ["x"], "row": 8}])
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=4))
+def test_the_texts_that_were_asked_stand_in_each_kind_of_file(tmp_path, texts):
+    asked, answers = Asked(texts, [{"text": text} for text in texts]), [{"label": text} for text in texts]
+    for suffix in answers_file.KINDS:
+        path = tmp_path / f"out{suffix}"
+        with open(path, "w", encoding="utf-8", newline="") as file:
+            answers_file.write_answers(file, answers_file.kind_of(path), asked, answers)
+        table = read_table(path)
+        if "answer" in table.names:
+            assert [given["text"] for given in table.column("input")] == texts
+            assert table.column("answer") == answers and table.column("row") == list(range(1, len(texts) + 1))
+        else:
+            assert table.column("text") == table.column("answer_label") == texts
 
 
 def test_json_has_no_nan():

@@ -1,6 +1,8 @@
 """Files of words and tags of every shape open, no word is lost or moved, and what is wrong in them is named with its line."""
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from kbert.files.bio_file import read_bio
 
@@ -53,6 +55,7 @@ def read(path, text, **options):
             ([["10\u00a0000", "\u3000", "a\u2028b", "c\x85d", "\x0c"]], [["B-n", "O", "O", "O", "O"]]),
         ),
         "spaces in words, tabs": ("New York\tB-city\nrain\tO\n", ([["New York", "rain"]], [["B-city", "O"]])),
+        "a word of nothing": ("\tB-x\n \tO\nsang\tO\n", ([["", " ", "sang"]], [["B-x", "O", "O"]])),
         "words that begin with #": ("#Paris B-city\n# O\nrain O\n", ([["#Paris", "#", "rain"]], [["B-city", "O", "O"]])),
         "a new tag of a word with #": (
             "#Paris B-x\nNew B-city\nrain O\n",
@@ -74,6 +77,7 @@ def test_files_of_each_shape_give_their_words_and_tags(tmp_path, text, expected)
         ("New B-city\nYork city\n", {}, "line 2: 'city' is not a tag of the scheme of 'B-city'"),
         ("cat NOUN\n\nran VERB\n", {}, r"line 1: 'NOUN' is not a BIO.*column 2.*--label \(tag_column=\)"),
         ("New 1\n\nYork 0\n", {}, "line 1: .*The tags are numbers: give their names in order with --names"),
+        ("New 1\n\nYork x\n", {}, r"line 1: '1' is not a BIO.*column 2.*--label \(tag_column=\)"),
         ("New 1\n\nYork 3\n", {"names": ["O", "B-x"]}, "line 3: '3' is no number of the 2 names"),
         ("New B-x\n", {"tag_column": 3}, "has 2 columns, and tag_column is 3"),
         (b"New B-x\nCaf\xe9 O\n", {}, "line 2 is not UTF-8 text; it looks like windows-1252: give --encoding windows-1252"),
@@ -82,6 +86,21 @@ def test_files_of_each_shape_give_their_words_and_tags(tmp_path, text, expected)
 def test_what_is_wrong_in_a_file_is_named(tmp_path, text, options, message):
     with pytest.raises(ValueError, match=message):
         read(tmp_path / "a.bio", text, **options)
+
+
+WORD = st.text(st.characters(exclude_characters="\t\n\r\ufeff", exclude_categories=["Cs"]), max_size=5)
+WORDS = WORD.filter(lambda word: word.strip(" ") and word[0] not in "#-OBI")
+SENTENCES = st.lists(st.lists(st.tuples(WORDS, st.sampled_from(["O", "B-x", "I-x"])), min_size=1), min_size=1, max_size=4)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sentences=SENTENCES, end=st.sampled_from(["\n", "\r\n"]))
+def test_the_words_that_were_written_are_read(tmp_path, sentences, end):
+    sentences = [*sentences, [("x", "B-x")]]
+    for form in ("{0}\t{1}", "{0}\tNN\t{1}", "{1}\t{0}"):
+        lines = (end.join(form.format(*pair) for pair in sentence) for sentence in sentences)
+        words, tags = read(tmp_path / "a.tsv", (end * 2).join(lines) + end)
+        assert [list(zip(*sentence)) for sentence in zip(words, tags)] == sentences
 
 
 def test_columns_names_and_encodings_are_taken(tmp_path):

@@ -55,6 +55,12 @@ def test_what_a_file_looks_like_is_said_and_works(tmp_path, text, encoding):
     assert read_text(path, encoding) == text
 
 
+def test_the_first_line_that_is_not_utf_8_says_what_a_file_looks_like(tmp_path):
+    (tmp_path / "a.txt").write_bytes("это русский\nCafé\n".encode() + "Café\n".encode("cp1252"))
+    with pytest.raises(ValueError, match="a.txt, line 3 .*looks like windows-1252"):
+        read_text(tmp_path / "a.txt")
+
+
 def test_files_of_other_kinds_are_named(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"PK\x03\x04\xff\xfe\x80")
     with pytest.raises(ValueError, match="looks like a spreadsheet or a zip archive"):
