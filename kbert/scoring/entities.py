@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import numbers
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -113,3 +114,38 @@ def _scores(right: int, predicted: int, true: int) -> dict[str, float]:
         "recall": recall,
         "f1": 2 * precision * recall / (precision + recall) if right else 0.0,
     }
+
+
+def read_spans(given: Iterable[Any], text: str, where: str) -> list[tuple[str, int, int]]:
+    """Returns the entities of one text, which are given in characters, as `(type, start, end)`, white space cut off.
+
+    >>> read_spans([{"start": 8, "end": 14, "label": "city"}], "It is in Paris.", "y[0]")
+    [('city', 9, 14)]
+
+    Args:
+      given: dictionaries `{"start", "end", "label"}`, or tuples and lists `(start, end, label)`.
+      text: the text.
+      where: what an error calls `given`.
+
+    Raises:
+      TypeError: an entity is none of these.
+      ValueError: an entity is not within the text, or holds nothing but white space.
+    """
+    spans = []
+    for place, entity in enumerate(given):
+        if isinstance(entity, (tuple, list)) and len(entity) == 3:
+            entity = dict(zip(("start", "end", "label"), entity))
+        if not isinstance(entity, dict) or not {"start", "end", "label"} <= set(entity):
+            raise TypeError(
+                f"{where}[{place}] should be a dictionary with start, end and label, or (start, end, label), got {entity!r}"
+            )
+        start, end = entity["start"], entity["end"]
+        if not all(isinstance(number, numbers.Integral) for number in (start, end)):
+            raise TypeError(f"{where}[{place}] is {entity!r}: start and end should be whole numbers of characters")
+        if not 0 <= start < end <= len(text):
+            raise ValueError(f"{where}[{place}] is {entity!r}, but the text has {len(text)} characters")
+        inside = text[start:end]
+        if not inside.strip():
+            raise ValueError(f"{where}[{place}] is {entity!r}, which is white space in the text")
+        spans.append((entity["label"], end - len(inside.lstrip()), start + len(inside.rstrip())))
+    return spans

@@ -10,7 +10,7 @@ import numpy as np
 
 from kbert.scoring.classes import Confusion, f1_by_label
 from kbert.scoring.correlation import pearson, spearman
-from kbert.scoring.entities import check_lengths, entities, scores_of_entities
+from kbert.scoring.entities import check_lengths, entities, read_spans, scores_of_entities
 from kbert.scoring.ranking import found_first, mean_reciprocal_rank, ranks
 from kbert.scoring.tag_schemes import read_tags
 
@@ -119,28 +119,31 @@ def figures_of_numbers(texts: Sequence[Any], true: np.ndarray, answers: np.ndarr
     return Figures({**scores, "mean_absolute_error": float(distance.mean())}, mistakes=mistakes, points=(true, answers))
 
 
-def figures_of_entities(sentences: Sequence[Sequence[str]], y: Sequence[Sequence[str]], answers: Sequence[list]) -> Figures:
+def figures_of_entities(sentences: Sequence[Any], y: Sequence[Any], answers: Sequence[list]) -> Figures:
     """Returns the figures of entities: precision, recall and F1, a table by type, and the wrong entities.
 
     Args:
-      sentences: lists of words.
-      y: for each list of words its tags.
+      sentences: lists of words, or texts.
+      y: for each list of words its tags; for each text its entities in characters, as `read_spans` takes them.
       answers: the entities that were found in each sentence, dictionaries with `label`, `text`, `start`, `end` and `score`,
-        whose places are characters of `" ".join(words)`.
+        whose places are characters of the text or of `" ".join(words)`.
     """
     expected, answered, mistakes = [], [], []
-    scheme = read_tags(tag for tags in y for tag in tags)
-    for words, tags, found in zip(sentences, y, answers):
-        check_lengths(tags, words)
-        text = " ".join(words)
-        starts = np.cumsum([0, *(len(word) + 1 for word in words)]).tolist()  # of words, in characters
-        true = {(kind, starts[first], starts[beyond] - 1) for kind, first, beyond in entities(tags, scheme=scheme)}
+    scheme = read_tags(tag for words, tags in zip(sentences, y) if not isinstance(words, str) for tag in tags)
+    for place, (words, tags, found) in enumerate(zip(sentences, y, answers)):
+        if isinstance(words, str):
+            text, true = words, set(read_spans(tags, words, f"y[{place}]"))
+        else:
+            check_lengths(tags, words)
+            text = " ".join(words)
+            starts = np.cumsum([0, *(len(word) + 1 for word in words)]).tolist()  # of words, in characters
+            true = {(kind, starts[first], starts[beyond] - 1) for kind, first, beyond in entities(tags, scheme=scheme)}
         given = [(entity["label"], entity["start"], entity["end"]) for entity in found]
         in_order = [f"{kind}: {text[start:end]}" for kind, start, end in sorted(true, key=lambda entity: entity[1])]
         mistakes += [
             Mistake(text, in_order, f"{entity['label']}: {entity['text']}", entity["score"])
-            for entity, place in zip(found, given)
-            if place not in true
+            for entity, span in zip(found, given)
+            if span not in true
         ]
         expected.append(true)
         answered.append(set(given))

@@ -128,3 +128,20 @@ def tags_of_entity(scheme: Mapping[str, Tag], kind: str, words: int) -> list[str
     if words == 1:
         return [label("S", "B", "I")]
     return [label("B", "I"), *[label("I")] * (words - 2), label("E", "I")][:words]
+
+
+def later_labels(labels: Iterable[str]) -> list[int]:
+    """Returns, for the index of a word's label, the index of the label that the later parts of the word have.
+
+    A part that is not the first begins no entity: B-x and S-x go on as I-x, as in transformers since 4.12. Other labels, and
+    those that are no tags, stay.
+
+    >>> later_labels(["O", "B-city", "I-city", "B-food"])
+    [0, 2, 2, 3]
+    """
+    names = list(labels)
+    if not are_tags(names):
+        return list(range(len(names)))
+    tags = [read_tags(names)[name] for name in names]
+    inside = {tag.kind: place for place, tag in reversed(list(enumerate(tags))) if tag.prefix == "I"}
+    return [inside.get(tag.kind, place) if tag.prefix in "BS" else place for place, tag in enumerate(tags)]

@@ -30,16 +30,20 @@ def entity_types(labels: Sequence[str]) -> list[str]:
     return sorted({tag.kind for tag in read_tags(labels).values() if tag.prefix != "O"})
 
 
-def entities_of_words(labels: Sequence[str], text: tf.Tensor, probabilities: tf.Tensor) -> Entities:
+def entities_of_words(
+    labels: Sequence[str], text: tf.Tensor, probabilities: tf.Tensor, touches: tf.Tensor | None = None
+) -> Entities:
     """Returns the entities of words, in ops that LiteRT has too.
 
-    A word goes on an entity if its tag is I or E after B or I of the same type in the same text. An I or E that goes on
-    nothing begins an entity, as in conlleval. Tags of other schemes are read as these; see `kbert.scoring.tag_schemes`.
+    A word goes on an entity if its tag is I or E after B or I of the same type in the same text; and after E or S too, if no
+    white space is between the words, as within U.S. An I or E that goes on nothing begins an entity, as in conlleval. Tags of
+    other schemes are read as these; see `kbert.scoring.tag_schemes`.
 
     Args:
       labels: tags of one scheme, in the order of their indices.
       text: the text of each word, int32 `[W]`, ascending.
       probabilities: float32 `[W, labels]`.
+      touches: whether a word begins where the one before it ends, bool `[W]`; by default none does.
     """
     best, scores = tf.argmax(probabilities, -1, tf.int32), tf.reduce_max(probabilities, -1)
     types, scheme = entity_types(labels), read_tags(labels)
@@ -51,7 +55,10 @@ def entities_of_words(labels: Sequence[str], text: tf.Tensor, probabilities: tf.
     def previous(values: tf.Tensor, at_start: int | bool) -> tf.Tensor:
         return tf.concat([tf.fill([1], tf.constant(at_start, values.dtype)), values], 0)[:-1]
 
-    goes_on = inside & previous(open_before, False) & (kind == previous(kind, -1)) & (text == previous(text, -1))
+    is_open = previous(open_before, False)
+    if touches is not None:
+        is_open |= touches & previous(prefix > 0, False)
+    goes_on = inside & is_open & (kind == previous(kind, -1)) & (text == previous(text, -1))
     begins = (prefix > 0) & ~goes_on
     final = (prefix > 0) & ~tf.concat([goes_on[1:], tf.zeros_like(goes_on[:1])], 0)
     first, last = tf.where(begins)[:, 0], tf.where(final)[:, 0]
@@ -63,7 +70,13 @@ def entities_of_words(labels: Sequence[str], text: tf.Tensor, probabilities: tf.
 
 
 def entities_of_pieces(
-    labels: Sequence[str], vocabulary: Sequence[str], ids: tf.Tensor, rows: tf.Tensor, logits: tf.Tensor
+    labels: Sequence[str],
+    vocabulary: Sequence[str],
+    ids: tf.Tensor,
+    rows: tf.Tensor,
+    logits: tf.Tensor,
+    starts: tf.Tensor,
+    ends: tf.Tensor,
 ) -> Entities:
     """Returns the entities of pieces, with places of pieces; a word's label is that of its first piece.
 
@@ -73,6 +86,8 @@ def entities_of_pieces(
       ids: the pieces, int32 `[P]`.
       rows: the text of each piece, an integer `[P]`, ascending.
       logits: float32 `[P, labels]`.
+      starts: the first character of each piece in its text, int32 `[P]`.
+      ends: the character after each piece, int32 `[P]`.
     """
     continues_word = tf.constant([token.startswith("##") for token in vocabulary])
     before = tf.concat([tf.constant([-1], rows.dtype), rows[:-1]], 0)
@@ -80,7 +95,9 @@ def entities_of_pieces(
     first_piece = tf.where(is_first)[:, 0]  # [W]
     last_piece = tf.where(tf.concat([is_first[1:], tf.ones_like(is_first[:1])], 0))[:, 0]
     text = tf.cast(tf.gather(rows, first_piece), tf.int32)
-    found = entities_of_words(labels, text, tf.nn.softmax(tf.gather(logits, first_piece)))
+    end_before = tf.concat([tf.constant([-1], ends.dtype), ends[:-1]], 0)
+    touches = tf.gather(tf.equal(starts, end_before), first_piece)
+    found = entities_of_words(labels, text, tf.nn.softmax(tf.gather(logits, first_piece)), touches)
     return found._replace(first=tf.gather(first_piece, found.first), last=tf.gather(last_piece, found.last))
 
 

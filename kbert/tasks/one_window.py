@@ -92,7 +92,13 @@ def entities_of_window(task: Any, preprocessor: TextPreprocessor, text: tf.Tenso
     logits = task(fixed_shape(preprocessor, preprocessor.pack(ids)), training=False)
     count = tf.size(ids.values)
     _, kind, first, last, score = entities_of_pieces(
-        task.labels, task.tokenizer.vocabulary, ids.values, tf.zeros([count], tf.int64), logits[0, 1:][:count]
+        task.labels,
+        task.tokenizer.vocabulary,
+        ids.values,
+        tf.zeros([count], tf.int64),
+        logits[0, 1:][:count],
+        starts.values[:count],
+        ends.values[:count],
     )
     places = tf.range(tf.size(kind))[:, None]
 

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.encoders.layers import Projection
-from kbert.scoring.entities import entity_scores
+from kbert.scoring.entities import scores_of_entities
 from kbert.scoring.figures import Figures, figures_of_entities
 from kbert.scoring.tag_schemes import are_tags, check_tags
 from kbert.tasks.columns import Chunk, Columns
@@ -26,12 +26,12 @@ from kbert.tasks.entity_decoder import (
 from kbert.tasks.exported_answers import ComparableAnswer, slices_by_text
 from kbert.tasks.from_preset import head_dropout, load_task, stated_labels
 from kbert.tasks.inputs import open_input
-from kbert.tasks.labels import check_labels, check_same_labels, label_keys, names_of
+from kbert.tasks.labels import check_labels, check_same_labels, label_keys
 from kbert.tasks.one_window import entities_of_window
 from kbert.tasks.prediction import Prediction, softmax
 from kbert.tasks.progress import Progress
 from kbert.tasks.task import Task
-from kbert.tasks.words import Words, labels_of_found_words, labels_of_given_words, read_words
+from kbert.tasks.words import Words, entities_of_tags, piece_targets, read_words, true_entities
 from kbert.text.packing import TextPreprocessor, Windows, windows
 from kbert.training.examples import Examples
 from kbert.training.losses import NO_LABEL, LabelledCrossentropy
@@ -49,16 +49,21 @@ class TokenClassifier(Task):
 
     `fit(sentences, tags)` trains on lists of words with a label for each word; or on texts with entities, a list of
     `{"start", "end", "label"}` in characters for each text, where the task's labels are their tags. If the labels are tags of
-    entities and there is validation data of words, `val_precision`, `val_recall` and `val_f1` of entities are reported after
-    each epoch. Tags are BIO, BIOES, BILOU or BMES, without types (B, I, O), or types without letters beside O.
+    entities and there is validation data, `val_precision`, `val_recall` and `val_f1` of entities are reported after each epoch,
+    as `evaluate` gives them. Tags are BIO, BIOES, BILOU or BMES, without types (B, I, O), or types without letters beside O.
+
+    A text is read by BERT's own words, which end at punctuation: U.S. is four of them. A given word's answer is that of its
+    first piece, which `evaluate` and `figures` count. So that its sentence as a text has the same entities, training teaches
+    all of those parts of a tagged word: the later ones go on its entity. A checkpoint of others may not know them;
+    figures of texts with spans then say what it finds in texts.
 
     Args:
       encoder: a `BertEncoder` or `MobileBertEncoder`; its pooler, if it has one, is not used.
       preprocessor: a `TextPreprocessor`, or None for packed input.
       labels: the names of the classes, in the order of their indices; for entities tags of one scheme.
       dropout: the rate of the dropout on the tokens' vectors in training; the encoder's own by default.
-      label_all_pieces: trains on all pieces of a word; by default on its first alone, as in the BERT paper. The answer is
-        always that of the first piece.
+      label_all_pieces: trains on all pieces of a word, of which the later ones of a B- word are I-; by default on its first
+        alone, as in the BERT paper. The answer is always that of the first piece.
       window_stride: the pieces that neighbouring windows share, where a text is longer than `max_length`. A piece's answer is
         that of the window in which it stands farthest from an edge.
       **kwargs: `name`, and `dtype`, a Keras dtype policy.
@@ -156,28 +161,29 @@ class TokenClassifier(Task):
         if class_weight is not None:
             self.encode_class_weight(class_weight)  # refuses
         words = read_words(chunk.columns[0], self.tokenizer)
-        of_text = labels_of_given_words if chunk.has_words else labels_of_found_words
-        labels = [of_text(self.labels, words, place, given) for place, given in enumerate(chunk.targets or [])]
-        of_word = tf.constant([label for text in labels for label in text], tf.int32)
-        of_piece = tf.gather(of_word, words.word)
-        if not self.label_all_pieces:
-            of_piece = tf.where(words.is_first, of_piece, NO_LABEL)
+        of_piece = piece_targets(self.labels, words, chunk, self.tokenizer, self.label_all_pieces)
         cut = self._windows(words.ids)
         document = cut.document.numpy()
         weights = None if chunk.weights is None else chunk.weights[document, None]  # [W, 1], for labels [W, L]
         return Examples((cut.of(words.ids),), cut.of(words.ids.with_values(of_piece)), weights, document)
 
-    def judge(self, chunk: Chunk, verbose: int | str = "auto") -> list[tuple[list[str], list[str]]]:
-        if not chunk.has_words or not are_tags(self.labels):
+    def judge(self, chunk: Chunk, verbose: int | str = "auto") -> list[tuple[set, set]]:
+        """Returns the true entities of each row and the task's: by words where words are given, otherwise by characters."""
+        if not are_tags(self.labels):
             return []
-        targets = [names_of(self.labels, given, f"y[{place}]") for place, given in enumerate(chunk.targets or [])]
-        return list(zip(targets, self.predict_chunk(chunk, None, Progress(verbose))))
+        progress = Progress(verbose)
+        if chunk.has_words:
+            answers = [entities_of_tags(self.labels, tags) for tags in self.predict_chunk(chunk, None, progress)]
+        else:
+            found = self._entities_of_texts(chunk.columns[0], None, progress)
+            answers = [{(entity["label"], entity["start"], entity["end"]) for entity in of_text} for of_text in found]
+        return list(zip(true_entities(self.labels, chunk), answers))
 
-    def score(self, judged: list[tuple[list[str], list[str]]]) -> dict[str, float]:
-        """Returns precision, recall and F1 of entities, as seqeval counts them; nothing for texts or other labels than tags."""
+    def score(self, judged: list[tuple[set, set]], weights: np.ndarray | None = None) -> dict[str, float]:
+        """Returns precision, recall and F1 of entities, as seqeval counts them; nothing for labels that are no tags."""
         if not judged:
             return {}
-        scores = entity_scores([target for target, _ in judged], [answer for _, answer in judged])
+        scores = scores_of_entities(*zip(*judged))
         return {name: scores[name] for name in ("precision", "recall", "f1")}
 
     def _windows(self, ids: tf.RaggedTensor) -> Windows:
@@ -241,29 +247,34 @@ class TokenClassifier(Task):
         ids, starts, ends = self.tokenizer.tokenize_with_offsets(tf.constant(texts, tf.string))
         cut = self._windows(ids)
         logits = tf.constant(self.ordered(*self._compute_pieces((cut.of(ids),), batch_size, progress)))  # [windows, L, labels]
-        entities = self.entities_of_windows(ids, cut, logits)
-        starts, ends = tf.gather(starts.values, entities.first), tf.gather(ends.values, entities.last)
-        return entity_answers(self.labels, texts, entities, starts, ends)
+        found = self.entities_of_windows(ids, starts, ends, cut, logits)
+        starts, ends = tf.gather(starts.values, found.first), tf.gather(ends.values, found.last)
+        return entity_answers(self.labels, texts, found, starts, ends)
 
     def _entities_of_given_words(self, rows: list[list[bytes]], batch_size: int | None, progress: Progress) -> list[list[dict]]:
         words, probabilities = self._word_probabilities(rows, batch_size, progress)
         text = tf.repeat(tf.range(len(rows)), tf.cast(words.splits[1:] - words.splits[:-1], tf.int32))
-        entities = entities_of_words(self.labels, text, tf.constant(probabilities, tf.float32))
-        starts, ends = tf.gather(words.starts, entities.first), tf.gather(words.ends, entities.last)
-        return entity_answers(self.labels, words.texts, entities, starts, ends)
+        found = entities_of_words(self.labels, text, tf.constant(probabilities, tf.float32))
+        starts, ends = tf.gather(words.starts, found.first), tf.gather(words.ends, found.last)
+        return entity_answers(self.labels, words.texts, found, starts, ends)
 
-    def entities_of_windows(self, ids: tf.RaggedTensor, cut: Windows, logits: tf.Tensor) -> Entities:
+    def entities_of_windows(
+        self, ids: tf.RaggedTensor, starts: tf.RaggedTensor, ends: tf.RaggedTensor, cut: Windows, logits: tf.Tensor
+    ) -> Entities:
         """Returns the entities of texts with the first and last piece of each, in ops of a graph.
 
         Args:
           ids: the texts' pieces, ragged `[B, (pieces)]`.
+          starts: the pieces' first characters, ragged like `ids`.
+          ends: the characters after the pieces, ragged like `ids`.
           cut: the texts' windows.
           logits: `[W, L, labels]`, of packed windows.
         """
         of_pieces = tf.gather(
             tf.reshape(logits, [-1, len(self.labels)]), best_window(ids, cut, tf.shape(logits)[1])
         )  # [P, labels]
-        return entities_of_pieces(self.labels, self.tokenizer.vocabulary, ids.values, ids.value_rowids(), of_pieces)
+        vocabulary, rows = self.tokenizer.vocabulary, ids.value_rowids()
+        return entities_of_pieces(self.labels, vocabulary, ids.values, rows, of_pieces, starts.values, ends.values)
 
     def serve(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the entities of strings `[B]`, `E` in all, in ops of a graph.
@@ -276,7 +287,7 @@ class TokenClassifier(Task):
         ids, starts, ends = self.tokenizer.tokenize_with_offsets(text)
         cut = self._windows(ids)
         logits = self(self.preprocessor.pack(cut.of(ids)), training=False)
-        row, kind, first, last, score = self.entities_of_windows(ids, cut, logits)
+        row, kind, first, last, score = self.entities_of_windows(ids, starts, ends, cut, logits)
         start, end = tf.gather(starts.values, first), tf.gather(ends.values, last)
         counts = tf.math.bincount(row, minlength=tf.size(text), maxlength=tf.size(text), dtype=tf.int64)
         return {
@@ -333,11 +344,11 @@ class TokenClassifier(Task):
         """Returns precision, recall and F1 of entities, the same for each type of entity, and the wrong entities.
 
         Args:
-          x: lists of words.
-          y: for each list of words its BIO or BIOES tags.
+          x: lists of words, or texts.
+          y: for each list of words its tags; for each text its entities in characters, as `fit` takes them.
 
         Raises:
-          ValueError: the labels or `y` are not such tags.
+          ValueError: the labels or `y` are no tags of entities.
         """
         return figures_of_entities(x, y, self.classify(x))
 

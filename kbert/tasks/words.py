@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from kbert.scoring.tag_schemes import read_tags, tags_of_entity
-from kbert.tasks.columns import are_words
-from kbert.tasks.labels import label_index
+from kbert.scoring.entities import entities, read_spans
+from kbert.scoring.tag_schemes import are_tags, later_labels, read_tags, tags_of_entity
+from kbert.tasks.columns import Chunk, are_words
+from kbert.tasks.labels import label_index, names_of
 from kbert.text.texts import text_list
 from kbert.text.tokenizer import WordPieceTokenizer
+from kbert.training.losses import NO_LABEL
 
 
 class Words(NamedTuple):
@@ -81,6 +83,37 @@ def _first_of_run(numbers: tf.Tensor) -> tf.Tensor:
 # Targets
 
 
+def piece_targets(labels: list[str], words: Words, chunk: Chunk, tokenizer: WordPieceTokenizer, all_pieces: bool) -> tf.Tensor:
+    """Returns the index of the label that each piece is trained on, int32 `[P]`; see `labels_of_pieces`.
+
+    Args:
+      labels: the task's labels.
+      words: the words of all texts.
+      chunk: the rows; its targets are labels of given words, or entities of texts in characters.
+      tokenizer: the task's tokenizer.
+      all_pieces: whether the pieces that go on a word (##ing) are trained too.
+    """
+    of_text = labels_of_given_words if chunk.has_words else labels_of_found_words
+    of_texts = [of_text(labels, words, place, given) for place, given in enumerate(chunk.targets or [])]
+    of_word = tf.constant([label for text in of_texts for label in text], tf.int32)
+    return labels_of_pieces(labels, words, of_word, tokenizer, all_pieces)
+
+
+def true_entities(labels: list[str], chunk: Chunk) -> list[set]:
+    """Returns the entities that the targets of each row say, `(type, start, end)`: in words where words are given, otherwise in
+    characters."""
+    targets = chunk.targets or []
+    if chunk.has_words:
+        return [entities_of_tags(labels, names_of(labels, given, f"y[{place}]")) for place, given in enumerate(targets)]
+    texts = (text.decode("utf-8") for text in chunk.columns[0])
+    return [set(read_spans(given, text, f"y[{place}]")) for place, (text, given) in enumerate(zip(texts, targets))]
+
+
+def entities_of_tags(labels: list[str], tags: list[str]) -> set:
+    """Returns the entities `(type, first, beyond)` of a sequence of tags, which are among a task's `labels`."""
+    return set(entities(tags, scheme=read_tags(labels)))
+
+
 def labels_of_given_words(labels: list[str], words: Words, place: int, given: list) -> list[int]:
     """Returns the indices of the labels of one text's words.
 
@@ -96,26 +129,45 @@ def labels_of_given_words(labels: list[str], words: Words, place: int, given: li
     return [label_index(labels, label, f"y[{place}][{n}]") for n, label in enumerate(given)]
 
 
-def labels_of_found_words(labels: list[str], words: Words, place: int, given: list[dict]) -> list[int]:
+def labels_of_found_words(labels: list[str], words: Words, place: int, given: list) -> list[int]:
     """Returns the indices of the tags that entities in characters give one text's words.
 
     Args:
       labels: the task's labels, tags of one scheme.
       words: the words of all texts.
       place: the number of the text.
-      given: its entities, `{"start", "end", "label"}` in characters.
+      given: its entities in characters, as `read_spans` takes them.
     """
     text = words.texts[place].decode("utf-8")
     of_text = slice(words.splits[place], words.splits[place + 1])
     starts, ends = words.starts[of_text].numpy(), words.ends[of_text].numpy()
     tags, scheme = ["O"] * len(starts), read_tags(labels)
-    for n, entity in enumerate(given):
-        where = f"y[{place}][{n}]"
-        if not isinstance(entity, dict) or not {"start", "end", "label"} <= set(entity):
-            raise TypeError(f"{where} should be a dictionary with start, end and label, got {entity!r}")
-        if not 0 <= entity["start"] < entity["end"] <= len(text):
-            raise ValueError(f"{where} is {entity!r}, but the text has {len(text)} characters")
-        inside = np.flatnonzero((starts < entity["end"]) & (ends > entity["start"]))
-        for word, tag in zip(inside, tags_of_entity(scheme, entity["label"], len(inside))):
+    for label, start, end in read_spans(given, text, f"y[{place}]"):
+        inside = np.flatnonzero((starts < end) & (ends > start))
+        for word, tag in zip(inside, tags_of_entity(scheme, label, len(inside))):
             tags[word] = tag
     return [label_index(labels, tag, f"y[{place}]") for tag in tags]
+
+
+def labels_of_pieces(
+    labels: list[str], words: Words, of_word: tf.Tensor, tokenizer: WordPieceTokenizer, all_pieces: bool
+) -> tf.Tensor:
+    """Returns the index of the label that each piece is trained on, int32 `[P]`; `NO_LABEL` for one that is not.
+
+    A word's first piece has its label. A given word with punctuation inside, such as U.S., is several words where the same
+    sentence is read as a text, and each of these is trained too. If the labels are tags, no later part of a word begins an
+    entity (`later_labels`).
+
+    Args:
+      labels: the task's labels.
+      words: the words of all texts.
+      of_word: the index of each word's label, int32 `[W]`, or `NO_LABEL`.
+      tokenizer: the task's tokenizer.
+      all_pieces: whether the pieces that go on a word (##ing) are trained too.
+    """
+    of_piece = tf.gather(of_word, words.word)
+    later = tf.where(of_piece < 0, of_piece, tf.gather(tf.constant(later_labels(labels), tf.int32), tf.maximum(of_piece, 0)))
+    if not all_pieces:
+        goes_on = tf.constant([token.startswith("##") or not are_tags(labels) for token in tokenizer.vocabulary])
+        later = tf.where(tf.gather(goes_on, words.ids.values), NO_LABEL, later)
+    return tf.where(words.is_first, of_piece, later)

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import kbert
 from kbert.tasks.words import _given_words, read_words
-from tests.conftest import SHARED
+from tests.conftest import SHARED, TINY, VOCABULARY
 
 LABELS = ["O", "B-animal", "I-animal"]
 SENTENCES = [["the", "cat", "sat"], ["a", "good", "dog", "ran"], ["good", "day", "!"], ["the", "bad", "cat", "dog", "ran"]] * 8
@@ -28,6 +28,10 @@ STRANGE = [
 @pytest.fixture
 def task(encoder, tokenizer):
     return kbert.TokenClassifier(encoder, kbert.TextPreprocessor(tokenizer, 12), labels=LABELS)
+
+
+def encoder_of(tokenizer):
+    return kbert.BertEncoder(kbert.BertConfig(**{**TINY, "vocab_size": tokenizer.vocabulary_size}))
 
 
 @pytest.fixture
@@ -60,7 +64,25 @@ def test_the_first_piece_has_the_words_label_or_all_have(encoder, tokenizer):
     first = kbert.TokenClassifier(encoder, preprocessor, labels=LABELS).examples(words, tags)
     every = kbert.TokenClassifier(encoder, preprocessor, labels=LABELS, label_all_pieces=True).examples(words, tags)
     assert first.targets.to_list() == [[1, -100, 2, -100]]
-    assert every.targets.to_list() == [[1, 1, 2, 2]]
+    assert every.targets.to_list() == [[1, 2, 2, 2]]
+
+
+def test_given_words_and_their_sentence_as_a_text_have_the_same_entities_and_f1():
+    """With punctuation inside the words; spans in characters are counted like tags, by evaluate, fit and figures."""
+    tokenizer = kbert.WordPieceTokenizer([*VOCABULARY, *"bcus10", "-", "##0"])
+    task = kbert.TokenClassifier(encoder_of(tokenizer), kbert.TextPreprocessor(tokenizer, 24), labels=LABELS)
+    words = [["the", "u.s.", "sat"], ["b-c", "ran", "."], ["a", "good", "1,000", "day"], ["the", "cat", "ran", "."]] * 4
+    tags = [["O", "B-animal", "O"], ["B-animal", "O", "O"], ["O", "B-animal", "I-animal", "O"], ["O", "B-animal", "O", "O"]] * 4
+    texts = [" ".join(row) for row in words]
+    spans = [[(4, 8, "animal")], [[0, 3, "animal"]], [{"start": 2, "end": 12, "label": "animal"}], [(3, 7, "animal")]] * 4
+    task.compile(learning_rate=1e-2)
+    history = task.fit(words, tags, validation_data=(texts, spans), epochs=14, batch_size=8, verbose=0).history
+    assert history["val_f1"][-1] == 1 and {"val_precision", "val_recall"} <= set(history)
+    for x, y in ((words, tags), (texts, spans)):
+        assert task.evaluate(x, y, return_dict=True, verbose=0)["f1"] == task.figures(x, y).scores["f1"] == 1
+    for of_words, of_text in zip(task.classify(words), task.classify(texts)):
+        assert [(e["text"], e["start"]) for e in of_words] == [(e["text"], e["start"]) for e in of_text]
+    assert task.figures(texts[:2], [[(0, 3, "animal")], []]).scores == {"precision": 0, "recall": 0, "f1": 0}
 
 
 def test_offsets_always_cut_out_the_entity(task):
@@ -148,6 +170,8 @@ def test_it_saves_and_loads(trained, tmp_path):
         ([], [], ValueError, "there are no texts"),
         (["a cat"], [[{"start": 2, "end": 50, "label": "animal"}]], ValueError, "has 5 characters"),
         (["a cat"], [["O", "O"]], TypeError, "dictionary with start, end and label"),
+        (["a cat"], [[(1, 2, "animal")]], ValueError, "white space in the text"),
+        (["a cat"], [[("0", 2, "animal")]], TypeError, "whole numbers of characters"),
     ],
 )
 def test_bad_input_is_named(task, x, y, error, message):
