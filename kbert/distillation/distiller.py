@@ -292,6 +292,7 @@ class Distiller(keras.Model):
           cache: the folder of a cache, or None.
         """
         student, chunk = self.student, open_lessons(self.student, x, y)
+        student.note_form(chunk)
         if cache is not None and self.inside and student.merges_windows:
             raise ValueError(
                 "a cache of losses on layers is for texts in one window: build the classifiers without window_stride"

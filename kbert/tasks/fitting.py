@@ -207,7 +207,12 @@ class Fitting(CompiledState):
             return texts_of(trained, texts), texts_of(held_out, texts)
         if data is None or is_packed_pair(data):
             return texts, None
-        return texts, self._open_validation(data)
+        watched = self._open_validation(data)
+        if self.targets == "optional" and texts.has_targets != watched.has_targets:
+            raise ValueError(
+                "the loss depends on whether there are scores: give validation_data scores if fit has some, or none"
+            )
+        return texts, watched
 
     def _fit_packed(
         self,
@@ -341,16 +346,19 @@ class Fitting(CompiledState):
         """
         self._compile_if_needed()
         if not self._is_packed(x):
-            x, y, sample_weight = self._one_batch(x, y, sample_weight, None)
+            x, y, sample_weight = self._one_batch(x, y, sample_weight, None, trains=False)
         return super().test_on_batch(x, y, sample_weight, return_dict=return_dict)
 
-    def _one_batch(self, x: Any, y: Any, sample_weight: Any, class_weight: dict | None) -> tuple[Any, Any, Any]:
+    def _one_batch(
+        self, x: Any, y: Any, sample_weight: Any, class_weight: dict | None, trains: bool = True
+    ) -> tuple[Any, Any, Any]:
         texts = self._open_for_training(x, y, sample_weight)
         if not texts.in_memory:
             raise ValueError(f"one batch is texts in memory, got a {texts.kind}: fit() takes streams")
         self.choose_loss(texts.has_targets)
         examples = self.encode(texts.chunk, class_weight)
-        self.note_form(texts.chunk)
+        if trains:
+            self.note_form(texts.chunk)
         rows = int(examples.columns[0].nrows())
         return (*next(iter(self.batches_of(examples, rows, shuffle=False))), None)[:3]
 

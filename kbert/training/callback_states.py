@@ -13,6 +13,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+# They report what others know, and begin their reports anew.
+REPORTS = (
+    *(keras.callbacks.CSVLogger, keras.callbacks.History, keras.callbacks.ProgbarLogger, keras.callbacks.RemoteMonitor),
+    keras.callbacks.TensorBoard,
+)
 OF_KERAS = ("_model", "model", "params")  # attributes that `fit` sets
 # What does not change while a training runs, or is in its state already. Functions are not among it: they are callable.
 CONSTANTS = (
@@ -63,7 +68,7 @@ def states_of(callbacks: Sequence[keras.callbacks.Callback], arrays: list[np.nda
         state: Any = {}
         if _has_own_state(callback):
             state = packed(callback.get_state(), arrays)
-        elif not _is_of("kbert", callback):
+        elif not _is_of("kbert", callback) and not isinstance(callback, REPORTS):
             for name, value in vars(callback).items():
                 if name not in OF_KERAS:
                     with contextlib.suppress(NotPlain):  # `check_callbacks` has seen that it is nothing that changes

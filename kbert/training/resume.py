@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import pathlib
 import time
-from collections.abc import Iterable, Sequence
+import types
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -53,7 +54,7 @@ def random_at_start(folder: str | pathlib.Path) -> tuple:
     if path.is_file():
         with np.load(path, allow_pickle=False) as file:
             kept = json.loads(str(file["about"])).get("random")
-        if kept is not None:
+        if kept:
             np.random.set_state((kept[0], np.array(kept[1], np.uint32), *kept[2:]))
     return np.random.get_state(legacy=True)  # type: ignore[return-value]
 
@@ -80,12 +81,12 @@ class TrainingState(keras.callbacks.Callback):
         steps: int,
         epochs: int,
         seconds: float,
-        made_of: dict[str, str],
-        callbacks: Sequence[keras.callbacks.Callback],
-        random: tuple,
+        made_of: Mapping[str, str] = types.MappingProxyType({}),
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        random: tuple = (),
     ) -> None:
         super().__init__()
-        self.made_of, self.callbacks, self.random = made_of, list(callbacks), random
+        self.made_of, self.callbacks, self.random = dict(made_of), list(callbacks), random
         self.has_stopped = False  # whether a callback had ended the training
         self._figures: list[np.ndarray] = []  # the values of the metrics' variables, within an epoch
         self._kept: tuple[list, list] = [], []  # the states of callbacks, and their arrays, until the training begins
