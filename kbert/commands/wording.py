@@ -14,7 +14,8 @@ PHRASES = (
     ("; this is said once", ""),
     ("call fit() first", "run kbert finetune first"),
 )
-METHODS = re.compile(r" \([a-z_]+\([^()]*\) writes it[^()]*\)")  # says to those who write Python how a kind of file is written
+# What is said to those who write Python: how a kind of file is written, and the argument beside the flag that has its name.
+METHODS = re.compile(r" \([a-z_]+\([^()]*\) writes it[^()]*\)| \((?:encoding|names|tag_column)=[^()]*\)")
 LONGEST = 1500  # characters of an error
 
 

@@ -87,11 +87,12 @@ def _is_comment(line: _Line) -> bool:
 def _check_columns(path: Path, sentences: Iterable[Iterable[_Line]]) -> None:
     """Raises a ValueError for a line that has fewer than two columns, or another number of columns than most."""
     lines = [line for sentence in sentences for line in sentence if not _is_comment(line)]
-    counts = collections.Counter(len(line.columns) for line in lines)
+    widths = collections.Counter(len(line.columns) for line in lines)
+    usual = max(widths, key=lambda width: widths[width], default=0)
     for line in lines:
         if len(line.columns) < 2:
             raise ValueError(f"{path}, line {line.number}: a word and its tag are expected, got {line.columns[0]!r}")
-        if len(line.columns) != (usual := counts.most_common(1)[0][0]):
+        if len(line.columns) != usual:
             raise ValueError(f"{path}, line {line.number} has {len(line.columns)} columns, most lines have {usual}")
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from kbert.commands import asked, cli, tables
 from kbert.commands.tables import Reading
+from kbert.commands.wording import in_flags
 
 
 def jsonl(path, *rows):
@@ -259,6 +260,16 @@ def test_blank_lines_are_named(tmp_path):
         assert asked.read_asked(path).x == ["good", "", "bad\u2028day", " "]
     with pytest.raises(ValueError, match="has no columns: --text"):
         tables.read_texts(path, "text")
+
+
+def test_a_file_in_another_encoding_is_named_with_the_flag(tmp_path, capsys):
+    (tmp_path / "a.bio").write_bytes("Café O\n".encode("cp1252"))
+    with pytest.raises(ValueError) as error:
+        tables.read_words(tmp_path / "a.bio")
+    assert in_flags(error.value, ["encoding"]).endswith("it looks like windows-1252: give --encoding windows-1252")
+    with pytest.raises(ValueError) as error:
+        tables.read_words(text(tmp_path / "a.bio", "New 1\nYork 2\n"))
+    assert in_flags(error.value, ["names"]).endswith("The tags are numbers: give their names in order with --names")
 
 
 @pytest.mark.parametrize(
