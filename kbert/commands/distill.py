@@ -18,7 +18,7 @@ from kbert.commands import options as shared
 from kbert.commands import report, tables
 from kbert.commands.jobs import Job, hold_out, job_of, open_task, read, reading
 from kbert.commands.measures import show_table
-from kbert.commands.shares import Part
+from kbert.commands.shares import Examples, Part
 from kbert.files.atomic import written_aside
 from kbert.files.targets import Kind
 
@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> None:
     recipe = recipes[options.recipe]
     students = make_students(teacher, job, train, recipe, options, console)
     entries = {f"teacher, {most} layers": teacher, **{f"student, {layers} layers": task for layers, task in students.items()}}
-    worth = {name: worth_of(task, test) for name, task in entries.items()}
+    worth = {name: worth_of(task, (test.x, test.y)) for name, task in entries.items()}
     head = ("", *next(iter(worth.values())))
     rows = [(name, *map(str, row.values())) for name, row in worth.items()]
     console.print()
@@ -152,7 +152,7 @@ def lesson(job: Job, train: Part, recipe: Recipe, options: argparse.Namespace) -
     return texts + plain, labels and [*labels, *[None] * len(plain)], None
 
 
-def worth_of(task: Task, test: Part) -> Worth:
+def worth_of(task: Task, test: Examples) -> Worth:
     """Returns what a task is worth where it is to run small and fast.
 
     Args:
@@ -163,7 +163,7 @@ def worth_of(task: Task, test: Part) -> Worth:
       The first of its scores, the number of its parameters, the size of its int8 LiteRT file, and the median time of a frozen
       task's answer to the first of the texts.
     """
-    job, x, y = job_of(task), test.x, test.y
+    job, (x, y) = job_of(task), test
     scores = task.figures(x, y).scores
     name = next(iter(scores))
     pairs = isinstance(x, tuple)

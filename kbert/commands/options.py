@@ -19,6 +19,7 @@ from kbert.files.text_file import check_encoding
 
 MODEL, PRESET = "task.keras", "preset"  # in the folder that finetune writes
 HELD_OUT = 0.2
+OBJECTIVE = "nsp"
 
 # Ranges
 
@@ -163,7 +164,7 @@ def cased(parser: argparse.ArgumentParser, condition: str = "") -> None:
 
 def masking(parser: argparse.ArgumentParser, objectives: tuple[str, ...]) -> None:
     """Adds what pretraining examples ask: the objective, one of `objectives`, and which tokens are hidden together."""
-    parser.add_argument("--objective", default="nsp", choices=objectives)
+    parser.add_argument("--objective", choices=objectives, help=f"(default: {OBJECTIVE})")
     parser.add_argument("--whole-words", action="store_true", help="hide words with all of their pieces")
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from kbert.pretraining.pretrainer import Pretrainer
 
+HELD_OUT = 0.05
 LAYERS, WIDTH = 4, 256  # of an encoder that begins with random weights
 FOLDER = Kind(
     "the folder of kbert pretrain", files=("*config.json", "history.csv", *WRITTEN["huggingface"], *WRITTEN["google"])
@@ -53,7 +54,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="positions of a pair; two for two phases, e.g. 128 512 (default: 128)",
     )
     shared.masking(parser, ("nsp", "sop", "mlm"))
-    parser.add_argument("--held-out", type=shared.share, default=0.05, help="the share of documents to watch (default: 0.05)")
+    parser.add_argument("--held-out", type=shared.share, help=f"the share of documents to watch (default: {HELD_OUT})")
     parser.add_argument("--epochs", type=shared.whole(1), nargs="+", default=[1], help="of each phase, e.g. 9 1 (default: 1)")
     parser.add_argument("--batch-size", type=shared.whole(1), nargs="+", default=[32], help="of each phase (default: 32)")
     parser.add_argument("--accumulate", type=shared.whole(1), help="batches whose mean gradient makes one step")
@@ -77,12 +78,27 @@ def check(options: argparse.Namespace) -> None:
     for values in (options.max_length, options.epochs, options.batch_size):
         one_each(values, options)
     shared.check_files(*options.files, folders=True)
+    if any(map(is_records, options.files)):
+        check_records(options)
     shared.check_files(options.vocab)
     if options.preset:
         shared.check_preset(options.preset)
     shared.check_out(options.out, options.overwrite, FOLDER)
     if options.tensorboard:
         shared.check_writable(options.tensorboard)
+
+
+def check_records(options: argparse.Namespace) -> None:
+    """Raises a ValueError for options that records leave no choice about, and for text files beside records."""
+    texts = [path for path in options.files if not is_records(path)]
+    if texts:
+        raise ValueError(f"{texts[0]} holds text and others of the files records: give one kind")
+    for name in ("one_a_line", "encoding", "objective", "whole_words", "held_out"):
+        if getattr(options, name):
+            raise ValueError(f"--{name.replace('_', '-')} is for text files: records were written with theirs")
+    for name in ("max_length", "epochs", "batch_size"):
+        if len(getattr(options, name)) > 1:
+            raise ValueError(f"--{name.replace('_', '-')} takes one value with records, which are of one length")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -114,7 +130,7 @@ def run(options: argparse.Namespace) -> None:
     else:
         train, held_out = document_shares(options, console)
         how = {"phases": list(zip(lengths, epochs)), "batch_size": sizes}
-        how.update(objective=options.objective, whole_words=options.whole_words)
+        how.update(objective=options.objective or shared.OBJECTIVE, whole_words=options.whole_words)
     callbacks = [keras.callbacks.TensorBoard(options.tensorboard)] if options.tensorboard else []
     state = out.with_name(out.name + ".unfinished")
     if state.is_dir():
@@ -176,7 +192,7 @@ def one_each(values: list[int], options: argparse.Namespace) -> list[int]:
 
 def is_records(path: str) -> bool:
     """Returns whether a folder or file holds records rather than text."""
-    from kbert.pretraining.records import ABOUT
+    from kbert.pretraining.shards import ABOUT
 
     file = pathlib.Path(path)
     return (file / ABOUT).is_file() or ".tfrecord" in file.name
@@ -206,7 +222,7 @@ def document_shares(options: argparse.Namespace, console: Console) -> tuple[Iter
         raise ValueError(
             f"the files hold {count} documents, which is too few to hold some out; is there a blank line between them?"
         )
-    every = max(2, min(round(1 / options.held_out), count // 2))
+    every = max(2, min(round(1 / (options.held_out or HELD_OUT)), count // 2))
     console.print(f"{count - -(-count // every):,} documents to train on, {-(-count // every):,} to watch")
 
     def share(held_out: bool) -> Iterator[Any]:

@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> None:
             options.shards,
             options.max_length,
             options.copies,
-            options.objective,
+            options.objective or shared.OBJECTIVE,
             options.whole_words,
             seed=options.seed,
             progress=lambda path: progress.advance(written),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 Examples = tuple[Any, Any]  # texts, or a tuple of two columns, and their targets, None for a job without any
-PLACE = re.compile(r"\b(?:x|y|texts|sample_weight)\[(\d+)\]")  # how the library names a row
+PLACE = re.compile(r"\b(?:x|y|texts|sample_weight)\[(\d+)\](?:\[(\d+)\])?")  # how the library names a row, and a word of it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,11 +35,12 @@ class Part:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def where(self, place: int) -> str:
-        """Returns what a message calls the example at a place."""
+    def where(self, place: int, word: str | None = None) -> str:
+        """Returns what a message calls the example at a place, or the word at a place of it."""
         kind = {".json": "question", ".txt": "text"}.get(pathlib.Path(self.path).suffix.lower())
         is_table = pathlib.Path(self.path).suffix.lower() in (".csv", ".tsv", ".jsonl", ".parquet")
-        return f"{kind or ('row' if is_table else 'sentence')} {self.rows[place] + 1} of {self.path}"
+        of = "" if word is None else f"word {int(word) + 1} of "
+        return f"{of}{kind or ('row' if is_table else 'sentence')} {self.rows[place] + 1} of {self.path}"
 
     def at(self, places: Sequence[int]) -> Part:
         """Returns the examples at some places."""
@@ -51,7 +52,7 @@ class Part:
         try:
             yield
         except (ValueError, TypeError) as error:
-            message = PLACE.sub(lambda found: self.where(int(found[1])), str(error))
+            message = PLACE.sub(lambda found: self.where(int(found[1]), found[2]), str(error))
             if message == str(error):
                 raise
             raise type(error)(message) from None

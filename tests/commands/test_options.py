@@ -24,7 +24,7 @@ def commands():
 def numeric_options():
     for command, parser in commands().items():
         for action in parser._actions:
-            if action.type is not None:
+            if action.type is not None and action.dest not in ("encoding", "separator"):
                 yield command, action.option_strings[0], action.dest
 
 
@@ -90,6 +90,14 @@ REFUSED = [
     (["pretrain", "data.csv", "--out", "out", "--vocab", "none"], "there is no file none"),
     (["pretrain", "data.csv", "--out", "o", "--vocab", "v", "--heads", "7"], "--width 256 is no multiple of --heads 7"),
     (["pretrain", "data.csv", "--out", "o", "--vocab", "v", "--epochs", "1", "2", "--batch-size", "1", "2", "3"], "3 phases"),
+    (["pretrain", "records", "data.csv", "--out", "o", "--preset", "folder"], "data.csv holds text and others of the files"),
+    *[
+        (["pretrain", "records", "--out", "o", "--preset", "folder", *given], f"{given[0]} (is for text|takes one value)")
+        for given in [
+            ["--objective", "nsp"], ["--whole-words"], ["--one-a-line"], ["--held-out", "0.1"], ["--encoding", "cp1252"],
+            ["--max-length", "64", "128"], ["--batch-size", "8", "4"],
+        ]
+    ],
     (["pretrain-data", "data.csv", "--vocab", "none", "--out", "out"], "there is no file none"),
     (["serve", "none"], "there is no folder none"),
     (["serve", "folder", "--rest-port", "80", "--grpc-port", "80"], "both 80: give two ports"),
@@ -107,7 +115,8 @@ def folder(tmp_path, monkeypatch):
     """A folder with a data file, a folder and a file of the name of a model, none of which is opened."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
-    for name in ("data.csv", "model.keras", "v"):
+    (tmp_path / "records").mkdir()
+    for name in ("data.csv", "model.keras", "v", "records/about.json"):
         (tmp_path / name).touch()
     return tmp_path
 

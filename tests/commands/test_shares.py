@@ -58,6 +58,8 @@ def test_an_error_names_the_row_of_the_file():
     place = held_out.rows.index(max(held_out.rows))
     with pytest.raises(TypeError, match=f"^row {max(held_out.rows) + 1} of sms.csv is 'x', not of"), held_out.named():
         raise TypeError(f"y[{place}] is 'x', not of [2]")
+    with pytest.raises(ValueError, match="^word 1 of sentence 2 of a.bio is"), part([["O"]] * 2, path="a.bio").named():
+        raise ValueError("y[1][0] is 'B-x'")
     for path, name in (("a.bio", "sentence 3"), ("a.json", "question 3"), ("a.txt", "text 3"), ("a.parquet", "row 3")):
         assert part([None] * 3, path=path).where(2) == f"{name} of {path}"
 
