@@ -11,7 +11,7 @@ from typing import Any
 from kbert.checkpoints.own_settings import FILE, write_own_settings
 from kbert.files.atomic import check_replaceable, recover, written_aside
 from kbert.files.json import read_json
-from kbert.files.targets import kind_by_name, some_of
+from kbert.files.targets import check_writable, kind_by_name, some_of
 
 # By layout, the patterns of the entries that kbert writes into a folder.
 WRITTEN = {
@@ -78,6 +78,7 @@ def check_preset_folder(folder: str | os.PathLike[str], layout: str) -> pathlib.
         cure = f" ({named.cure})" if named.cure else ""
         raise ValueError(f"{path} is the name of {named.name}{cure}; a preset is a folder: give another name")
     recover(path)
+    check_writable(path)
     if not path.exists():
         return path
     if not path.is_dir():

@@ -15,6 +15,7 @@ from kbert.checkpoints import catalogue, hub
 from kbert.files.atomic import recover
 from kbert.files.table_file import check_separator
 from kbert.files.targets import ANY_FILE, Kind, check_target
+from kbert.files.targets import check_writable as check_writable  # commands name it with the other checks
 from kbert.files.text_file import check_encoding
 
 MODEL, PRESET = "task.keras", "preset"  # in the folder that finetune writes
@@ -223,18 +224,6 @@ def check_out(path: str, overwrite: bool, kind: Kind = ANY_FILE) -> None:
       PermissionError: nothing can be written there.
     """
     check_target(path, overwrite, kind)
-    check_writable(path)
-
-
-def check_writable(path: str | pathlib.Path) -> None:
-    """Raises an error if a file or folder cannot be written: a file is where a folder should be, or rights are missing."""
-    nearest = pathlib.Path(path).parent
-    while not nearest.exists() and nearest != nearest.parent:
-        nearest = nearest.parent
-    if not nearest.is_dir():
-        raise NotADirectoryError(f"{path} cannot be written: {nearest} is a file")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise PermissionError(f"{path} cannot be written: you may not write into {nearest.resolve()}")
 
 
 def check_preset(name: str) -> None:

@@ -16,12 +16,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="vocab.txt", help="the file to write (default: vocab.txt)")
     shared.cased(parser)
     shared.text_files(parser, separator=False)
+    shared.overwrite(parser)
 
 
 def check(options: argparse.Namespace) -> None:
     """Raises an error for a file that is not there, or cannot be written."""
     shared.check_files(*options.files)
-    shared.check_out(options.out, overwrite=True)
+    shared.check_out(options.out, options.overwrite)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -80,7 +80,7 @@ def check_target(path: str | os.PathLike[str], overwrite: bool, kind: Kind = ANY
     Raises:
       ValueError: the suffix of the path names another kind.
       FileExistsError: something is there, and `overwrite` is False or it holds what kbert did not write.
-      OSError: the path is a device, a mounted folder or the folder that the process works in.
+      OSError: the path is a device, a mounted folder or the folder that the process works in, or nothing can be written there.
     """
     path = pathlib.Path(path)
     named = kind_by_name(path)
@@ -89,6 +89,7 @@ def check_target(path: str | os.PathLike[str], overwrite: bool, kind: Kind = ANY
         raise ValueError(f"{path} is the name of {named.name}{cure}, and {kind.name} is to be written: give another name")
     recover(path)
     check_replaceable(pathlib.Path(os.path.realpath(path)))
+    check_writable(path)
     if not path.exists():
         return path
     if not overwrite:
@@ -98,6 +99,17 @@ def check_target(path: str | os.PathLike[str], overwrite: bool, kind: Kind = ANY
     if path.is_dir():
         check_own_folder(path, kind)
     return path
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raises an error if a file or folder cannot be written: a file is where a folder should be, or rights are missing."""
+    nearest = pathlib.Path(path).parent
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise NotADirectoryError(f"{path} cannot be written: {nearest} is a file")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise PermissionError(f"{path} cannot be written: you may not write into {nearest.resolve()}")
 
 
 def check_own_folder(path: pathlib.Path, kind: Kind) -> None:

@@ -102,3 +102,12 @@ def test_a_file_does_not_replace_a_folder(tmp_path):
             check_target(tmp_path / "folder", True, kind)
     for kind in (LITERT, ANY_FILE, SAVED_MODEL):
         check_target(tmp_path / "file", True, kind)
+
+
+def test_a_place_where_nothing_can_be_written_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match="file/deep/x.keras cannot be written: .*file is a file"):
+        check_target(tmp_path / "file" / "deep" / "x.keras", False, KERAS)
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(PermissionError, match="you may not write into"):
+        check_target(tmp_path / "new" / "x.keras", False, KERAS)
