@@ -119,7 +119,9 @@ def figures_of_numbers(texts: Sequence[Any], true: np.ndarray, answers: np.ndarr
     return Figures({**scores, "mean_absolute_error": float(distance.mean())}, mistakes=mistakes, points=(true, answers))
 
 
-def figures_of_entities(sentences: Sequence[Any], y: Sequence[Any], answers: Sequence[list]) -> Figures:
+def figures_of_entities(
+    sentences: Sequence[Any], y: Sequence[Any], answers: Sequence[list], labels: Sequence[str] = ()
+) -> Figures:
     """Returns the figures of entities: precision, recall and F1, a table by type, and the wrong entities.
 
     Args:
@@ -127,9 +129,11 @@ def figures_of_entities(sentences: Sequence[Any], y: Sequence[Any], answers: Seq
       y: for each list of words its tags; for each text its entities in characters, as `read_spans` takes them.
       answers: the entities that were found in each sentence, dictionaries with `label`, `text`, `start`, `end` and `score`,
         whose places are characters of the text or of `" ".join(words)`.
+      labels: the task's labels, which say the scheme of the tags together with them.
     """
     expected, answered, mistakes = [], [], []
-    scheme = read_tags(tag for words, tags in zip(sentences, y) if not isinstance(words, str) for tag in tags)
+    given_tags = (tag for words, tags in zip(sentences, y) if not isinstance(words, str) for tag in tags)
+    scheme = read_tags([*labels, *given_tags])
     for place, (words, tags, found) in enumerate(zip(sentences, y, answers)):
         if isinstance(words, str):
             text, true = words, set(read_spans(tags, words, f"y[{place}]"))

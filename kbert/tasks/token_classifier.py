@@ -350,7 +350,7 @@ class TokenClassifier(Task):
         Raises:
           ValueError: the labels or `y` are no tags of entities.
         """
-        return figures_of_entities(x, y, self.classify(x))
+        return figures_of_entities(x, y, self.classify(x), self.labels)
 
     def default_loss(self) -> keras.losses.Loss:
         return LabelledCrossentropy()

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from kbert.scoring.entities import entities, entity_scores
+from kbert.scoring.figures import figures_of_entities
 from kbert.scoring.tag_schemes import are_tags, check_tags, read_tags, tags_of_entity
 from kbert.tasks.entity_decoder import entities_of_words, entity_types
 
@@ -62,6 +63,14 @@ def test_labels_that_are_no_tags_are_refused_with_the_reason():
         check_tags(["NOUN", "VERB"])
     with pytest.raises(ValueError, match="'MISC' is not a tag of the scheme of 'B-PER'"):
         check_tags(["O", "B-PER", "MISC"])
+
+
+def test_the_labels_say_the_scheme_of_few_tags():
+    tags, labels = ["o", "i-x"], ["o", "b-x", "i-x"]
+    figures = figures_of_entities(
+        [["a", "b"]], [tags], [[{"label": "x", "text": "b", "start": 2, "end": 3, "score": 1}]], labels
+    )
+    assert figures.scores == {"precision": 1, "recall": 1, "f1": 1}
 
 
 def test_strict_scores_of_types_without_letters_are_their_scores():
