@@ -92,7 +92,7 @@ _FOLDERS = (
 )
 
 
-def __getattr__(name: str) -> _Any:
+def _get(name: str) -> _Any:
     if name in _PLACES:
         if name not in _WITHOUT_KERAS:
             _import_all()
@@ -104,6 +104,10 @@ def __getattr__(name: str) -> _Any:
         raise AttributeError(f"module 'kbert' has no attribute {name!r}")
     globals()[name] = value
     return value
+
+
+if not TYPE_CHECKING:  # to a type checker a name that is not above is an error
+    __getattr__ = _get
 
 
 def __dir__() -> list[str]:

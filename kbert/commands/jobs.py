@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kbert.commands import asked, tables
 from kbert.commands.options import HELD_OUT, model_file
 from kbert.commands.shares import Examples, Part, count, split
+from kbert.commands.shares import shares as shares  # where scripts look for it
 
 if TYPE_CHECKING:  # the commands' help does not wait for TensorFlow
     from kbert.tasks.task import Task

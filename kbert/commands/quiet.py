@@ -6,6 +6,7 @@ C++ writes them, some while TensorFlow is imported, past Python's loggers and pa
 from __future__ import annotations
 
 import io
+import logging
 import os
 import subprocess
 import sys
@@ -26,6 +27,7 @@ for line in sys.stdin.buffer:
         sys.stderr.buffer.write(line)
         sys.stderr.buffer.flush()
 """
+LOGGERS = ("tensorflow", "tf2onnx", "onnxruntime", "huggingface_hub", "h5py", "matplotlib")
 
 
 def hide_engine_lines() -> None:
@@ -34,6 +36,11 @@ def hide_engine_lines() -> None:
     It is called before TensorFlow is imported and holds until the process ends, for engines also write as they are torn down.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import absl.logging  # TensorFlow's and Keras's Python log through it
+
+    absl.logging.set_verbosity("error")
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
     sys.stderr.flush()
     past = os.dup(2)
     command = [sys.executable, "-I", "-S", "-c", FILTER, NOISE]
