@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 import numbers
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any
@@ -85,7 +86,9 @@ def check_lengths(tags: Sequence[str], answers: Sequence[str]) -> None:
 
 
 def scores_of_entities(
-    expected: Iterable[Collection[tuple[Hashable, ...]]], answered: Iterable[Collection[tuple[Hashable, ...]]]
+    expected: Iterable[Collection[tuple[Hashable, ...]]],
+    answered: Iterable[Collection[tuple[Hashable, ...]]],
+    weights: Iterable[float] | None = None,
 ) -> dict[str, Any]:
     """Computes the scores of `entity_scores` from the entities themselves.
 
@@ -95,18 +98,20 @@ def scores_of_entities(
     Args:
       expected: for each text the set of its entities. An entity is a tuple whose first value is its type.
       answered: for each text the set of the entities that were predicted.
+      weights: how often each text counts; by default once.
     """
-    counts: dict[Any, list[int]] = collections.defaultdict(lambda: [0, 0, 0])  # right, predicted, true
-    for true, predicted in zip(expected, answered):
+    counts: dict[Any, list[float]] = collections.defaultdict(lambda: [0, 0, 0])  # right, predicted, true
+    of_text = itertools.repeat(1) if weights is None else map(float, weights)
+    for true, predicted, weight in zip(expected, answered, of_text):
         for position, group in enumerate((set(true) & set(predicted), predicted, true)):
             for kind, *_ in group:
-                counts[kind][position] += 1
+                counts[kind][position] += weight
     total = [sum(column) for column in zip(*counts.values())] or [0, 0, 0]
     by_type = {kind: {**_scores(*counts[kind]), "support": counts[kind][2]} for kind in sorted(counts)}
     return {**_scores(*total), "by_type": by_type}
 
 
-def _scores(right: int, predicted: int, true: int) -> dict[str, float]:
+def _scores(right: float, predicted: float, true: float) -> dict[str, float]:
     """Returns precision, recall and F1 from the numbers of right, of predicted and of true entities."""
     precision, recall = right / predicted if predicted else 0.0, right / true if true else 0.0
     return {

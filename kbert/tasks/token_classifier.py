@@ -183,7 +183,8 @@ class TokenClassifier(Task):
         """Returns precision, recall and F1 of entities, as seqeval counts them; nothing for labels that are no tags."""
         if not judged:
             return {}
-        scores = scores_of_entities(*zip(*judged))
+        expected, answered = zip(*judged)
+        scores = scores_of_entities(expected, answered, weights)
         return {name: scores[name] for name in ("precision", "recall", "f1")}
 
     def _windows(self, ids: tf.RaggedTensor) -> Windows:

@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 
-from kbert.scoring.entities import entities, entity_scores
+from kbert.scoring.entities import entities, entity_scores, scores_of_entities
 
 
 def cases(prefixes, count, seed):
@@ -43,6 +43,12 @@ def test_strict_scores_equal_seqevals_on_random_tags(prefixes):
                 continue  # which scheme it is shows in the tags alone
             theirs = f1_score([true], [predicted], mode="strict", scheme=scheme)
             assert entity_scores([true], [predicted], strict=True)["f1"] == pytest.approx(theirs, abs=1e-12), (true, predicted)
+
+
+def test_weights_count_texts_several_times():
+    expected, answered = [{("x", 0, 1)}, {("x", 0, 2), ("y", 3, 4)}], [{("x", 0, 1)}, {("x", 0, 1)}]
+    repeated = [[column[0]] * 2 + [column[1]] * 3 for column in (expected, answered)]
+    assert scores_of_entities(expected, answered, [2, 3]) == scores_of_entities(*repeated)
 
 
 def test_scores_by_type_and_of_nothing():
