@@ -74,8 +74,6 @@ def run(options: argparse.Namespace) -> Figures:
     Returns:
       The figures of the trained task on what was held out.
     """
-    import keras
-
     console, job, out = Console(), JOBS[options.task], pathlib.Path(options.out)
     data = read(job, options.data, options)
     rest, test = hold_out(job, data, options)
@@ -83,6 +81,8 @@ def run(options: argparse.Namespace) -> Figures:
     sizes = {"train": len(train), "validation": len(validation), "test": len(test)}
     console.print(", ".join(f"{size:,} to {what}" for size, what in zip(sizes.values(), ("train on", "watch", "measure by"))))
     said = say(console, findings.of_data(job, data))
+    import keras  # a file that cannot be read is named before this
+
     keras.utils.set_random_seed(options.seed)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "newly initialized")  # it is trained now
