@@ -20,6 +20,7 @@ from kbert.tasks.fitting import as_list
 from kbert.tasks.task import Task
 from kbert.training import keras_internals
 from kbert.training.optimizer import AdamW, WarmupLinearDecay, start_schedule
+from kbert.training.precision import check_trainable_precision, with_loss_scale
 
 Weight = float | Callable[[tf.Tensor], Any]
 
@@ -220,12 +221,13 @@ class Distiller(keras.Model):
 
         Args:
           optimizer: a Keras optimizer; by default AdamW, whose rate rises over the first tenth of the steps and then falls
-            linearly to 0.
+            linearly to 0. For a student that computes in float16, it scales the loss.
           learning_rate: the peak of the default optimizer's rate.
           **kwargs: the other arguments of `keras.Model.compile`; `jit_compile` is False by default.
         """
         if optimizer == "auto":
             optimizer = AdamW(learning_rate=WarmupLinearDecay(learning_rate))
+        optimizer = with_loss_scale(optimizer, self.student.encoder)
         super().compile(optimizer=optimizer, jit_compile=kwargs.pop("jit_compile", False), **kwargs)
 
     def fit(
@@ -263,9 +265,11 @@ class Distiller(keras.Model):
           Keras's `History`.
 
         Raises:
-          ValueError: texts and labels do not fit, or the cache was made for other texts, other losses or another teacher.
+          ValueError: texts and labels do not fit, the student was made for several replicas or has weights in half precision,
+            or the cache was made for other texts, other losses or another teacher.
           OSError: the disk has too little room for the cache.
         """
+        check_trainable_precision(self.student.encoder)
         if not getattr(self, "compiled", False):
             self.compile()
         data = self._data(x, y, batch_size, shuffle, cache)

@@ -193,11 +193,16 @@ class Embeddings(keras.layers.Layer):
         return self.dropout(self.norm(rows), training=training)
 
 
+def at_least_float32(values: tf.Tensor) -> tf.Tensor:
+    """Returns values of half precision as float32, for sums over many of them, and others as they are."""
+    return tf.cast(values, tf.float32) if values.dtype.size < 4 else values
+
+
 class Attention(NamedTuple):
     """The intermediate results of attention, which distillation compares and users may ask for."""
 
-    probabilities: tf.Tensor  # [B, heads, L, L], or [B, heads, P, L] for chosen tokens
-    scores: tf.Tensor  # of the same shape, before the softmax and before padding is masked
+    probabilities: tf.Tensor  # [B, heads, L, L], or [B, heads, P, L] for chosen tokens; float32 under a half-precision policy
+    scores: tf.Tensor  # of the same shape and type, before the softmax and before padding is masked
     values: tf.Tensor  # [B, heads, L, d]
 
 
@@ -210,6 +215,9 @@ def attend(
     chosen: FirstTokens | None = None,
 ) -> tuple[tf.Tensor, Attention]:
     """Computes `softmax(Q K^T / sqrt(d)) V` for each head (Vaswani et al. 2017, section 3.2).
+
+    The softmax is computed in float32 under every dtype policy. In bfloat16 its sum over 512 tokens loses what is added last,
+    and the probabilities then add up to 1.04 rather than to 1.
 
     Args:
       rows: queries, keys and values side by side, `[N, 3 H]`.
@@ -226,9 +234,10 @@ def attend(
     if chosen is not None:
         query = chosen.queries(query)
     scale = tf.constant(1 / math.sqrt(query.shape[-1]), query.dtype)
-    scores = tf.matmul(query * scale, key, transpose_b=True)  # [B, heads, L, L]
+    scores = at_least_float32(tf.matmul(query * scale, key, transpose_b=True))  # [B, heads, L, L]
     probabilities = tf.nn.softmax(scores + (chosen or view).score_bias(scores.dtype))
-    context = tf.matmul(dropout(probabilities, training=training), value)  # [B, heads, L, d]
+    kept = dropout(tf.cast(probabilities, value.dtype), training=training)
+    context = tf.matmul(kept, value)  # [B, heads, L, d]
     return (chosen or view).merge(context), Attention(probabilities, scores, value)
 
 

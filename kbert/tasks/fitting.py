@@ -20,6 +20,7 @@ from kbert.training.fingerprint import digest
 from kbert.training.length_batches import Phase, remaining_phases
 from kbert.training.one_training import OneTraining
 from kbert.training.optimizer import AdamW, Lamb, WarmupLinearDecay, start_schedule
+from kbert.training.precision import check_trainable_precision, with_loss_scale
 from kbert.training.resume import EpochNumbers, random_at_start
 
 
@@ -65,6 +66,8 @@ class Fitting(CompiledState):
         is_default = isinstance(loss, str) and loss == "auto"
         if is_default and kwargs.get("loss_weights") is None:
             kwargs["loss_weights"] = self.default_loss_weights()
+        if kwargs.get("auto_scale_loss", True):
+            optimizer = with_loss_scale(optimizer, self.encoder)
         with all_positions() if jit_compile else contextlib.nullcontext():  # Keras asks whether XLA can compile it
             super().compile(
                 optimizer=optimizer,
@@ -89,7 +92,8 @@ class Fitting(CompiledState):
 
     def _compile_if_needed(self) -> None:
         if not getattr(self, "compiled", False):
-            self.compile()
+            with self.distribute_strategy.scope():
+                self.compile()
 
     # fit
 
@@ -157,6 +161,7 @@ class Fitting(CompiledState):
           TypeError: something is no text, or a target of another kind, before any step is run.
           ValueError: targets that do not fit, or an argument that cannot act on this kind of input, before any step is run.
         """
+        check_trainable_precision(self.encoder)
         self._compile_if_needed()
         if resume is not None:
             keras_internals.hide(self, "_random_at_start", random_at_start(resume))
@@ -327,6 +332,7 @@ class Fitting(CompiledState):
           class_weight: a dictionary from a label to a weight.
           return_dict: returns a dictionary by name rather than a list.
         """
+        check_trainable_precision(self.encoder)
         self._compile_if_needed()
         if not self._is_packed(x):
             x, y, sample_weight = self._one_batch(x, y, sample_weight, class_weight)

@@ -26,6 +26,7 @@ def make_student(
     num_hidden_layers: int | None = None,
     hidden_size: int | None = None,
     layers: str | Sequence[int] = "uniform",
+    dtype: Any = None,
     **sizes: Any,
 ) -> Task:
     """Returns a smaller task of the same class, with the same tokenizer and labels.
@@ -35,6 +36,7 @@ def make_student(
       num_hidden_layers: how many layers the student has; by default as many as the task.
       hidden_size: the width of its vectors. If it or another of `sizes` is given, all weights are new.
       layers: which of the task's layers are copied: `"uniform"`, `"last"` or a list; see `layer_map`.
+      dtype: the student's Keras dtype policy; by default the task's.
       **sizes: other fields of the encoder's configuration, such as `intermediate_size`.
 
     Raises:
@@ -46,7 +48,7 @@ def make_student(
     check_changes(config, changes)
     same_width = set(changes) == {"num_hidden_layers"}
     copied = layer_map(layers, changes["num_hidden_layers"], config.num_hidden_layers) if same_width else []
-    student = rebuilt(task, dataclasses.replace(config, **changes), task.preprocessor)
+    student = rebuilt(task, dataclasses.replace(config, **changes), task.preprocessor, dtype)
     if not same_width:
         student.new_weights.append("the student's encoder and head")
         return student
@@ -107,18 +109,20 @@ def check_changes(config: Any, changes: dict[str, Any]) -> None:
         )
 
 
-def rebuilt(task: Task, config: Any, preprocessor: TextPreprocessor) -> Task:
+def rebuilt(task: Task, config: Any, preprocessor: TextPreprocessor, dtype: Any = None) -> Task:
     """Returns a task with new weights and the options of another one.
 
     Args:
       task: the task whose class and options it has.
       config: the configuration of its encoder.
       preprocessor: what reads its texts.
+      dtype: its Keras dtype policy; by default the task's.
     """
     shared = ("name", "dtype", "encoder", "preprocessor", *task.remembered())
     own = {name: value for name, value in task.get_config().items() if name not in shared}
-    encoder = type(task.encoder)(config, real_tokens=task.encoder.real_tokens, dtype=task.encoder.dtype_policy)
-    smaller = type(task)(encoder, preprocessor, dtype=task.dtype_policy, **own)
+    policies = [policy if dtype is None else dtype for policy in (task.encoder.dtype_policy, task.dtype_policy)]
+    encoder = type(task.encoder)(config, real_tokens=task.encoder.real_tokens, dtype=policies[0])
+    smaller = type(task)(encoder, preprocessor, dtype=policies[1], **own)
     smaller.trained_on_pairs = task.trained_on_pairs
     return smaller
 
@@ -130,10 +134,13 @@ def head_variables(task: Task) -> list[tf.Variable]:
 
 
 def copy_weights(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
-    """Copies a layer's weights to one of the same structure. Those of another type or shape stay as they are."""
-    for value, variable in zip(source.variables, target.variables):
-        if value.dtype == variable.dtype and value.shape == variable.shape:
-            variable.assign(value)
+    """Copies a layer's weights, of any precision, to one of the same structure. Those of another shape stay as they are.
+
+    So do the seeds of random numbers, which are no weights.
+    """
+    for value, variable in zip(source.weights, target.weights):
+        if value.shape == variable.shape:
+            variable.assign(tf.cast(value, variable.dtype))
 
 
 def trim_vocabulary(task: Task, texts: Sequence[str], size: int | None = None) -> Task:

@@ -34,7 +34,7 @@ class Task(Fitting, Prediction, Exporting, Files):
     Args:
       encoder: a `BertEncoder` or `MobileBertEncoder`.
       preprocessor: a `TextPreprocessor`, or None for a task that takes packed dictionaries in place of strings.
-      **kwargs: `name`, and `dtype`, a Keras dtype policy.
+      **kwargs: `name`, and `dtype`, a Keras dtype policy; by default the encoder's.
 
     Raises:
       ValueError: a preprocessor with rows longer than the encoder's positions, with more tokens than it embeds, or with
@@ -48,6 +48,8 @@ class Task(Fitting, Prediction, Exporting, Files):
     on_real_tokens = True  # whether the head is indifferent to what stands at padding
 
     def __init__(self, encoder: Any, preprocessor: Any, **kwargs: Any) -> None:
+        if kwargs.get("dtype") is None:
+            kwargs["dtype"] = encoder.dtype_policy
         super().__init__(**kwargs)
         self.encoder = encoder
         self.preprocessor = preprocessor
@@ -139,6 +141,7 @@ class Task(Fitting, Prediction, Exporting, Files):
         num_hidden_layers: int | None = None,
         hidden_size: int | None = None,
         layers: str | Sequence[int] = "uniform",
+        dtype: Any = None,
         **sizes: Any,
     ) -> Any:
         """Returns a smaller task of the same kind, with the same tokenizer and labels, for `kbert.Distiller` to train.
@@ -150,11 +153,12 @@ class Task(Fitting, Prediction, Exporting, Files):
             task.
           hidden_size: the student's width. No weight fits another width, so that all are new.
           layers: which layers are copied: `"uniform"`, `"last"` or a list of as many, counted from 0.
+          dtype: the student's Keras dtype policy; by default this task's.
           **sizes: other values of the encoder's configuration (`intermediate_size`, ...); all weights are then new.
         """
         from kbert.tasks.smaller import make_student
 
-        return make_student(self, num_hidden_layers, hidden_size, layers, **sizes)
+        return make_student(self, num_hidden_layers, hidden_size, layers, dtype, **sizes)
 
     def trim_vocabulary(self, texts: Any, size: int | None = None) -> Any:
         """Returns the same task with the tokens that texts use, and no others: a smaller embedding table.

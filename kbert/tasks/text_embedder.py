@@ -24,12 +24,11 @@ from kbert.tasks.from_preset import load_task
 from kbert.tasks.inputs import texts_of_stream
 from kbert.tasks.pooling import POOLINGS, pool, unit_length
 from kbert.tasks.task import Task
+from kbert.tasks.vectors import nearest, of_unit_length, vectors_in
 from kbert.text.packing import TextPreprocessor
 from kbert.training import keras_internals
 from kbert.training.examples import Examples
 from kbert.training.losses import CosineSimilarityError, MultipleNegativesRanking
-
-SCORES_AT_ONCE = 16_000_000  # similarities of queries and corpus held at a time in `search`
 
 
 @keras.saving.register_keras_serializable("kbert")
@@ -226,7 +225,7 @@ class TextEmbedder(Task):
         """
         vectors = self.predict(texts, batch_size=batch_size, verbose=verbose)
         if normalize and not self.normalize:
-            vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+            vectors = of_unit_length(vectors)
         elif normalize is False and self.normalize:
             raise ValueError("this embedder gives vectors of length 1: build it with normalize=False to have others")
         return vectors
@@ -235,10 +234,11 @@ class TextEmbedder(Task):
         """Returns the cosines of texts with others, `[A, B]`.
 
         Args:
-          texts: `A` texts, or their vectors `[A, D]`.
+          texts: `A` texts, or their vectors `[A, D]`, in any precision of floats; the cosines are computed in float32.
           others: `B` texts, or their vectors `[B, D]`.
         """
-        return self._vectors(texts) @ self._vectors(others).T
+        vectors, of_others = self._unit_vectors(texts, "texts", others, "others")
+        return vectors @ of_others.T
 
     def search(self, queries: Any, corpus: Any, top_k: int = 10) -> list[list[dict[str, Any]]]:
         """Returns the texts of a corpus that are most similar to each query, exactly, in blocks of bounded memory.
@@ -256,34 +256,29 @@ class TextEmbedder(Task):
           A list for each query, the best first: `{"place": int, "score": float}` and, if the corpus is texts, `"text"`.
 
         Raises:
-          ValueError: `top_k` is no positive number, or queries and corpus have other widths.
+          ValueError: `top_k` is no positive number, queries and corpus have other widths, or a vector is not finite.
         """
         if not isinstance(top_k, int) or top_k < 1:
             raise ValueError(f"top_k should be a positive whole number, got {top_k!r}")
-        texts = None if isinstance(corpus, np.ndarray) and corpus.dtype.kind == "f" else texts_of_stream(corpus)
-        queries, vectors = self._vectors(queries), self._vectors(corpus if texts is None else texts)
-        if queries.shape[1] != vectors.shape[1]:
-            raise ValueError(f"queries have {queries.shape[1]} coordinates, the corpus {vectors.shape[1]}: embed both alike")
-        top_k, block = min(top_k, len(vectors)), max(1, SCORES_AT_ONCE // max(1, len(vectors)))
-        answers = []
-        for start in range(0, len(queries), block):
-            scores = queries[start : start + block] @ vectors.T
-            best = np.argpartition(-scores, top_k - 1, axis=1)[:, :top_k] if top_k else np.zeros((len(scores), 0), int)
-            for row, places in zip(scores, best):
-                nearest = []
-                for place in places[np.argsort(-row[places], kind="stable")].tolist():
-                    text = {} if texts is None else {"text": texts[place]}
-                    nearest.append({"place": place, "score": float(row[place]), **text})
-                answers.append(nearest)
-        return answers
+        texts = texts_of_stream(corpus) if vectors_in(corpus, "corpus") is None else None
+        queries, vectors = self._unit_vectors(queries, "queries", corpus if texts is None else texts, "the corpus")
 
-    def _vectors(self, texts: Any) -> np.ndarray:
-        """Returns vectors of length 1, of texts or of vectors."""
-        if isinstance(texts, np.ndarray) and texts.dtype.kind == "f":
-            vectors = texts
-        else:
-            vectors = self.embed(texts)
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+        def answer(place: int, score: float) -> dict[str, Any]:
+            return {"place": place, "score": score, **({} if texts is None else {"text": texts[place]})}
+
+        return [[answer(*found) for found in row] for row in nearest(queries, vectors, top_k)]
+
+    def _unit_vectors(self, texts: Any, name: str, others: Any, other_name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the vectors of length 1 of two columns of texts or vectors, each called by its name in an error."""
+        first, second = vectors_in(texts, name), vectors_in(others, other_name)
+        for ours, theirs, our_name, their_name in ((first, second, name, other_name), (second, first, other_name, name)):
+            width = self.width if theirs is None else theirs.shape[1]
+            if ours is not None and ours.shape[1] != width:
+                raise ValueError(f"{our_name} have {ours.shape[1]} coordinates, {their_name} {width}: embed both alike")
+        return (
+            of_unit_length(self.embed(texts) if first is None else first),
+            of_unit_length(self.embed(others) if second is None else second),
+        )
 
     # Figures
 

@@ -114,12 +114,12 @@ def test_modules_that_are_not_known_or_point_elsewhere_are_refused(encoder, toke
 
 
 def test_search_is_exact_in_blocks(embedder, monkeypatch):
-    from kbert.tasks import text_embedder
+    from kbert.tasks import vectors
 
     random = np.random.default_rng(0)
     corpus, queries = (random.standard_normal((n, 16)).astype(np.float32) for n in (200, 30))
     cosines = (queries / np.linalg.norm(queries, axis=1)[:, None]) @ (corpus / np.linalg.norm(corpus, axis=1)[:, None]).T
-    monkeypatch.setattr(text_embedder, "SCORES_AT_ONCE", 500)
+    monkeypatch.setattr(vectors, "SCORES_AT_ONCE", 500)
     found = embedder.search(queries, corpus, top_k=7)
     assert [[one["place"] for one in row] for row in found] == np.argsort(-cosines, axis=1)[:, :7].tolist()
     (best,) = embedder.search("good cat", TEXTS, top_k=1)[0]

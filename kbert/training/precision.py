@@ -1,0 +1,45 @@
+"""Training in half precision: whose loss is scaled, and which weights cannot be trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+# The first factor of a loss in float16. By Keras's own, 32768, a gradient of 2 overflows and the first steps are skipped. Once
+# 2000 steps were finite it is doubled.
+LOSS_SCALE = 1024.0
+
+
+def with_loss_scale(optimizer: Any, model: keras.Model) -> Any:
+    """Returns an optimizer that scales the loss of a model which computes in float16, and the optimizer itself for others.
+
+    Small gradients are 0 in float16 unless the loss is scaled. Keras does so by itself for a model whose own policy is
+    `"mixed_float16"`, but not for one that holds such a model: a task with an encoder, a distiller with a student.
+
+    Args:
+      optimizer: a Keras optimizer, or the name of one.
+      model: the model whose gradients the optimizer gets: a task's encoder.
+    """
+    if model.compute_dtype != "float16" or not optimizer:
+        return optimizer
+    optimizer = keras.optimizers.get(optimizer)
+    is_scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    if is_scaled:
+        return optimizer
+    return keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=LOSS_SCALE, name="loss_scale_optimizer")
+
+
+def check_trainable_precision(model: keras.Model) -> None:
+    """Raises a ValueError for a model whose weights are in half precision, in which a step of training is rounded away.
+
+    Args:
+      model: a task's encoder.
+    """
+    policy = model.dtype_policy
+    if policy.variable_dtype in ("float16", "bfloat16"):
+        raise ValueError(
+            f"weights in {policy.variable_dtype} are for answering: a step of training is smaller than the distance to the "
+            f'next number and would change nothing. To train, build it with dtype="mixed_{policy.variable_dtype}", which '
+            f"computes in {policy.variable_dtype} and keeps the weights in float32"
+        )
