@@ -43,6 +43,7 @@ class BertEncoder(WholeFiles):
     config_class: type[BertConfig] | type[MobileBertConfig] = BertConfig
     embeddings_class: type[keras.layers.Layer] = Embeddings
     block_class: type[keras.layers.Layer] = EncoderBlock
+    reads_next_token = False  # whether a token's vector depends on the token after it, be it [PAD], before any attention
 
     def __init__(self, config: BertConfig | dict[str, Any], real_tokens: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -23,6 +23,7 @@ from kbert.encoders.real_tokens import FirstTokens, View
 
 # The original code passes the configuration's epsilon on to some layer norms only. The others have torch's default.
 DEFAULT_EPSILON = 1e-5
+NO_TOKEN = -1  # in the place of an id after the end of a row
 
 
 class NoNorm(keras.layers.Layer):
@@ -77,7 +78,8 @@ class MobileBertEmbeddings(keras.layers.Layer):
         """Embeds packed ids.
 
         Args:
-          inputs: `token_ids`, `segment_ids` and `padding_mask`, int32 `[B, L]`.
+          inputs: `token_ids`, `segment_ids` and `padding_mask`, int32 `[B, L]`. Texts in rows (`RowsView`) come with `after`,
+            the id of the token after each, or -1.
           view: how rows stand in their texts.
           training: whether dropout acts.
 
@@ -86,17 +88,20 @@ class MobileBertEmbeddings(keras.layers.Layer):
         """
         ids = inputs["token_ids"]
         if self.config.trigram_input:
-            # The token after the last real one is [PAD] in a padded row and nothing (zeros) at the row's end, as in the
-            # original code. The ids that stand at padding have no influence.
-            ids = tf.where(inputs["padding_mask"] == 0, self.config.pad_token_id, ids)
-            before, after = tf.pad(ids[:, :-1], [[0, 0], [1, 0]]), tf.pad(ids[:, 1:], [[0, 0], [0, 1]])
-            last = tf.shape(ids)[1] - 1
-            position = view.positions()
+            if "after" in inputs:
+                after, before = inputs["after"], tf.pad(ids[:, :-1], [[0, 0], [1, 0]])
+            else:
+                # The token after the last real one is [PAD] in a padded row and nothing (zeros) at the row's end, as in the
+                # original code. The ids that stand at padding have no influence.
+                ids = tf.where(inputs["padding_mask"] == 0, self.config.pad_token_id, ids)
+                before = tf.pad(ids[:, :-1], [[0, 0], [1, 0]])
+                after = tf.pad(ids[:, 1:], [[0, 0], [0, 1]], constant_values=NO_TOKEN)
+            after = view.rows(after)
             rows = tf.concat(
                 [
-                    self._neighbours(view.rows(after), position < last),
+                    self._neighbours(tf.maximum(after, 0), after > NO_TOKEN),
                     self.look_up(self.tokens, view.rows(ids), self.config),
-                    self._neighbours(view.rows(before), position > 0),
+                    self._neighbours(view.rows(before), view.positions() > 0),
                 ],
                 axis=-1,
             )  # [N, 3 E]
@@ -333,7 +338,8 @@ class MobileBertEncoder(BertEncoder):
 
     In the trigram embedding, the neighbour after a text's last token is [PAD] if the row is padded, and zeros if it is not. The
     published checkpoints and transformers do so too. A text's vectors therefore depend a little on whether its row is padded,
-    but not on how much padding there is, nor on the ids that stand there.
+    but not on how much padding there is, nor on the ids that stand there. Tasks pad every row that `max_length` leaves room in
+    (`TextPreprocessor(padded_end=True)`), so that a text has the same answer alone, in a batch, frozen and exported.
 
     Raises:
       TypeError: if `config` is neither a `MobileBertConfig` nor a dictionary.
@@ -342,6 +348,11 @@ class MobileBertEncoder(BertEncoder):
     config_class = MobileBertConfig
     embeddings_class = MobileBertEmbeddings
     block_class = MobileBertBlock
+
+    @property
+    def reads_next_token(self) -> bool:  # type: ignore[override]
+        """Whether a token's vector depends on the token after it: in the trigram embedding."""
+        return self.config.trigram_input
 
     def make_pooler(self) -> Projection | None:
         """Returns a new layer for `pooled_output`, or None if `pooled_output` is the first token's vector."""

@@ -58,7 +58,12 @@ class Pretrainer(Task):
             raise ValueError("next-sentence prediction reads the pooler, which this encoder lacks; MaskedLM needs none")
         config = encoder.config
         self.token_head = TokenHead(
-            config, config.hidden_act, config.layer_norm_eps, dtype=self.dtype_policy, name="token_head"
+            config,
+            config.hidden_act,
+            config.layer_norm_eps,
+            tokens=self.token_count,
+            dtype=self.dtype_policy,
+            name="token_head",
         )
         self.token_head.build()
         self.next_sentence = Projection(2, encoder.config.initializer_range, dtype="float32", name="next_sentence")

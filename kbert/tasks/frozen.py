@@ -36,6 +36,7 @@ LONG = 128  # a text of more tokens is a step by itself
 ONE_ROW_TOKENS = 192  # of a last few texts in one row
 TEXTS_PER_READ = 512  # tokenized at a time
 ROW = ("token_ids", "segment_ids", "positions", "texts", "first")
+AFTER = "after"  # the id after each token, or -1 beyond the positions; for an encoder that reads the next token
 READ_ONLY = (
     "fit", "compile", "evaluate", "train_on_batch", "test_on_batch", "predict_on_batch", "save", "save_to_preset",
     "save_weights", "load_weights", "get_weights", "set_weights", "weights", "variables", "trainable_weights",
@@ -138,6 +139,9 @@ class FrozenTask:
         """
         arrays = {name: np.asarray(values) for name, values in inputs.items()}
         rows, length = arrays["token_ids"].shape
+        if self._task.encoder.reads_next_token:
+            real = np.where(arrays["padding_mask"] != 0, arrays["token_ids"], self._task.encoder.config.pad_token_id)
+            arrays[AFTER] = np.pad(real[:, 1:], [(0, 0), (0, 1)], constant_values=-1)
         whole = rows - rows % ROWS
         outputs = []
         for start, end in [(n, n + ROWS) for n in range(0, whole, ROWS)] + [(n, n + 1) for n in range(whole, rows)]:
@@ -149,7 +153,7 @@ class FrozenTask:
                 "positions": np.broadcast_to(np.arange(length, dtype=np.int32), (end - start, length)),
                 "texts": np.where(batch["padding_mask"] != 0, number, np.int32(-1)),
                 "first": number[:, 0] * np.int32(length),
-                "mask_positions": batch["mask_positions"],
+                **{name: batch[name] for name in ("mask_positions", AFTER) if name in batch},
             }
             with self._lock:
                 outputs.append(self._models["at", end - start](**asked)["output_0"])
@@ -174,8 +178,10 @@ class FrozenTask:
             one = np.array([self._task.tokenizer.cls_token_id, self._task.tokenizer.sep_token_id], np.int32)
             return tf.nest.map_structure(lambda output: output[:0], self._run([[0]], [one], [0 * one]))
         size = max(sum(len(ids[place]) for place in row) for row in rows)
-        inputs: dict[str, np.ndarray] = {name: np.zeros((len(rows), size), np.int32) for name in ROW}
+        inputs: dict[str, np.ndarray] = {name: np.zeros((len(rows), size), np.int32) for name in row_inputs(self._task)}
         inputs["texts"] -= 1
+        reads_next, most = AFTER in inputs, self._task.preprocessor.max_length
+        pad = [self._task.encoder.config.pad_token_id]
         first: list[int] = []
         lengths: list[int] = []
         for number, row in enumerate(rows):
@@ -186,6 +192,9 @@ class FrozenTask:
                 inputs["segment_ids"][number, piece] = segments[place]
                 inputs["positions"][number, piece] = np.arange(len(ids[place]))
                 inputs["texts"][number, piece] = len(first)
+                if reads_next:
+                    end = pad if len(ids[place]) < most else [-1]
+                    inputs[AFTER][number, piece] = np.concatenate([ids[place][1:], end])
                 first.append(number * size + start)
                 lengths.append(len(ids[place]))
                 start = piece.stop
@@ -194,7 +203,8 @@ class FrozenTask:
             outputs = self._models["rows", len(rows)](**inputs)
         outputs = outputs["output_0"] if set(outputs) == {"output_0"} else outputs
         if self._task.positional:
-            return tf.nest.map_structure(lambda output: _apart(output, first, np.array(lengths)), outputs)
+            width = int(self._task.preprocessor.row_length(max(lengths)))
+            return tf.nest.map_structure(lambda output: _apart(output, first, lengths, width), outputs)
         return outputs
 
 
@@ -231,27 +241,32 @@ def plan(lengths: Sequence[int] | np.ndarray, most_texts: int | None = None) -> 
     return steps
 
 
-def _apart(values: np.ndarray, first: list[int], lengths: np.ndarray) -> np.ndarray:
-    """Returns the values of tokens in rows `[R, S, ...]` as `[texts, longest, ...]`, with zeros beyond a text's end."""
+def _apart(values: np.ndarray, first: list[int], lengths: list[int], width: int) -> np.ndarray:
+    """Returns the values of tokens in rows `[R, S, ...]` as `[texts, width, ...]`, with zeros beyond a text's end."""
     values = values.reshape(-1, *values.shape[2:])
-    result = np.zeros((len(lengths), lengths.max(), *values.shape[1:]), values.dtype)
+    result = np.zeros((len(lengths), width, *values.shape[1:]), values.dtype)
     for number, (start, length) in enumerate(zip(first, lengths)):
         result[number, :length] = values[start : start + length]
     return result
+
+
+def row_inputs(task: Any) -> tuple[str, ...]:
+    """Returns the names of the tensors that a task's encoder takes of texts in rows."""
+    return (*ROW, AFTER) if task.encoder.reads_next_token else ROW
 
 
 def _convert_model(task: Any) -> bytes:
     """Returns the encoder and the head as a LiteRT model, for one row and for `ROWS`, and the head at positions if asked."""
 
     def spec(rows: int, *more: str) -> dict[str, tf.TensorSpec]:
-        shapes = {name: [None] if name == "first" else [rows, None] for name in (*ROW, *more)}
+        shapes = {name: [None] if name == "first" else [rows, None] for name in (*row_inputs(task), *more)}
         return {name: tf.TensorSpec(shape, tf.int32, name=name) for name, shape in shapes.items()}
 
     def answer(inputs: dict[str, tf.Tensor]) -> Any:
         return task(inputs, training=False)
 
     def answer_at(inputs: dict[str, tf.Tensor]) -> Any:
-        outputs = task.encoder({name: inputs[name] for name in ROW}, training=False)
+        outputs = task.encoder({name: inputs[name] for name in row_inputs(task)}, training=False)
         return task.head_outputs(outputs, inputs, False)
 
     signatures = {f"rows_{rows}": (answer, spec(rows)) for rows in (1, ROWS)}

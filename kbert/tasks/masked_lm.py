@@ -71,7 +71,12 @@ class MaskedLM(TokenProbabilities):
         self.head_act = head_act or encoder.config.hidden_act
         self.head_layer_norm_eps = head_layer_norm_eps or encoder.config.layer_norm_eps
         self.token_head = TokenHead(
-            encoder.config, self.head_act, self.head_layer_norm_eps, dtype=self.dtype_policy, name="token_head"
+            encoder.config,
+            self.head_act,
+            self.head_layer_norm_eps,
+            tokens=self.token_count,
+            dtype=self.dtype_policy,
+            name="token_head",
         )
         self.token_head.build()
         self.built = True

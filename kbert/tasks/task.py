@@ -52,6 +52,8 @@ class Task(Fitting, Prediction, Exporting, Files):
             kwargs["dtype"] = encoder.dtype_policy
         super().__init__(**kwargs)
         self.encoder = encoder
+        if preprocessor is not None and encoder.reads_next_token:
+            preprocessor = preprocessor.with_padded_end()
         self.preprocessor = preprocessor
         self._said_truncated = False
         keras_internals.hide(self, "_epochs", [])  # variables that count the epochs of the last fit
@@ -119,6 +121,11 @@ class Task(Fitting, Prediction, Exporting, Files):
     def tokenizer(self) -> Any:
         """The tokenizer, or None for a task without a preprocessor."""
         return None if self.preprocessor is None else self.preprocessor.tokenizer
+
+    @property
+    def token_count(self) -> int | None:
+        """How many tokens the vocabulary has, `V`, or None without a tokenizer. The embedding table may have more rows."""
+        return None if self.preprocessor is None else self.tokenizer.vocabulary_size
 
     # Figures
 

@@ -16,15 +16,27 @@ class TokenHead(keras.layers.Layer):
 
     Where the embedding is narrower than the encoder (MobileBERT), `rest` is the table of the other columns.
 
+    A table may have more rows than the vocabulary has tokens: published ones are filled up to a multiple of 8 or 64. Those rows
+    stand for nothing, so they have no logits: no loss, no share of a softmax and no answer sees them. They stay in the weights.
+
     Args:
       config: the encoder's configuration.
       activation: the name of the activation behind the projection.
       epsilon: of the layer norm.
+      tokens: the number of tokens of the vocabulary, `V`; None for as many as the table has rows.
       **kwargs: `name` and `dtype`.
     """
 
-    def __init__(self, config: BertConfig | MobileBertConfig, activation: str, epsilon: float, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        config: BertConfig | MobileBertConfig,
+        activation: str,
+        epsilon: float,
+        tokens: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        self.count = config.vocab_size if tokens is None else tokens
         self.config = config
         width = config.hidden_size
         self.transform = Projection(width, config.initializer_range, dtype=self.dtype_policy, name="transform")
@@ -48,15 +60,17 @@ class TokenHead(keras.layers.Layer):
 
         Args:
           vectors: the encoder's vectors, `[B, M, H]`.
-          table: the embedding table, `[V, E]`.
+          table: the embedding table, `[rows, E]`, with at least `V` rows.
         """
         shape = tf.shape(vectors)
         rows = self.norm(self.activation(self.transform(tf.reshape(vectors, [-1, vectors.shape[-1]]))))
         logits = tf.matmul(rows[:, : self.embedded], table, transpose_b=True)
         if self.embedded < self.config.hidden_size:
             logits += tf.matmul(rows[:, self.embedded :], self.rest)
-        logits = tf.cast(tf.nn.bias_add(logits, self.bias), tf.float32)
-        return tf.reshape(logits, [shape[0], shape[1], self.config.vocab_size])
+        logits = tf.nn.bias_add(logits, self.bias)
+        if self.count < self.config.vocab_size:
+            logits = logits[:, : self.count]
+        return tf.reshape(tf.cast(logits, tf.float32), [shape[0], shape[1], self.count])
 
 
 def only_at_masks(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

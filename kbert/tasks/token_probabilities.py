@@ -27,7 +27,7 @@ class TokenProbabilities(Task):
         """
         for start in range(0, len(rows), ROWS_AT_ONCE):
             batch, places = rows[start : start + ROWS_AT_ONCE], where[start : start + ROWS_AT_ONCE]
-            length, most = max(map(len, batch)), max(map(len, places))
+            length, most = int(self.preprocessor.row_length(max(map(len, batch)))), max(map(len, places))
             ids: np.ndarray = np.full((len(batch), length), self.tokenizer.pad_token_id, np.int32)
             positions: np.ndarray = np.zeros((len(batch), most), np.int32)
             mask = np.zeros_like(ids)

@@ -146,6 +146,8 @@ class TextPreprocessor(keras.layers.Layer):
       fixed_length: whether every row is `max_length` long. Otherwise rows are as long as the longest one of the batch.
       ragged: whether a call returns ragged tensors `[B, (positions)]` without padding. They are for pipelines of your own;
         tasks take padded ones.
+      padded_end: whether the longest row of a batch has a [PAD] after it too, where `max_length` leaves room. An encoder that
+        reads the next token (MobileBERT) then gives a text the same vectors alone and in any batch. Its tasks see to it.
       **kwargs: passed to `keras.layers.Layer`, for example `name`.
 
     A call takes a list or string tensor `[B]` or `[B, 1]`, or a tuple of two for pairs. It returns a dictionary of three int32
@@ -164,6 +166,7 @@ class TextPreprocessor(keras.layers.Layer):
         truncation: str = "longest_first",
         fixed_length: bool = False,
         ragged: bool = False,
+        padded_end: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -180,6 +183,7 @@ class TextPreprocessor(keras.layers.Layer):
         self.max_length = max_length
         self.truncation = truncation
         self.fixed_length = fixed_length
+        self.padded_end = padded_end
 
     def __call__(self, texts: Texts | tuple[Texts, Texts]) -> dict[str, tf.Tensor | tf.RaggedTensor]:
         # A tuple is a pair of columns. Lists become tensors here, because Keras would walk through them.
@@ -211,6 +215,20 @@ class TextPreprocessor(keras.layers.Layer):
         # Whether these are columns or single texts is known as the graph runs.
         leading = tf.shape(columns[0])[:1]
         return {name: tf.reshape(ids, tf.concat([leading, tf.shape(ids)[1:]], 0)) for name, ids in packed.items()}
+
+    def with_padded_end(self) -> TextPreprocessor:
+        """Returns a preprocessor with the same tokenizer and options whose longest row has a [PAD] after it."""
+        if self.padded_end:
+            return self
+        return type(self)(**{**self.get_config(), "tokenizer": self.tokenizer, "padded_end": True})
+
+    def row_length(self, longest: Any) -> Any:
+        """Returns how many positions the rows of a batch have.
+
+        Args:
+          longest: the number of tokens of the longest row, an int or an int32 scalar.
+        """
+        return tf.minimum(longest + 1, self.max_length) if self.padded_end else longest
 
     def with_length(self, max_length: int | None = None, fixed_length: bool | None = None) -> TextPreprocessor:
         """Returns a preprocessor with the same tokenizer whose rows have another length.
@@ -305,7 +323,7 @@ class TextPreprocessor(keras.layers.Layer):
         if fixed_length:
             width = self.max_length
         else:
-            width = tf.reduce_max(tf.concat([total, [2 if second is None else 3]], 0))
+            width = self.row_length(tf.reduce_max(tf.concat([total, [2 if second is None else 3]], 0)))
         position = tf.range(width)[None]  # [1, L]
         inner = position - 1
         end = first.length[:, None]
@@ -335,6 +353,7 @@ class TextPreprocessor(keras.layers.Layer):
             "truncation": self.truncation,
             "fixed_length": self.fixed_length,
             "ragged": self.ragged,
+            "padded_end": self.padded_end,
         }
 
     @classmethod
