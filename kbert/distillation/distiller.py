@@ -21,6 +21,7 @@ from kbert.tasks.task import Task
 from kbert.training import keras_internals
 from kbert.training.optimizer import AdamW, WarmupLinearDecay, start_schedule
 from kbert.training.precision import check_trainable_precision, with_loss_scale
+from kbert.training.replicas import check_replicas
 
 Weight = float | Callable[[tf.Tensor], Any]
 
@@ -270,6 +271,8 @@ class Distiller(keras.Model):
           OSError: the disk has too little room for the cache.
         """
         check_trainable_precision(self.student.encoder)
+        torn = "the losses of a Distiller are means over the tokens of a batch, which replicas would count otherwise"
+        check_replicas(self, self.student, torn)
         if not getattr(self, "compiled", False):
             self.compile()
         data = self._data(x, y, batch_size, shuffle, cache)

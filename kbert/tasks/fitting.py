@@ -21,6 +21,7 @@ from kbert.training.length_batches import Phase, remaining_phases
 from kbert.training.one_training import OneTraining
 from kbert.training.optimizer import AdamW, Lamb, WarmupLinearDecay, start_schedule
 from kbert.training.precision import check_trainable_precision, with_loss_scale
+from kbert.training.replicas import check_replicas
 from kbert.training.resume import EpochNumbers, random_at_start
 
 
@@ -94,6 +95,12 @@ class Fitting(CompiledState):
         if not getattr(self, "compiled", False):
             with self.distribute_strategy.scope():
                 self.compile()
+        check_replicas(self, self.encoder, self.torn_by_replicas)
+
+    @property
+    def torn_by_replicas(self) -> str | None:
+        """Why the rows of a batch cannot be shared among replicas, as a sentence, or None if they can."""
+        return None
 
     # fit
 

@@ -57,6 +57,10 @@ class ReadsLongTexts(Task):
         return np.add.reduceat(logits, first) / counts if len(first) else logits
 
     @property
+    def torn_by_replicas(self) -> str | None:
+        return None if self.window_stride is None else "replicas would tear the windows of a long text apart"
+
+    @property
     def merges_windows(self) -> bool:
         return self.window_stride is not None
 

@@ -173,6 +173,10 @@ class TextEmbedder(Task):
             raise ValueError("the scores of pairs should be one finite number each, such as the cosine that they should have")
         return scores
 
+    @property
+    def torn_by_replicas(self) -> str:
+        return "the texts of an embedder's batch are compared with each other, and replicas would tear them apart"
+
     def compile(self, optimizer: Any = "auto", loss: Any = "auto", **kwargs: Any) -> None:
         """Prepares for training; the default loss is chosen by `fit` and `evaluate`, which see whether there are scores.
 

@@ -81,6 +81,18 @@ def asked_by_fit(options: Mapping[str, Any]) -> bool:
     return bool(options.get("_use_cached_eval_dataset"))
 
 
+def set_loss_mean(model: keras.Model, metric: keras.metrics.Metric) -> None:
+    """Sets the metric in which a compiled model keeps the mean of its loss over batches (`_loss_tracker`).
+
+    The public `metrics` lists it, and nothing public replaces it.
+
+    Args:
+      model: a compiled model.
+      metric: gets the loss of each batch, and the number of its rows as the weight.
+    """
+    model._loss_tracker = metric
+
+
 class BuiltFromFirstBatch:
     """A mixin for a `keras.Model` that chooses from which batch the metrics' variables are made.
 

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kbert.training.replicas import mean_over_replicas
+from kbert.training.replicas import mean_over_replicas, share_of_rows
 
 NO_LABEL = -100  # the same number as in torch and transformers
 
@@ -38,9 +38,11 @@ class LabelledCrossentropy(keras.losses.Loss):
         labels = tf.cast(labels, tf.int32)
         labelled = tf.cast(tf.not_equal(labels, NO_LABEL), logits.dtype)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(labels, 0), logits) * labelled
-        # Keras divides the sum by the number of positions. This factor makes it the number of labels.
+        # Keras divides the sum by the number of positions. This factor makes it the number of labels. Replicas share the labels
+        # of a batch otherwise than its rows, by which `DistributedModel` weights their losses.
         size = tf.cast(tf.size(labels), logits.dtype)
-        return losses * size / tf.maximum(mean_over_replicas(tf.reduce_sum(labelled)), 1.0)
+        count = mean_over_replicas(tf.reduce_sum(labelled)) * share_of_rows(tf.shape(labels)[0])
+        return losses * size / tf.maximum(count, 1.0)
 
 
 @keras.saving.register_keras_serializable("kbert")

@@ -26,6 +26,57 @@ def mean_over_replicas(value: tf.Tensor) -> tf.Tensor:
     return context.all_reduce(tf.distribute.ReduceOp.SUM, value) / replicas
 
 
+def share_of_rows(rows: tf.Tensor) -> tf.Tensor:
+    """Returns how many rows this replica has of a batch, divided by the mean over the replicas, as a float32 scalar.
+
+    A batch of 5 rows comes to two replicas as 3 and 2. The mean of their means is the mean of all rows if each is multiplied by
+    its share, 1.2 and 0.8.
+
+    Args:
+      rows: the number of this replica's rows, an int32 scalar.
+    """
+    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        return tf.constant(1.0)
+    rows = tf.cast(rows, tf.float32)
+    return rows / tf.maximum(mean_over_replicas(rows), 1e-9)
+
+
+def check_replicas(model: keras.Model, part: keras.Model, torn: str | None) -> None:
+    """Raises a ValueError if a model cannot make the steps of one device on its strategy's replicas.
+
+    Args:
+      model: what is to be trained or measured.
+      part: the model inside it that has the weights: a task's encoder, a distiller's student.
+      torn: what a split batch would tear apart, as a sentence; None if its rows can be split.
+    """
+    strategy = model.distribute_strategy
+    if keras_internals.strategy_of(part) is not keras_internals.strategy_of(model):
+        raise ValueError(
+            f"the {type(model).__name__} and its {type(part).__name__} were made under different strategies: make both in one "
+            "strategy.scope()"
+        )
+    if strategy.num_replicas_in_sync == 1:
+        return
+    if torn is not None:
+        raise ValueError(f"{torn}; the strategy has {strategy.num_replicas_in_sync} replicas: train it on one device")
+    for loss in keras.tree.flatten(getattr(model, "loss", None)):
+        reduction = getattr(loss, "reduction", "mean")
+        if reduction not in ("mean", "sum_over_batch_size"):
+            raise ValueError(
+                f"{type(loss).__name__} has reduction={reduction!r}, which {strategy.num_replicas_in_sync} replicas count "
+                'otherwise than one device: give the loss reduction="sum_over_batch_size"'
+            )
+
+
+class WholeBatchMean(keras.metrics.Mean):
+    """The mean of a loss over batches, each weighted by its rows, of losses whose mean over the replicas is the batch's."""
+
+    def update_state(self, values: tf.Tensor, sample_weight: Any = None) -> None:
+        if sample_weight is not None:
+            sample_weight = mean_over_replicas(tf.cast(sample_weight, tf.float32))
+        super().update_state(values, sample_weight=sample_weight)
+
+
 class WholeBatchGradients(keras_internals.SeesGradientsFirst):
     """A mixin for a Keras optimizer that sums gradients over the replicas before it clips and applies them.
 
@@ -37,7 +88,31 @@ class WholeBatchGradients(keras_internals.SeesGradientsFirst):
 
 
 class DistributedModel(keras_internals.BuiltFromFirstBatch):
-    """A mixin for a `keras.Model` with dictionaries as inputs, which Keras 3 cannot train with several workers."""
+    """A mixin for a `keras.Model` with dictionaries as inputs, which Keras 3 cannot train with several workers.
+
+    Keras takes the mean of the replicas' losses. Here a replica's loss counts by its rows, for a batch may not be divisible.
+    """
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Prepares for training, as `keras.Model.compile` does."""
+        super().compile(*args, **kwargs)  # type: ignore[misc]
+        strategy = keras_internals.strategy_of(self)
+        if strategy is not None and strategy.num_replicas_in_sync > 1:
+            keras_internals.set_loss_mean(self, WholeBatchMean(name="loss"))
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> tf.Tensor:
+        """Returns the loss of this replica's rows, times its share of the rows."""
+        strategy = keras_internals.strategy_of(self)
+        if strategy is not None and strategy.num_replicas_in_sync > 1 and not tf.distribute.in_cross_replica_context():
+            share = share_of_rows(tf.shape(keras.tree.flatten(y)[0])[0])
+            if sample_weight is None:  # a weight for each row [B], or [B, 1] where its targets [B, L] have losses of their own
+                sample_weight = keras.tree.map_structure(
+                    lambda target: tf.ones_like(tf.reduce_sum(target, range(1, target.shape.rank), True), tf.float32), y
+                )
+            sample_weight = keras.tree.map_structure(lambda weight: tf.cast(weight, tf.float32) * share, sample_weight)
+        return super().compute_loss(x, y, y_pred, sample_weight, training)  # type: ignore[misc]
 
     def batch_to_build_from(self, batch: Any) -> Any:
         """Returns the first replica's part of a batch.

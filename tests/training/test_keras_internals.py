@@ -148,6 +148,19 @@ def test_fit_says_so_when_it_evaluates():
     assert not keras_internals.asked_by_fit(model.evaluations[1])
 
 
+def test_the_mean_of_a_loss_is_kept_in_the_metric_that_was_set():
+    class Doubled(keras.metrics.Mean):
+        def update_state(self, values, sample_weight=None):
+            super().update_state(2 * values, sample_weight)
+
+    model = keras.Sequential([keras.layers.Dense(1, kernel_initializer="ones")])
+    model.compile(loss="mean_squared_error")
+    keras_internals.set_loss_mean(model, Doubled(name="loss"))
+    data = np.ones((2, 1)), np.zeros((2, 1))
+    mean = model.evaluate(*data, verbose=0, return_dict=True)["loss"]
+    assert mean == 2, "Keras moved Trainer._loss_tracker: see keras_internals.set_loss_mean"
+
+
 def test_a_model_is_built_from_the_batch_that_it_chooses():
     class Choosing(Model):
         def batch_to_build_from(self, batch):
