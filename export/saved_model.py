@@ -13,6 +13,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from kbert.checkpoints.untrained_weights import warn_of_untrained_export
 from kbert.encoders.bert import INPUT_NAMES
 from kbert.engines.saved_model import save
+from kbert.export.checked_inputs import packed_of, texts_of, texts_of_examples
 from kbert.export.verify import TOLERANCES, check
 from kbert.files.atomic import written_aside
 from kbert.files.targets import SAVED_MODEL, check_target
@@ -47,10 +48,15 @@ def export_saved_model(
     | `classify` | `inputs`, serialized `tf.Example`s with the same features, for the Classify API | `classes`, `scores` |
     | `regress` | the same, for the Regress API | `outputs` |
     | `embed` | `text`, of an embedder | `embedding` |
+    | `labels` | `text`, any string, of a task with labels | `labels` `[B, labels]`: the order of the other outputs |
 
     `serving_default` of a `TextClassifier` gives `label` string `[B]`, `score` `[B]` and `probabilities` `[B, labels]`; of a
     regression it gives `scores` `[B, numbers]`. Of a `TextEmbedder` it gives `embedding` `[B, D]`. The other tasks describe
-    theirs under `serve`: entities one after the other with `row_splits`, the text and place of an answer, the tokens of masks.
+    theirs under `serve`: entities and masks with the `count` of each text, the text and place of an answer. The first axis of
+    every output is the rows of the request, as servers that join requests ask. `docs/serving.md` has an example of each.
+
+    A request whose inputs do not fit (their axes, their rows, ids beyond the tables) is an INVALID_ARGUMENT that names the
+    input. Bytes that are no UTF-8 are read as U+FFFD.
 
     The Classify and Regress APIs are TF Serving's. The process that opens the folder imports tensorflow_text for the
     tokenization ops, and nothing of kbert.
@@ -133,27 +139,30 @@ def signatures_of(task: Task, names: Sequence[str]) -> dict[str, tuple[Callable[
     example_specs = [tf.TensorSpec([None], tf.string, name="inputs")]
 
     def tokens(*columns: tf.Tensor) -> dict[str, tf.Tensor]:
-        return task.serve_tokens(dict(zip(INPUT_NAMES, columns)))
+        return task.serve_tokens(packed_of(dict(zip(INPUT_NAMES, columns)), task.encoder.config))
 
-    def tokenize(*texts: tf.Tensor) -> dict[str, tf.Tensor]:
-        return task.preprocessor.call(texts)
+    def labels(text: tf.Tensor) -> dict[str, tf.Tensor]:
+        # A signature without an input cannot be asked by REST, nor of a server that joins requests.
+        rows = tf.size(texts_of({"text": text})[0])
+        return {"labels": tf.tile(tf.constant(list(task.served_labels))[None], [rows, 1])}
+
+    def of_texts(function: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns a function of the string inputs that checks them first."""
+        return lambda *texts: function(*texts_of(dict(zip(names, texts))))
 
     def of_examples(function: Callable[..., Any]) -> Callable[[tf.Tensor], Any]:
         """Returns a function of serialized tf.Examples, whose features have the names of the string inputs."""
-
-        def answer(inputs: tf.Tensor) -> Any:
-            features = tf.io.parse_example(inputs, {name: tf.io.FixedLenFeature([], tf.string) for name in names})
-            return function(*(features[name] for name in names))
-
-        return answer
+        return lambda inputs: function(*texts_of_examples(inputs, names))
 
     signatures = {
-        "serving_default": (task.serve, text_specs),
+        "serving_default": (of_texts(task.serve), text_specs),
         "tokens": (tokens, token_specs),
-        "tokenize": (tokenize, text_specs),
+        "tokenize": (of_texts(lambda *texts: task.preprocessor.call(texts)), text_specs),
     }
+    if task.served_labels:
+        signatures["labels"] = (labels, [tf.TensorSpec([None], tf.string, name="text")])
     for name, function in task.serving_apis().items():
-        signatures[name] = (of_examples(function), example_specs) if name in METHODS else (function, text_specs)
+        signatures[name] = (of_examples(function), example_specs) if name in METHODS else (of_texts(function), text_specs)
     return signatures
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import shutil
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import tensorflow as tf
 
-from kbert.export.saved_model import export_saved_model
+from kbert.export.raw_session import RawSession
+from kbert.export.saved_model import METHODS, export_saved_model
 from kbert.files.atomic import written_aside
 
 if TYPE_CHECKING:
@@ -16,7 +20,8 @@ if TYPE_CHECKING:
 
 # This image has tensorflow-text's three tokenization ops, of which our graphs are made beside core ops.
 IMAGE = "tensorflow/serving:2.19.1"
-WARM_UP = ["a word", "some more words, with a comma", "the same thing over and over again, " * 40]
+# Requests of three sizes, which each signature gets.
+WARM_UP = [["a word"], ["the same thing over and over again, " * 40], ["a word", "", "some more words, with a comma"]]
 
 CONFIG = """model_config_list {{
   config {{
@@ -88,7 +93,7 @@ def export_serving(
     numbers = [int(path.name) for path in versions.iterdir() if path.name.isdigit()] if versions.is_dir() else []
     path = versions / str(max(numbers, default=0) + 1)
     export_saved_model(
-        task, path, quantize=quantize, pairs=pairs, verify=verify, beside=lambda aside: write_warm_up(aside, task, name, pairs)
+        task, path, quantize=quantize, pairs=pairs, verify=verify, beside=lambda aside: write_warm_up(aside, name)
     )
     files = {
         "models.config": CONFIG.format(name=name),
@@ -105,27 +110,74 @@ def export_serving(
     return path
 
 
-def write_warm_up(folder: pathlib.Path, task: Task, name: str, pairs: bool | None) -> None:
+def write_warm_up(folder: pathlib.Path, name: str) -> None:
     """Writes the requests that a server runs before it lets a version answer: `assets.extra/tf_serving_warmup_requests`.
+
+    A version whose warm-up fails does not load. So each request is run first, in the session that a server has.
 
     Args:
       folder: the folder of the version.
-      task: the task.
       name: the name of the model.
-      pairs: whether the model takes pairs of texts; by default it does if the task was trained on pairs.
+
+    Raises:
+      ImportError: the extra `serving` is missing.
+      RuntimeError: a signature refuses its request.
     """
     try:
-        from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+        from tensorflow_serving.apis import prediction_log_pb2  # noqa: F401
     except ImportError as error:
         raise ImportError('warm-up requests are written with tensorflow-serving-api: pip install "kbert[serving]"') from error
-    names = task.string_inputs(pairs)
     path = folder / "assets.extra" / "tf_serving_warmup_requests"
     path.parent.mkdir()
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for text in WARM_UP:
-            request = predict_pb2.PredictRequest()
-            request.model_spec.name, request.model_spec.signature_name = name, "serving_default"
-            for column in names:
-                request.inputs[column].CopyFrom(tf.make_tensor_proto([text], tf.string))
-            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
-            writer.write(log.SerializeToString())
+    with contextlib.closing(RawSession(folder)) as session, tf.io.TFRecordWriter(str(path)) as writer:
+        for texts in WARM_UP:
+            for signature, inputs in requests_of(session, texts):
+                try:
+                    session.run(signature, inputs)
+                except tf.errors.OpError as error:
+                    raise RuntimeError(f"signature {signature} refuses its warm-up request: {error.message:.300}") from error
+                writer.write(log_of(name, signature, session.definitions[signature].method_name, inputs).SerializeToString())
+
+
+def requests_of(session: RawSession, texts: Sequence[str]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """Yields the name of each signature of a folder, and inputs for it that hold the texts, their ids or `tf.Example`s of them.
+
+    Args:
+      session: the opened folder.
+      texts: the texts, which each string input gets.
+    """
+    columns = sorted(session.definitions["serving_default"].inputs)
+    rows = np.array([text.encode("utf-8") for text in texts], object)
+    ids = session.run("tokenize", dict.fromkeys(columns, rows))
+    for signature, definition in sorted(session.definitions.items()):
+        if signature in METHODS:
+            features = [
+                {column: tf.train.Feature(bytes_list=tf.train.BytesList(value=[row])) for column in columns} for row in rows
+            ]
+            examples = [tf.train.Example(features=tf.train.Features(feature=feature)) for feature in features]
+            yield signature, {"inputs": np.array([example.SerializeToString() for example in examples], object)}
+        else:
+            yield signature, {column: ids.get(column, rows) for column in definition.inputs}
+
+
+def log_of(name: str, signature: str, method: str, inputs: Mapping[str, np.ndarray]) -> Any:
+    """Returns a request as the `PredictionLog` of its API.
+
+    Args:
+      name: the name of the model.
+      signature: the name of the signature.
+      method: the method name of the signature.
+      inputs: its inputs by name.
+    """
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    log = prediction_log_pb2.PredictionLog()
+    logs = {METHODS["classify"]: log.classify_log, METHODS["regress"]: log.regress_log}
+    request = logs.get(method, log.predict_log).request
+    request.model_spec.name, request.model_spec.signature_name = name, signature
+    if method in logs:
+        request.input.example_list.examples.extend(tf.train.Example.FromString(example) for example in inputs["inputs"])
+    else:
+        for column, values in inputs.items():
+            request.inputs[column].CopyFrom(tf.make_tensor_proto(values))
+    return log

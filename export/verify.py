@@ -34,13 +34,13 @@ ALLOWED_OPS = frozenset(
     FastBertNormalize FastWordpieceTokenizeWithOffsets TFText>WhitespaceTokenizeWithOffsetsV2
 
     AddV2 All Any ArgMax Assert AssignVariableOp BatchMatMulV2 BiasAdd BroadcastTo Cast ConcatV2 Const Cumsum DenseBincount
-    DisableCopyOnRead Equal Erf ExpandDims Fill FloorDiv FloorMod GatherNd GatherV2 Greater GreaterEqual Identity IdentityN If
-    Less LessEqual LogicalAnd LogicalNot LogicalOr MatMul Max Maximum Mean MergeV2Checkpoints Minimum Mul Neg NoOp NotEqual
-    OneHot OnesLike Pack PadV2 ParseExampleV2 Placeholder Prod RaggedGather RaggedRange RaggedTensorToTensor Range
-    ReadVariableOp RealDiv Relu Reshape RestoreV2 Rsqrt SaveV2 ScatterNd SegmentMean SegmentMin SegmentSum Select SelectV2 Shape
-    ShardedFilename Sigmoid Size Softmax SquaredDifference Squeeze StatefulPartitionedCall StatelessIf StaticRegexFullMatch
-    StaticRegexReplace StopGradient StridedSlice StringJoin Sub Substr Sum Tanh Tile TopKV2 Transpose Unpack UnsortedSegmentMax
-    VarHandleOp Where ZerosLike
+    DisableCopyOnRead EnsureShape Equal Erf ExpandDims Fill FloorDiv FloorMod GatherNd GatherV2 Greater GreaterEqual Identity
+    IdentityN If Less LessEqual LogicalAnd LogicalNot LogicalOr MatMul Max Maximum Mean MergeV2Checkpoints Minimum Mul Neg NoOp
+    NotEqual OneHot OnesLike Pack PadV2 ParseExampleV2 Placeholder PlaceholderWithDefault Prod RaggedGather RaggedRange
+    RaggedTensorToTensor Range ReadVariableOp RealDiv Relu Reshape RestoreV2 Rsqrt SaveV2 ScatterNd SegmentMean SegmentMin
+    SegmentSum Select SelectV2 Shape ShardedFilename Sigmoid Size Softmax SquaredDifference Squeeze StatefulPartitionedCall
+    StatelessIf StaticRegexFullMatch StaticRegexReplace StopGradient StridedSlice StringJoin Sub Substr Sum Tanh Tile TopKV2
+    Transpose UnicodeTranscode Unpack UnsortedSegmentMax VarHandleOp Where ZerosLike
     """.split()
 )
 

@@ -196,23 +196,14 @@ def what_went_wrong(error: Exception) -> str:
 
 
 def split(outputs: Arrays, counts: Sequence[int]) -> list[Arrays]:
-    """Returns the outputs of each of several requests that were run as one.
+    """Returns the outputs of each of several requests that were run as one; the first axis of each output is the rows.
 
     Args:
-      outputs: the outputs of the joined requests. Where `row_splits` is among them, the others have a value for each entity or
-        mask instead of each row, and `row_splits` says which are whose.
+      outputs: the outputs of the joined requests.
       counts: the number of rows of each request.
     """
     ends = np.cumsum(counts)
-    slices = [slice(end - count, end) for end, count in zip(ends, counts)]
-    if "row_splits" not in outputs:
-        return [{name: value[rows] for name, value in outputs.items()} for rows in slices]
-    row_splits, answers = outputs["row_splits"], []
-    for rows in slices:
-        own = row_splits[rows.start : rows.stop + 1]
-        answer = {name: value[own[0] : own[-1]] for name, value in outputs.items() if name != "row_splits"}
-        answers.append({**answer, "row_splits": own - own[0]})
-    return answers
+    return [{name: value[end - count : end] for name, value in outputs.items()} for end, count in zip(ends, counts)]
 
 
 class Model:

@@ -18,7 +18,8 @@ def save(module: tf.Module, folder: pathlib.Path) -> None:
     """Writes a SavedModel of a module, whose `functions` are the signatures.
 
     Only inference is written. The functions' own gradients stay behind, and so do their names: of a name without its gradient
-    TensorFlow warns in each process that opens the folder.
+    TensorFlow warns in each process that opens the folder. `fingerprint.pb` is removed: it is that of the file before, and
+    TensorFlow has no public function that writes one.
 
     Args:
       module: owns the weights. `functions` is a dictionary of `tf.function`s.
@@ -34,6 +35,7 @@ def save(module: tf.Module, folder: pathlib.Path) -> None:
         for node in [*graph.graph_def.node, *(node for function in functions for node in function.node_def)]:
             node.attr.pop(GRADIENT, None)
     path.write_bytes(model.SerializeToString())
+    (folder / "fingerprint.pb").unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

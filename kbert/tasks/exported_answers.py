@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 
 class ComparableAnswer(NamedTuple):
@@ -13,6 +14,7 @@ class ComparableAnswer(NamedTuple):
 
     exact: tuple  # what has to be equal: labels, texts, places
     near: np.ndarray  # what may differ by rounding: probabilities, coordinates
+    decided: tuple = ()  # what a reader takes from it, and int8 weights change seldom: labels, entities, spans, tokens
 
 
 class OnnxAnswer(NamedTuple):
@@ -33,12 +35,36 @@ class MediaPipeOutput(NamedTuple):
     labels: Sequence[str] | None  # the names along the output's last axis
 
 
-def slices_by_text(outputs: Mapping[str, np.ndarray]) -> list[slice]:
-    """Returns where each text's values stand in outputs that have any number of values for a text.
+def rows_with_count(row: tf.Tensor, rows: tf.Tensor, columns: Mapping[str, tuple[tf.Tensor, Any]]) -> dict[str, tf.Tensor]:
+    """Returns values of which each text has any number, as outputs whose first axis is the texts, in ops of a graph.
+
+    Servers join requests at the first axis and split their answers there, so that every output has it.
 
     Args:
-      outputs: arrays by name. A SavedModel has the values of all texts one after the other, and `row_splits`. A LiteRT file has
-        those of one text, and `count`; zeros follow them.
+      row: the text of each value, int32 `[E]`, ascending.
+      rows: the number of texts `B`, a scalar.
+      columns: for each output its values `[E, ...]` and what stands behind a text's last value.
+
+    Returns:
+      `count` int32 `[B]`, and each output `[B, most values of a text, ...]`.
     """
-    splits = outputs["row_splits"] if "row_splits" in outputs else [0, int(outputs["count"][0])]
-    return [slice(first, beyond) for first, beyond in zip(splits, splits[1:])]
+    count = tf.math.bincount(row, minlength=rows, maxlength=rows)
+    splits = tf.concat([[0], tf.cumsum(count)], 0)
+    outputs = {"count": count}
+    for name, (values, filler) in columns.items():
+        ragged = tf.RaggedTensor.from_row_splits(values, splits, validate=False)
+        outputs[name] = ragged.to_tensor(tf.constant(filler, values.dtype))
+    return outputs
+
+
+def values_by_text(outputs: Mapping[str, np.ndarray], name: str, axes: int = 1) -> list[np.ndarray]:
+    """Returns the values that each text has of an output with any number of values for a text.
+
+    Args:
+      outputs: arrays by name. `count` says how many values each text has; others fill the row up. A LiteRT file answers one
+        text, whose values have no axis for the texts.
+      name: the name of the output.
+      axes: of one text's values.
+    """
+    values = outputs[name] if outputs[name].ndim > axes else outputs[name][None]
+    return [row[:count] for row, count in zip(values, outputs["count"].tolist())]

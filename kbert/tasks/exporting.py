@@ -24,6 +24,11 @@ class Exporting(Encoding):
         """What an exported graph's strings are called: the names of the task's first form of columns."""
         return self.columns[0].names
 
+    @property
+    def served_labels(self) -> Sequence[str]:
+        """The names along the last axis of the task's outputs, which an exported graph gives to who asks; none by default."""
+        return ()
+
     onnx_output = "logits"  # the name of the one output of an ONNX file that takes ids
 
     def serve(self, *texts: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -101,6 +106,15 @@ class Exporting(Encoding):
     def served_answers(self, outputs: Mapping[str, np.ndarray]) -> list[ComparableAnswer]:
         """Returns the outputs of an exported graph that takes texts, in the form of `expected_answers`."""
         raise NotImplementedError(f"a {type(self).__name__} has no answer to a text")
+
+    def decided(self, outputs: Mapping[str, np.ndarray]) -> tuple:
+        """Returns what the outputs of a call for one text decide: by default, the largest value along the last axis of each.
+
+        Args:
+          outputs: the outputs for one text by name, without the axis of the texts and without padding.
+        """
+        best = {name: np.atleast_1d(value.argmax(-1)).tolist() for name, value in outputs.items()}
+        return tuple((name, *place) for name, places in best.items() for place in enumerate(places))
 
     def serving_apis(self) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
         """Returns the further signatures of a SavedModel: graph functions of the string inputs, by name.

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from kbert.scoring.figures import Figures
 from kbert.tasks.columns import TEXT, Chunk
-from kbert.tasks.exported_answers import ComparableAnswer, slices_by_text
+from kbert.tasks.exported_answers import ComparableAnswer, rows_with_count, values_by_text
 from kbert.tasks.from_preset import load_task
 from kbert.tasks.one_window import masks_of_window
 from kbert.tasks.prediction import softmax
@@ -253,25 +253,21 @@ class MaskedLM(TokenProbabilities):
         """Returns the five likeliest tokens of each mask, in ops of a graph.
 
         Args:
-          text: strings `[B]`, with `M` masks in all. A mask beyond `max_length` is cut off.
+          text: strings `[B]`. A mask beyond `max_length` is cut off.
 
         Returns:
-          `tokens` string, `ids` int32 and `scores` float32, each `[M, 5]`, the likeliest first, and `row_splits` int64 `[B +
-          1]`. The masks of text `n` are `row_splits[n]` to `row_splits[n + 1]`.
+          `count` int32 `[B]`, how many masks each text has, and, with `M` the most of them, `tokens` string, `ids` int32 and
+          `scores` float32, each `[B, M, 5]`, the likeliest first. Behind a text's last mask the strings are empty, `ids` -1
+          and `scores` 0.
         """
         packed = self.preprocessor.pack(self._recognizing.call(text))
         vectors = self.encode_tokens(packed, training=False)["sequence_output"]
-        is_mask = tf.equal(packed["token_ids"], self.tokenizer.mask_token_id)
-        masked = tf.gather_nd(vectors, tf.where(is_mask))  # [M, H]
-        logits = self.token_head(masked[None], self.encoder.embeddings.tokens)[0]
+        masks = tf.where(tf.equal(packed["token_ids"], self.tokenizer.mask_token_id))  # [masks of all texts, 2]
+        logits = self.token_head(tf.gather_nd(vectors, masks)[None], self.encoder.embeddings.tokens)[0]
         best = tf.math.top_k(tf.nn.softmax(logits), 5)
-        counts = tf.reduce_sum(tf.cast(is_mask, tf.int64), 1)
-        return {
-            "tokens": tf.gather(tf.constant(self.tokenizer.vocabulary), best.indices),
-            "ids": best.indices,
-            "scores": best.values,
-            "row_splits": tf.concat([tf.zeros([1], tf.int64), tf.cumsum(counts)], 0),
-        }
+        tokens = tf.gather(tf.constant(self.tokenizer.vocabulary), best.indices)
+        columns = {"tokens": (tokens, ""), "ids": (best.indices, -1), "scores": (best.values, 0.0)}
+        return rows_with_count(tf.cast(masks[:, 0], tf.int32), tf.size(text), columns)
 
     # Export
 
@@ -284,10 +280,18 @@ class MaskedLM(TokenProbabilities):
 
     def expected_answers(self, columns: tuple[Sequence[str], ...]) -> list[ComparableAnswer]:
         answers = [answer if isinstance(answer[0], list) else [answer] for answer in self.fill(columns[0])]
-        return [ComparableAnswer((), np.array([[token["score"] for token in mask] for mask in answer])) for answer in answers]
+        return [
+            ComparableAnswer(
+                (),
+                np.array([[token["score"] for token in mask] for mask in answer]),
+                tuple(enumerate(mask[0]["id"] for mask in answer)),
+            )
+            for answer in answers
+        ]
 
     def served_answers(self, outputs: Mapping[str, np.ndarray]) -> list[ComparableAnswer]:
-        return [ComparableAnswer((), outputs["scores"][part]) for part in slices_by_text(outputs)]
+        scores, ids = (values_by_text(outputs, name, axes=2) for name in ("scores", "ids"))
+        return [ComparableAnswer((), near, tuple(enumerate(best[:, 0].tolist()))) for near, best in zip(scores, ids)]
 
     def window_answer(self, preprocessor: TextPreprocessor) -> Callable[..., dict[str, tf.Tensor]]:
         return functools.partial(masks_of_window, self, preprocessor)

@@ -64,6 +64,10 @@ class Problem:
         best = int(row.argmax())
         return {"label": labels[best], "score": float(row[best]), "scores": dict(zip(labels, row.tolist()))}
 
+    def decided(self, row: np.ndarray) -> tuple:
+        """Returns the index of the label that a text's probabilities `[C]` give, or the indices of several as one value."""
+        return (int(row.argmax()),)
+
     def served_outputs(self, labels: list[str], values: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns what an exported graph answers, in ops of a graph.
 
@@ -163,6 +167,9 @@ class MultiLabel(Problem):
         given = [labels[n] for n in np.argsort(-row, kind="stable") if row[n] >= threshold]
         return {**super().answer(labels, row, threshold), "labels": given}
 
+    def decided(self, row: np.ndarray) -> tuple:
+        return (tuple(np.flatnonzero(row >= 0.5).tolist()),)
+
     def encode(self, labels: list[str], y: list) -> np.ndarray:
         """Returns lists of names, or rows of 0 and 1, as float32 `[B, C]`."""
         rows = [labels_in_row(labels, names, f"y[{place}]") for place, names in enumerate(y)]
@@ -204,6 +211,9 @@ class Regression(Problem):
 
     def answer(self, labels: list[str], row: np.ndarray, threshold: float) -> dict[str, Any]:
         return {"score": float(row[0]), "scores": dict(zip(labels, row.tolist()))}
+
+    def decided(self, row: np.ndarray) -> tuple:
+        return ()
 
     def served_outputs(self, labels: list[str], values: tf.Tensor) -> dict[str, tf.Tensor]:
         return {self.served: values}

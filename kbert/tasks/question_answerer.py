@@ -329,17 +329,14 @@ class QuestionAnswerer(Task):
         return (["Where is it?", "", "what " * 300] * 6)[: len(PROBES)], PROBES
 
     def expected_answers(self, columns: tuple[Sequence[str], ...]) -> list[ComparableAnswer]:
-        return [
-            ComparableAnswer((answer["text"], answer["start"], answer["end"]), np.array([answer["score"]]))
-            for answer in self.answer(columns[0], columns[1], verbose=0)
-        ]
+        answers = self.answer(columns[0], columns[1], verbose=0)
+        spans = [(answer["text"], answer["start"], answer["end"]) for answer in answers]
+        return [ComparableAnswer(span, np.array([answer["score"]]), (span,)) for span, answer in zip(spans, answers)]
 
     def served_answers(self, outputs: Mapping[str, np.ndarray]) -> list[ComparableAnswer]:
-        served = zip(outputs["answer"], outputs["start"], outputs["end"], outputs["score"])
-        return [
-            ComparableAnswer((text.decode("utf-8"), int(start), int(end)), np.array([score]))
-            for text, start, end, score in served
-        ]
+        served = zip(outputs["answer"], outputs["start"], outputs["end"])
+        spans = [(text.decode("utf-8"), int(start), int(end)) for text, start, end in served]
+        return [ComparableAnswer(span, np.array([score]), (span,)) for span, score in zip(spans, outputs["score"])]
 
     def window_answer(self, preprocessor: TextPreprocessor) -> Callable[..., dict[str, tf.Tensor]]:
         return functools.partial(answer_of_window, self, preprocessor)

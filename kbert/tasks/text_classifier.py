@@ -322,6 +322,10 @@ class TextClassifier(ReadsLongTexts):
         pairs = self.trained_on_pairs if pairs is None else pairs
         return ("text", "text_pair") if pairs and self.window_stride is None else super().string_inputs(pairs)
 
+    @property
+    def served_labels(self) -> Sequence[str]:
+        return self.labels
+
     def serving_outputs(self, logits: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns what an exported graph answers for logits `[B, labels]`."""
         return self._problem.served_outputs(self.labels, self.probabilities(logits))
@@ -335,10 +339,20 @@ class TextClassifier(ReadsLongTexts):
 
     def expected_answers(self, columns: tuple[Sequence[str], ...]) -> list[ComparableAnswer]:
         answers = self.classify(columns if len(columns) > 1 else columns[0], verbose=0)
-        return [ComparableAnswer((), np.array(list(answer["scores"].values()))) for answer in answers]
+        return [self._comparable(np.array(list(answer["scores"].values()))) for answer in answers]
 
     def served_answers(self, outputs: Mapping[str, np.ndarray]) -> list[ComparableAnswer]:
-        return [ComparableAnswer((), values) for values in outputs[self._problem.served]]
+        return [self._comparable(values) for values in outputs[self._problem.served]]
+
+    def _comparable(self, values: np.ndarray) -> ComparableAnswer:
+        """Returns probabilities or numbers `[labels]` with what they decide."""
+        return ComparableAnswer((), values, self._problem.decided(values))
+
+    def decided(self, outputs: Mapping[str, np.ndarray]) -> tuple:
+        served = outputs.get(self._problem.served)
+        if served is None:
+            served = self._problem.probabilities_in_numpy(outputs["logits"])
+        return self._problem.decided(served)
 
     def serving_apis(self) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
         api = self._problem.serving_api

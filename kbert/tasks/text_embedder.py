@@ -342,6 +342,9 @@ class TextEmbedder(Task):
     def served_answers(self, outputs: Mapping[str, np.ndarray]) -> list[ComparableAnswer]:
         return [ComparableAnswer((), vector) for vector in outputs["embedding"]]
 
+    def decided(self, outputs: Mapping[str, np.ndarray]) -> tuple:
+        return ()  # a vector has no label
+
     def serving_apis(self) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
         return {"embed": self.serve}
 

@@ -23,7 +23,7 @@ from kbert.tasks.entity_decoder import (
     entity_answers,
     entity_types,
 )
-from kbert.tasks.exported_answers import ComparableAnswer, slices_by_text
+from kbert.tasks.exported_answers import ComparableAnswer, rows_with_count, values_by_text
 from kbert.tasks.from_preset import head_dropout, load_task, stated_labels
 from kbert.tasks.inputs import open_input
 from kbert.tasks.labels import check_labels, check_same_labels, label_keys
@@ -278,11 +278,12 @@ class TokenClassifier(Task):
         return entities_of_pieces(self.labels, vocabulary, ids.values, rows, of_pieces, starts.values, ends.values)
 
     def serve(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns the entities of strings `[B]`, `E` in all, in ops of a graph.
+        """Returns the entities of strings `[B]`, in ops of a graph.
 
         Returns:
-          `label` and `entity` strings, `start` and `end` int32 in characters, `score` float32, each `[E]`, text by text, and
-          `row_splits` int64 `[B + 1]`. The entities of text `n` are `row_splits[n]` to `row_splits[n + 1]`.
+          `count` int32 `[B]`, how many entities each text has, and, with `E` the most of them, `label` and `entity` strings,
+          `start` and `end` int32 in characters, and `score` float32, each `[B, E]`. Behind a text's last entity the strings are
+          empty, `start` and `end` -1 and `score` 0.
         """
         check_tags(self.labels)
         ids, starts, ends = self.tokenizer.tokenize_with_offsets(text)
@@ -290,31 +291,34 @@ class TokenClassifier(Task):
         logits = self(self.preprocessor.pack(cut.of(ids)), training=False)
         row, kind, first, last, score = self.entities_of_windows(ids, starts, ends, cut, logits)
         start, end = tf.gather(starts.values, first), tf.gather(ends.values, last)
-        counts = tf.math.bincount(row, minlength=tf.size(text), maxlength=tf.size(text), dtype=tf.int64)
-        return {
-            "label": tf.gather(tf.constant(entity_types(self.labels)), kind),
-            "entity": tf.strings.substr(tf.gather(text, row), start, end - start, unit="UTF8_CHAR"),
-            "start": start,
-            "end": end,
-            "score": score,
-            "row_splits": tf.concat([tf.zeros([1], tf.int64), tf.cumsum(counts)], 0),
-        }
+        label = tf.gather(tf.constant(entity_types(self.labels)), kind)
+        entity = tf.strings.substr(tf.gather(text, row), start, end - start, unit="UTF8_CHAR")
+        columns = {"label": (label, ""), "entity": (entity, ""), "start": (start, -1), "end": (end, -1), "score": (score, 0.0)}
+        return rows_with_count(row, tf.size(text), columns)
 
     # Export
 
+    @property
+    def served_labels(self) -> Sequence[str]:
+        return self.labels
+
     def expected_answers(self, columns: tuple[Sequence[str], ...]) -> list[ComparableAnswer]:
-        return [
-            ComparableAnswer(
-                tuple((entity["label"], entity["text"], entity["start"], entity["end"]) for entity in entities_of_text),
-                np.array([entity["score"] for entity in entities_of_text]),
-            )
-            for entities_of_text in self.classify(columns[0], verbose=0)
-        ]
+        names = ("label", "text", "start", "end")
+        answers = self.classify(columns[0], verbose=0)
+        exact = [tuple(tuple(entity[name] for name in names) for entity in entities) for entities in answers]
+        near = [np.array([entity["score"] for entity in entities]) for entities in answers]
+        return [ComparableAnswer(entities, scores, entities) for entities, scores in zip(exact, near)]
 
     def served_answers(self, outputs: Mapping[str, np.ndarray]) -> list[ComparableAnswer]:
-        served = zip(outputs["label"], outputs["entity"], outputs["start"], outputs["end"])
-        exact = [(label.decode("utf-8"), text.decode("utf-8"), int(start), int(end)) for label, text, start, end in served]
-        return [ComparableAnswer(tuple(exact[part]), outputs["score"][part]) for part in slices_by_text(outputs)]
+        columns = [values_by_text(outputs, name) for name in ("label", "entity", "start", "end")]
+        exact = [
+            tuple(
+                (label.decode("utf-8"), text.decode("utf-8"), int(start), int(end)) for label, text, start, end in zip(*values)
+            )
+            for values in zip(*columns)
+        ]
+        scores = values_by_text(outputs, "score")
+        return [ComparableAnswer(entities, near, entities) for entities, near in zip(exact, scores)]
 
     def window_answer(self, preprocessor: TextPreprocessor) -> Callable[..., dict[str, tf.Tensor]]:
         check_tags(self.labels)

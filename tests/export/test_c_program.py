@@ -12,6 +12,8 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+import kbert
+
 LIBRARIES = ("_fast_bert_normalizer", "_fast_wordpiece_tokenizer", "_whitespace_tokenizer_v2")
 TEXTS = ["the good cat sat .", "", "Élan VITAL: naïve café", "你好，世界 🙂", "bad " * 60, "[MASK] x"]
 
@@ -40,10 +42,10 @@ def program(tmp_path_factory):
     return path, [ops / f"{name}.so" for name in LIBRARIES]
 
 
-def run(program, folder, libraries):
+def run(program, folder, libraries, name="probabilities"):
     model = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
     signature = model.meta_graphs[0].signature_def["serving_default"]
-    output, _, index = signature.outputs["probabilities"].name.partition(":")
+    output, _, index = signature.outputs[name].name.partition(":")
     return subprocess.run(
         [program, folder, signature.inputs["text"].name.partition(":")[0], output, index, *libraries],
         input="\n".join(TEXTS) + "\n",
@@ -60,6 +62,17 @@ def test_a_c_program_gets_the_tasks_answers(program, classifier, tmp_path):
     found = [[float(value) for value in line.split()] for line in done.stdout.splitlines()]
     expected = [list(answer["scores"].values()) for answer in classifier.classify(TEXTS, verbose=0)]
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_c_program_gets_entities_row_by_row(program, encoder, tokenizer, tmp_path):
+    task = kbert.TokenClassifier(encoder, kbert.TextPreprocessor(tokenizer, 24), labels=["O", "B-x", "I-x", "B-y"])
+    task.export(tmp_path / "1", verify=False)
+    done = run(program[0], tmp_path / "1", program[1], "score")
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = [[float(value) for value in line.split()] for line in done.stdout.splitlines()]
+    for row, entities in zip(found, task.classify(TEXTS, verbose=0), strict=True):
+        scores = [entity["score"] for entity in entities]
+        np.testing.assert_allclose(row, scores + [0.0] * (len(row) - len(scores)), atol=1e-5)
 
 
 def test_without_the_libraries_the_op_is_named(program, classifier, tmp_path):

@@ -10,7 +10,7 @@ import tensorflow as tf
 import kbert
 import kbert.export
 from kbert.encoders.layers import Projection
-from kbert.tasks.exported_answers import ComparableAnswer, slices_by_text
+from kbert.tasks.exported_answers import ComparableAnswer, values_by_text
 from kbert.tasks.task import Task
 from tests.conftest import TINY
 
@@ -91,9 +91,11 @@ def test_windows_and_pairs_are_the_tasks_own_answer(encoder, tokenizer):
     assert whole.fitting(columns, max_length=12) == (["good cat"],) == cut.fitting(columns)
 
 
-def test_values_of_texts_are_found_by_splits_or_by_their_count():
-    assert slices_by_text({"row_splits": np.array([0, 2, 2, 3])}) == [slice(0, 2), slice(2, 2), slice(2, 3)]
-    assert slices_by_text({"count": np.array([2])}) == [slice(0, 2)]
+def test_values_of_texts_are_found_by_their_count():
+    outputs = {"count": np.array([2, 0, 1]), "label": np.array([["a", "b"], ["", ""], ["c", ""]])}
+    assert [row.tolist() for row in values_by_text(outputs, "label")] == [["a", "b"], [], ["c"]]
+    of_litert = {"count": np.array([1]), "scores": np.array([[0.5, 0.1], [0, 0]])}
+    assert values_by_text(of_litert, "scores", axes=2)[0].tolist() == [[0.5, 0.1]]
 
 
 def test_the_server_is_imported_from_its_folder():

@@ -142,10 +142,49 @@ def test_any_number_of_texts_and_none(exported, signatures, kind):
     signature = signatures(kind)["serving_default"]
     for texts in ([], ["good cat"] * 5, ["", "good " * 3000]):
         outputs = signature(**{name: tf.constant(texts, tf.string) for name in names_of(task, kind)})
-        if "row_splits" in outputs:
-            assert len(outputs["row_splits"]) == len(texts) + 1
-        else:
-            assert all(len(value) == len(texts) for value in outputs.values())
+        assert all(len(value) == len(texts) for value in outputs.values())
+
+
+def test_any_request_is_answered_or_refused_by_the_name_of_an_input(exported):
+    """In TensorFlow's C++ session, as TF Serving runs it: any axes, sizes and values of the declared types."""
+    folders = [str(exported(kind)[1]) for kind in ("single", "pairs", "tokens", "answers", "masks")]
+    script = [sys.executable, "-m", "tests.export.random_requests", "80", "7", *folders]
+    done = subprocess.run(script, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, f"died at {done.stdout.splitlines()[-1:]} {done.stderr[-2000:]}"
+    counts = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert len(counts) == len(folders)
+    for folder, count in zip(folders, counts):
+        assert not count["wrong"], (folder, count["wrong"])
+        assert min(count["answered"], count["refused"]) > 15, (folder, count)
+
+
+@pytest.mark.parametrize("kind", ["single", "pairs", "tokens", "answers", "masks", "vectors"])
+def test_bytes_that_are_no_utf8_change_no_other_row(exported, signatures, kind):
+    task, _ = exported(kind)
+    names = names_of(task, kind)
+    good = [["good cat [MASK]", "Élan the film so bad .", "the dog"][place % 3] for place in range(63)]
+    bad = [b"\xff", b"caf\xe9 good \xe4\xbd cat", b"a \xed\xa0\x80 cat [MASK]", b"\xf8\x88\x80\x80\x80 the bad film"]
+    signature = signatures(kind)["serving_default"]
+
+    def answers(texts):
+        outputs = signature(**{name: tf.constant(texts) for name in names})
+        return task.served_answers({name: value.numpy() for name, value in outputs.items()})
+
+    for invalid in bad if kind == "tokens" else bad[1:2]:
+        found = answers([text.encode() for text in good] + [invalid])
+        largest, wrong = compare(answers(good + [invalid.decode("utf-8", "replace")]), found)
+        assert not wrong and largest < 1e-5
+
+
+def test_columns_of_other_sizes_are_refused_by_name(signatures):
+    ask = signatures("pairs")["serving_default"]
+    for text, other in ((["good", "bad"], ["day"]), (["good"], ["day", "bad"]), (["good"], [])):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="inputs text, text_pair should have the same shape"):
+            ask(text=tf.constant(text), text_pair=tf.constant(other, tf.string))
+    for name, ids in {"token_ids": [[2, 99]], "segment_ids": [[0, 2]], "padding_mask": [[0, 0]]}.items():
+        right = {"token_ids": [[2, 3]], "segment_ids": [[0, 0]], "padding_mask": [[1, 1]]}
+        with pytest.raises(tf.errors.InvalidArgumentError, match=f"input {name} should have|input {name} should hold"):
+            signatures("pairs")["tokens"](**{key: tf.constant(value) for key, value in {**right, name: ids}.items()})
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -203,6 +242,18 @@ def test_the_regress_api_takes_examples(exported, signatures):
     assert method_of(path, "regress") == "tensorflow/serving/regress"
 
 
+@pytest.mark.parametrize("kind", ["single", "pairs", "regression", "tokens", "answers"])
+def test_the_order_of_labels_is_read_from_the_model(exported, signatures, kind):
+    task, path = exported(kind)
+    assert not (path / "fingerprint.pb").exists()  # that of the file before its methods were named
+    if kind == "answers":
+        assert "labels" not in signatures(kind)
+        return
+    for rows in (0, 1, 2):
+        found = signatures(kind)["labels"](text=tf.constant([""] * rows, tf.string))["labels"].numpy()
+        assert found.tolist() == [[label.encode() for label in task.labels]] * rows
+
+
 @pytest.mark.parametrize("kind", ["tokens", "answers"])
 def test_offsets_are_of_characters_in_any_script(exported, signatures, kind):
     task, _ = exported(kind)
@@ -210,12 +261,23 @@ def test_offsets_are_of_characters_in_any_script(exported, signatures, kind):
     outputs = signatures(kind)["serving_default"](
         **{name: tf.constant(column) for name, column in zip(task.text_inputs, columns)}
     )
-    texts = columns[-1]
-    rows = np.repeat(np.arange(len(texts)), np.diff(outputs["row_splits"])) if kind == "tokens" else range(len(texts))
+    texts, found = columns[-1], 0
     spans = outputs["entity" if kind == "tokens" else "answer"].numpy()
-    assert len(spans) > 5
-    for row, span, start, end in zip(rows, spans, outputs["start"].numpy(), outputs["end"].numpy()):
-        assert texts[row][start:end] == span.decode("utf-8")
+    for text, *row in zip(texts, spans, outputs["start"].numpy(), outputs["end"].numpy()):
+        for span, start, end in zip(*row) if kind == "tokens" else [row]:
+            assert text[start:end] == span.decode("utf-8") or (start, end, span) == (-1, -1, b"")
+            found += start >= 0
+    assert found > 5
+
+
+def test_what_stands_behind_the_last_entity_is_empty(signatures, exported):
+    task, _ = exported("tokens")
+    texts = ["good cat dog night", "", "the film so bad . the cat"]
+    outputs = {name: value.numpy() for name, value in signatures("tokens")["serving_default"](text=tf.constant(texts)).items()}
+    expected = [len(entities) for entities in task.classify(texts)]
+    assert outputs["count"].tolist() == expected and max(expected) > min(expected) == 0
+    for name, filler in {"label": b"", "entity": b"", "start": -1, "end": -1, "score": 0.0}.items():
+        assert outputs[name].shape == (3, max(expected)) and (outputs[name][1] == filler).all()
 
 
 def test_a_difference_is_found_and_named(exported, classifier, tmp_path):

@@ -87,14 +87,16 @@ def test_predict_by_rows_and_by_columns(server, tasks):
     assert columns["outputs"]["label"] == [row["label"] for row in found["predictions"]]
 
 
-def test_entities_come_in_columns(server, tasks):
-    status, found = rest(server, "/v1/models/tokens:predict", {"inputs": TEXTS})
-    splits = found["outputs"]["row_splits"]
+def test_entities_come_in_rows_and_in_columns(server, tasks):
     expected = tasks["tokens"].classify(TEXTS)
-    assert status == 200 and splits == np.cumsum([0, *map(len, expected)]).tolist()
-    assert found["outputs"]["entity"] == [entity["text"] for row in expected for entity in row]
     status, found = rest(server, "/v1/models/tokens:predict", {"instances": TEXTS})
-    assert status == 400 and 'ask with "inputs"' in found["error"]
+    assert status == 200
+    for row, entities in zip(found["predictions"], expected):
+        assert row["count"] == len(entities)
+        assert row["entity"][: row["count"]] == [entity["text"] for entity in entities]
+    status, columns = rest(server, "/v1/models/tokens:predict", {"inputs": TEXTS})
+    assert status == 200
+    assert columns["outputs"] == {name: [row[name] for row in found["predictions"]] for name in found["predictions"][0]}
 
 
 def test_classify_and_regress_take_examples(server, tasks):
@@ -281,11 +283,14 @@ def test_the_kit_has_what_tf_serving_reads(folder, tasks):
     logs = [
         prediction_log_pb2.PredictionLog.FromString(one) for one in tf.data.TFRecordDataset(str(warm_up)).as_numpy_iterator()
     ]
-    assert len(logs) == 3
-    for log in logs:
-        request = log.predict_log.request
-        assert request.model_spec.name == "single" and request.model_spec.signature_name == "serving_default"
-        assert tf.make_ndarray(request.inputs["text"]).shape == (1,)
+    predicted = [log.predict_log.request for log in logs if log.HasField("predict_log")]
+    classified = [log.classify_log.request for log in logs if log.HasField("classify_log")]
+    assert {request.model_spec.name for request in predicted + classified} == {"single"}
+    names = [request.model_spec.signature_name for request in predicted]
+    assert sorted(names) == sorted(["labels", "serving_default", "tokenize", "tokens"] * 3)
+    sizes = [tf.make_ndarray(request.inputs["text"]).shape for request in predicted if "text" in request.inputs]
+    assert sorted(set(sizes)) == [(1,), (3,)]
+    assert [len(request.input.example_list.examples) for request in classified] == [1, 1, 3]
 
 
 def test_the_kits_client_asks_by_both_ways(folder, server, tasks, capsys, monkeypatch):

@@ -1,0 +1,59 @@
+"""A SavedModel in TensorFlow's C++ session, which TF Serving runs: nothing in Python checks what is fed."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2
+
+from kbert.engines.saved_model import without_lines_of_tensorflow
+
+
+class RawSession:
+    """The signatures of a SavedModel's folder, run by a C++ session without a comparison of shapes with the signature.
+
+    Args:
+      folder: the SavedModel's folder.
+    """
+
+    def __init__(self, folder: str | pathlib.Path) -> None:
+        import tensorflow_text  # noqa: F401 - registers the tokenization ops
+
+        self._session = tf.compat.v1.Session(graph=tf.Graph())
+        with (
+            self._session.graph.as_default(),
+            without_lines_of_tensorflow(),
+        ):  # the only loader of a session is a deprecated one
+            loaded = tf.compat.v1.saved_model.load(self._session, ["serve"], str(folder))
+        self.definitions: dict[str, Any] = {
+            name: definition for name, definition in loaded.signature_def.items() if not name.startswith("__saved_model_")
+        }
+        self._callables: dict[str, Callable[..., list[np.ndarray]]] = {}
+
+    def run(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Returns the outputs of a signature by name.
+
+        Args:
+          signature: its name.
+          inputs: an array of any shape for each of its inputs, of the declared type; strings as objects, which are bytes.
+
+        Raises:
+          tf.errors.OpError: the graph refuses the inputs.
+        """
+        definition = self.definitions[signature]
+        if signature not in self._callables:
+            options = config_pb2.CallableOptions()
+            options.feed.extend(definition.inputs[name].name for name in sorted(definition.inputs))
+            options.fetch.extend(definition.outputs[name].name for name in sorted(definition.outputs))
+            self._callables[signature] = self._session._make_callable_from_options(options)
+        values = self._callables[signature](*(inputs[name] for name in sorted(definition.inputs)))
+        return dict(zip(sorted(definition.outputs), values))
+
+    def close(self) -> None:
+        """Frees the session and its variables."""
+        self._callables.clear()
+        self._session.close()
