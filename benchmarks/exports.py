@@ -126,7 +126,7 @@ def main():
                 f"{1000 * statistics.median(times):.1f}",
             )
             if form == "tf_saved_model":
-                apart, *_ = check(path, task)
+                apart = check(path, task).largest
                 beside_ready_ids(console, path, task, texts)
         console.print(table)
         on_one_thread(console, pathlib.Path(room), task, calibration)
@@ -169,7 +169,7 @@ def every_task(console, count):
             for form, how in (("tf_saved_model", {}), ("litert", {}), ("onnx", {})):
                 path = pathlib.Path(room) / f"{name}-{form}"
                 task.export(path, format=form, **how)
-                largest, compared, _ = check(path, task, columns=columns)
+                largest, compared, *_ = check(path, task, columns=columns)
                 row.append(f"{largest:.0e}" + ("" if compared == len(columns[0]) else f" ({compared} that fit)"))
             table.add_row(name, *row)
     console.print(table)

@@ -16,10 +16,12 @@ from kbert.encoders.bert import INPUT_NAMES
 from kbert.encoders.real_tokens import all_positions
 from kbert.engines.litert_converter import QUANTIZATIONS, convert
 from kbert.export import mediapipe
+from kbert.export.agreement import check_agreement, with_given
 from kbert.export.calibrated import check_calibration, copy_of, in_int8, ranges_of
 from kbert.export.verify import TOLERANCES, check
 from kbert.files.atomic import written_aside
 from kbert.files.targets import LITERT, check_target
+from kbert.messages import own_texts
 from kbert.tasks.one_window import fixed_shape
 from kbert.tasks.probes import PROBES
 
@@ -41,6 +43,7 @@ def export_litert(
     texts: Texts | None = None,
     overwrite: bool = False,
     verify: bool = True,
+    agreement: float | None = None,
 ) -> pathlib.Path:
     """Writes one .tflite file.
 
@@ -79,7 +82,10 @@ def export_litert(
       texts: for `"int8-static"`, some hundred texts like those that the file will read: a list, or a tuple of two columns.
       overwrite: replace a file that is there.
       verify: open the file, and compare its answers on a built-in set of texts with the task's, before it takes its place:
-        within 1e-4, in float16 within 5e-3. Of int8 only NaN and infinite numbers are refused.
+        within 1e-4, in float16 within 5e-3. An int8 file has to keep the labels of these texts and of `texts`, as far as
+        `agreement` says, and its numbers have to follow the task's.
+      agreement: the least share of labels (entities, answers, tokens) that an int8 file keeps; 0.95 by default, 0 to refuse
+        none.
 
     Returns:
       The path.
@@ -92,6 +98,11 @@ def export_litert(
     """
     path = check_target(path, overwrite, LITERT)
     check_arguments(task, inputs, quantize, max_length, metadata, texts)
+    least = check_agreement(agreement, quantize)
+    columns = None
+    if texts is not None:
+        given = task.text_columns(texts)
+        columns = with_given(task.probes(len(given) > 1 if inputs == "tokens" else pairs), given)
     source = copy_of(task) if quantize == "int8-static" else task  # whose layers compute in int8 while they are converted
     if metadata:
         mediapipe.check_task(task)
@@ -113,7 +124,8 @@ def export_litert(
             if importlib.util.find_spec("ai_edge_litert") is None:
                 warnings.warn(f'{path} is not compared with the task: that takes pip install "kbert[litert]"', stacklevel=3)
             else:
-                check(aside, task, pairs, tolerance=TOLERANCES.get(quantize), max_length=max_length)
+                with own_texts():
+                    check(aside, task, pairs, columns, TOLERANCES.get(quantize), max_length, least)
     return path
 
 

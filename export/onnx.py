@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from kbert.checkpoints.untrained_weights import warn_of_untrained_export
 from kbert.encoders.real_tokens import all_positions
+from kbert.export.agreement import check_agreement
 from kbert.export.exported_file import ONNX_NAMES, ONNX_OUTPUTS, OnnxFile
 from kbert.export.onnx_text import OPSET, check_tokenizer, put_tokenizer_before
 from kbert.export.verify import TOLERANCE, check
@@ -31,6 +32,7 @@ def export_onnx(
     texts: Sequence[str] | None = None,
     overwrite: bool = False,
     verify: bool = True,
+    agreement: float | None = None,
 ) -> pathlib.Path:
     """Writes an ONNX file with the names of Hugging Face's exports, so that code for those runs it.
 
@@ -53,8 +55,9 @@ def export_onnx(
       texts: with `inputs="text"`, texts of the kind that the file is for, on which the ids have to be equal. By default they
         are a built-in set with many scripts, of which BertTokenizer reads Hindi, Thai and Korean in another way.
       overwrite: replace a file that is there.
-      verify: check the file with `onnx.checker`, run it, and compare it with the task before it takes its place. Of int8 only
-        NaN and infinite numbers are refused.
+      verify: check the file with `onnx.checker`, run it, and compare it with the task before it takes its place. An int8 file
+        has to keep the labels as far as `agreement` says, and its numbers have to follow the task's.
+      agreement: the least share of labels (answers, tokens) that an int8 file keeps; 0.95 by default, 0 to refuse none.
 
     Returns:
       The path.
@@ -72,6 +75,7 @@ def export_onnx(
         raise ValueError('texts are for inputs="text", whose ids are compared on them')
     if quantize not in (None, "int8"):
         raise ValueError(f"quantize should be None or 'int8', got {quantize!r}")
+    least = check_agreement(agreement, quantize)
     try:
         import onnx
         import tf2onnx  # noqa: F401 - missing packages are named before any work
@@ -96,7 +100,8 @@ def export_onnx(
             put_tokenizer_before(model, task)
             onnx.save(model, aside)
         if verify and task.preprocessor is not None and (quantize or inputs == "text"):
-            check(aside, task, columns=(texts,) if texts else None, tolerance=None if quantize else TOLERANCE)
+            columns = (texts,) if texts else None
+            check(aside, task, columns=columns, tolerance=None if quantize else TOLERANCE, agreement=least)
     return path
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pathlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
 
+from kbert.export.agreement import AGREEMENT, agreement_of, refusal
 from kbert.export.exported_file import ExportedFile, open_exported
 from kbert.messages import own_texts
 from kbert.tasks.exported_answers import ComparableAnswer
@@ -24,7 +25,7 @@ Columns = tuple[Sequence[str], ...]  # texts, or the two columns of pairs
 
 TOLERANCE = 1e-4
 AT_ONCE = 64  # texts
-TOLERANCES = {None: TOLERANCE, "float16": 5e-3}  # by kind of quantization; int8 has none
+TOLERANCES = {None: TOLERANCE, "float16": 5e-3}  # by kind of quantization; int8 has none, and is held to an agreement
 RUNS = 30  # of one text, for the median time
 
 # The ops that a SavedModel may be made of: tensorflow-text's three tokenization ops, and core ops that TensorFlow 2.12 has.
@@ -46,14 +47,14 @@ ALLOWED_OPS = frozenset(
 
 
 def compare(
-    expected: Sequence[ComparableAnswer], served: Sequence[ComparableAnswer], tolerance: float | None = TOLERANCE
+    expected: Sequence[ComparableAnswer], served: Sequence[ComparableAnswer], tolerance: float = TOLERANCE
 ) -> tuple[float, list[int]]:
     """Returns the largest absolute difference of a number and the indices of the texts whose answers differ.
 
     Args:
       expected: the task's answers, one for each text.
       served: the file's answers.
-      tolerance: how far apart two numbers of an answer may be. If it is None, only NaN and infinite numbers count as different.
+      tolerance: how far apart two numbers of an answer may be.
 
     Raises:
       RuntimeError: there are not as many answers as texts.
@@ -61,18 +62,22 @@ def compare(
     wrong, largest = [], 0.0
     if len(expected) != len(served):
         raise RuntimeError(f"{len(expected)} texts have {len(served)} answers")
-    for place, ((exact, near), (served_exact, served_near)) in enumerate(zip(expected, served)):
-        same_shape = near.shape == served_near.shape
-        difference = float(np.abs(near - served_near).max(initial=0)) if same_shape else np.inf
-        if tolerance is None:
-            differs = not np.isfinite(served_near).all()
-            difference = difference if same_shape else 0.0
-        else:
-            differs = exact != served_exact or not difference <= tolerance
+    for place, (ours, other) in enumerate(zip(expected, served)):
+        same_shape = ours.near.shape == other.near.shape
+        difference = float(np.abs(ours.near - other.near).max(initial=0)) if same_shape else np.inf
         largest = max(largest, difference)
-        if differs:
+        if ours.exact != other.exact or not difference <= tolerance:
             wrong.append(place)
     return largest, wrong
+
+
+class Checked(NamedTuple):
+    """What the comparison of a file with its task has found."""
+
+    largest: float  # absolute difference of a number
+    texts: int  # how many were compared
+    agreement: float | None  # the share of labels that stay, where no tolerance was asked for
+    file: ExportedFile
 
 
 def check(
@@ -82,7 +87,8 @@ def check(
     columns: Columns | None = None,
     tolerance: float | None = TOLERANCE,
     max_length: int | None = None,
-) -> tuple[float, int, ExportedFile]:
+    agreement: float = AGREEMENT,
+) -> Checked:
     """Compares an exported file with its task, on the task's probes or on given texts.
 
     Args:
@@ -90,94 +96,87 @@ def check(
       task: the task from which the file was made.
       pairs: whether the file takes pairs of texts; by default it does if the task was trained on pairs.
       columns: the texts to compare on; by default the task's `probes`.
-      tolerance: how far apart two numbers may be. If it is None, only NaN and infinite numbers count as different.
+      tolerance: how far apart two numbers may be. None, as for int8, holds the file to the `agreement` instead.
       max_length: the positions of a LiteRT file that takes text, where they are not the task's own.
-
-    Returns:
-      The largest absolute difference of a number, how many texts were compared, and the opened file.
+      agreement: without a tolerance, the least share of labels that has to stay; see `kbert.export.agreement`.
 
     Raises:
       RuntimeError: ids or answers differ; the texts are named.
     """
     if columns is None:
         with own_texts():
-            return check(path, task, pairs, task.probes(pairs), tolerance, max_length)
+            return check(path, task, pairs, task.probes(pairs), tolerance, max_length, agreement)
     file = open_exported(path)
     names = task.string_inputs(pairs)
     if file.takes_many_texts:
-        largest, wrong = compare_in_batches(file, task, names, columns, tolerance)
+        answers = answers_in_batches(file, task, names, columns)
     elif set(names) <= set(file.inputs):
         columns = task.fitting(columns, max_length)
-        largest, wrong = compare_one_by_one(file, task, names, columns, tolerance, max_length)
+        answers = answers_one_by_one(file, task, names, columns, max_length)
     else:
-        largest, wrong = compare_tokens(file, task, columns, tolerance)
+        answers = answers_from_tokens(file, task, columns)
+    if tolerance is None:
+        found = agreement_of(*answers)
+        why = refusal(found, agreement, len(columns[0]))
+        if why:
+            raise RuntimeError(f"{path} {why}" + (f": {texts_at(columns, found.differing)}" if found.differing else ""))
+        return Checked(found.largest, len(columns[0]), found.share, file)
+    largest, wrong = compare(*answers, tolerance)
     if wrong:
         raise RuntimeError(f"{path} answers otherwise than the task (by up to {largest:.1e}) for {texts_at(columns, wrong)}")
-    return largest, len(columns[0]), file
+    return Checked(largest, len(columns[0]), None, file)
 
 
-def compare_in_batches(
-    file: ExportedFile, task: Task, names: Sequence[str], columns: Columns, tolerance: float | None
-) -> tuple[float, list[int]]:
-    """Compares the ids and answers of a file that takes any number of texts at once.
+Answers = tuple[list[ComparableAnswer], list[ComparableAnswer]]  # the task's and the file's, one of each for a text
+
+
+def answers_in_batches(file: ExportedFile, task: Task, names: Sequence[str], columns: Columns) -> Answers:
+    """Returns the answers of a task and of a file that takes any number of texts at once, whose ids are compared too.
 
     Args:
       file: the opened file.
       task: its task.
       names: the names of the file's string inputs.
       columns: the texts, a column for each name.
-      tolerance: see `compare`.
-
-    Returns:
-      The largest absolute difference of a number, and the indices of the texts whose answers differ.
     """
-    largest = 0.0
-    wrong: list[int] = []
+    expected: list[ComparableAnswer] = []
+    served: list[ComparableAnswer] = []
     for start in range(0, len(columns[0]), AT_ONCE):
         batch = tuple(column[start : start + AT_ONCE] for column in columns)
         inputs = dict(zip(names, batch))
         compare_ids(file, task.preprocessor, inputs)
-        difference, places = compare(task.expected_answers(batch), task.served_answers(file.run(inputs)), tolerance)
-        largest, wrong = max(largest, difference), wrong + [start + place for place in places]
-    return largest, wrong
+        expected += task.expected_answers(batch)
+        served += task.served_answers(file.run(inputs))
+    return expected, served
 
 
-def compare_one_by_one(
-    file: ExportedFile, task: Task, names: Sequence[str], columns: Columns, tolerance: float | None, max_length: int | None
-) -> tuple[float, list[int]]:
-    """Compares the answers, and the ids if the file gives them, of a file that takes one text at a time.
+def answers_one_by_one(
+    file: ExportedFile, task: Task, names: Sequence[str], columns: Columns, max_length: int | None
+) -> Answers:
+    """Returns the answers of a task and of a file that takes one text at a time, whose ids are compared if the file gives them.
 
     Args:
       file: the opened file.
       task: its task.
       names: the names of the file's string inputs.
       columns: the texts, a column for each name.
-      tolerance: see `compare`.
       max_length: the positions of the file, where they are not the task's own.
-
-    Returns:
-      The largest absolute difference of a number, and the indices of the texts whose answers differ.
     """
     rows = [{name: [text] for name, text in zip(names, row)} for row in zip(*columns)]
     if "tokenize" in file.signatures:
         preprocessor = task.preprocessor.with_length(max_length, fixed_length=True)
         for inputs in rows:
             compare_ids(file, preprocessor, inputs)
-    served = [answer for inputs in rows for answer in task.served_answers(file.run(inputs))]
-    return compare(task.expected_answers(columns), served, tolerance)
+    return task.expected_answers(columns), [answer for inputs in rows for answer in task.served_answers(file.run(inputs))]
 
 
-def compare_tokens(file: ExportedFile, task: Task, columns: Columns, tolerance: float | None) -> tuple[float, list[int]]:
-    """Compares the outputs of a file that takes ids with those of the task, text by text.
+def answers_from_tokens(file: ExportedFile, task: Task, columns: Columns) -> Answers:
+    """Returns the outputs of a task and of a file that takes ids, text by text.
 
     Args:
       file: the opened file.
       task: its task.
       columns: texts, or pairs as two columns.
-      tolerance: see `compare`.
-
-    Returns:
-      The largest absolute difference of a number, and the indices of the texts whose outputs differ.
     """
     expected: list[ComparableAnswer] = []
     served: list[ComparableAnswer] = []
@@ -190,9 +189,10 @@ def compare_tokens(file: ExportedFile, task: Task, columns: Columns, tolerance: 
             raise RuntimeError(f"{file.path} has the outputs {sorted(file_outputs)}, the task {sorted(task_outputs)}")
         real = packed["padding_mask"].numpy()[0].astype(bool)
         for outputs, answers in ((task_outputs, expected), (file_outputs, served)):
-            values = [outputs[name][0][real] if task.positional else outputs[name][0] for name in shared]
-            answers.append(ComparableAnswer((), np.concatenate([value.ravel() for value in values])))
-    return compare(expected, served, tolerance)
+            values = {name: outputs[name][0][real] if task.positional else outputs[name][0] for name in shared}
+            near = np.concatenate([value.ravel() for value in values.values()])
+            answers.append(ComparableAnswer((), near, task.decided(values)))
+    return expected, served
 
 
 def compare_ids(file: ExportedFile, preprocessor: TextPreprocessor, inputs: Mapping[str, Sequence[str]]) -> None:
@@ -237,6 +237,7 @@ def verify(
     pairs: bool | None = None,
     tolerance: float | None = TOLERANCE,
     max_length: int | None = None,
+    agreement: float = AGREEMENT,
 ) -> dict[str, Any]:
     """Compares an exported file with its task, and prints its size, its speed and its ops.
 
@@ -249,13 +250,15 @@ def verify(
       texts: the texts to compare on, or a tuple of two columns for pairs; by default a built-in set. If the file reads one
         window, only the texts that fit are compared.
       pairs: whether the file takes pairs of texts; by default it does if the task was trained on pairs.
-      tolerance: how far apart two numbers may be. 5e-3 is usual for float16. If it is None, as for int8, only NaN and infinite
-        numbers count as different.
+      tolerance: how far apart two numbers may be. 5e-3 is usual for float16. None, as for int8, holds the file to the
+        `agreement` instead.
       max_length: the positions of a LiteRT file that takes text, where they are not the task's own.
+      agreement: without a tolerance, the least share of labels (entities, answers, tokens) that has to be the task's. The
+        file's numbers also have to follow the task's. With 0 only NaN and infinite numbers are refused.
 
     Returns:
       A dictionary with `largest_difference`, `texts` (how many were compared), `megabytes`, `ops`, `signatures` and
-      `milliseconds` (the median time for one text).
+      `milliseconds` (the median time for one text); without a tolerance also `agreement`, the share of labels that stay.
 
     Raises:
       RuntimeError: token ids or answers differ; the texts are named.
@@ -264,12 +267,13 @@ def verify(
     given: Columns | None = texts if isinstance(texts, tuple) or texts is None else (texts,)
     if pairs is None and given is not None and len(task.text_inputs) == 1:
         pairs = len(given) > 1
-    largest, count, file = check(path, task, pairs, given, tolerance, max_length)
-    row = [column[0] for column in given or task.probes(pairs)]
+    checked = check(path, task, pairs, given, tolerance, max_length, agreement)
+    row, file = [column[0] for column in given or task.probes(pairs)], checked.file
     size = sum(part.stat().st_size for part in ([path] if path.is_file() else path.rglob("*")) if part.is_file())
     figures = {
-        "largest_difference": largest,
-        "texts": count,
+        "largest_difference": checked.largest,
+        **({} if checked.agreement is None else {"agreement": checked.agreement}),
+        "texts": checked.texts,
         "megabytes": round(size / 1e6, 1),
         "ops": file.ops(),
         "signatures": sorted(file.signatures),
@@ -295,8 +299,9 @@ def milliseconds_of(file: ExportedFile, task: Task, pairs: bool | None, row: Seq
 def show(path: pathlib.Path, figures: Mapping[str, Any]) -> None:
     """Prints the figures of `verify` as a table."""
     table = Table(title=f"{path}: the task's answers on {figures['texts']} texts", title_justify="left", show_header=False)
-    for name in ("largest_difference", "megabytes", "milliseconds"):
-        table.add_row(name.replace("_", " "), f"{figures[name]:.3g}")
+    for name in ("largest_difference", "agreement", "megabytes", "milliseconds"):
+        if name in figures:
+            table.add_row(name.replace("_", " "), f"{figures[name]:.3g}")
     table.add_row("signatures", ", ".join(figures["signatures"]))
     table.add_row("ops", f"{len(figures['ops'])}: {', '.join(figures['ops'])}")
     Console().print(table)

@@ -13,8 +13,8 @@ from kbert.files.targets import FORMATS, format_by_name
 # By format, the options that only some formats have.
 TAKES = {
     "tf_saved_model": ("quantize",),
-    "litert": ("inputs", "quantize", "metadata", "max_length", "data"),
-    "onnx": ("inputs", "quantize", "data"),
+    "litert": ("inputs", "quantize", "metadata", "max_length", "data", "agreement"),
+    "onnx": ("inputs", "quantize", "data", "agreement"),
 }
 
 QUANTIZED = {"tf_saved_model": ("float16",), "litert": ("float16", "int8", "int8-static"), "onnx": ("int8",)}
@@ -47,6 +47,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--quantize",
         choices=("float16", "int8", "int8-static"),
         help="smaller weights (int8: litert and onnx; int8-static: litert)",
+    )
+    parser.add_argument(
+        "--agreement", type=shared.part, help="the least share of labels that an int8 file keeps (default: 0.95)"
     )
     shared.overwrite(parser)
 
@@ -83,7 +86,7 @@ def format_of(options: argparse.Namespace) -> str:
 
 def stated(options: argparse.Namespace) -> dict[str, Any]:
     """Returns those options that only some formats have, as far as they are given."""
-    values = {name: getattr(options, name) for name in ("inputs", "quantize", "metadata", "max_length", "data")}
+    values = {name: getattr(options, name) for name in ("inputs", "quantize", "metadata", "max_length", "data", "agreement")}
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -80,6 +80,7 @@ def checked(check: Callable[[str], str]) -> Callable[[str], str]:
 
 positive = number("a number above 0", lambda value: value > 0)
 share = number("a share between 0 and 1", lambda value: 0 < value < 1)
+part = number("a share from 0 to 1", lambda value: 0 <= value <= 1)
 below_one = number("a share from 0, below 1", lambda value: 0 <= value < 1)
 positions = whole(least=4)  # [CLS], a piece of each of two texts, and [SEP]
 

@@ -23,7 +23,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--tolerance", type=shared.positive, default=1e-4, help="how far numbers may be apart (default: 1e-4; of float16 5e-3)"
     )
     parser.add_argument(
-        "--any-difference", action="store_true", help="of int8: say how far numbers are apart, and refuse nothing"
+        "--agreement",
+        type=shared.part,
+        help="of int8, in place of a tolerance: the least share of labels that stay, e.g. 0.95; with 0 nothing is refused",
     )
 
 
@@ -43,5 +45,5 @@ def run(options: argparse.Namespace) -> None:
 
     task = open_task(options.model)
     texts = tables.read_texts(options.data, options.text, options.pair, reading(options)) if options.data else None
-    tolerance = None if options.any_difference else options.tolerance
-    compare(options.path, task, texts, tolerance=tolerance)
+    by_labels = {} if options.agreement is None else {"tolerance": None, "agreement": options.agreement}
+    compare(options.path, task, texts, **{"tolerance": options.tolerance, **by_labels})

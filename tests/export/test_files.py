@@ -9,6 +9,7 @@ import pytest
 
 import kbert
 from kbert.export import verify
+from kbert.export.agreement import agreement_of, refusal
 from kbert.export.verify import compare
 from kbert.tasks.probes import PROBES
 from tests.conftest import TINY
@@ -189,7 +190,7 @@ def test_a_file_of_other_weights_is_found_out(classifier, tmp_path, format, caps
     classifier.classifier.bias.assign([3.0, 0.0])
     with pytest.raises(RuntimeError, match="answers otherwise than the task .* for 'A quiet word, please.'"):
         verify(path, classifier)
-    verify(path, classifier, tolerance=None)
+    verify(path, classifier, tolerance=None, agreement=0)
     path.write_bytes(b"some other file")
     with pytest.raises(ValueError, match="neither a SavedModel, nor a LiteRT, nor an ONNX file"):
         verify(path, classifier)
@@ -287,6 +288,43 @@ def test_int8_static_products_have_ranges_from_texts(kind, encoder, tokenizer, t
         before.values() if kind == "answers" else [before], after.values() if kind == "answers" else [after]
     ):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def with_other_weights(task, seed):
+    """The task with random weights of a seed, as its own have been."""
+    random = np.random.default_rng(seed)
+    for variable in task.variables:
+        if variable.ndim > 1:
+            variable.assign(random.normal(0, 0.2, variable.shape))
+    return task
+
+
+@pytest.mark.parametrize("kind", ["single", "multi", "regression", "tokens", "answers", "masks", "vectors"])
+def test_answers_of_other_weights_do_not_pass_for_int8s(kind, encoder, tokenizer):
+    task = make(kind, encoder, tokenizer)
+    answers = [with_other_weights(task, seed).expected_answers(task.probes()) for seed in range(11)]
+    for other in answers[1:]:
+        assert refusal(agreement_of(answers[0], other), 0.95, len(PROBES))
+        assert not refusal(agreement_of(answers[0], other), 0, len(PROBES))
+    near = [answer._replace(near=answer.near * (1 + 0.01 * np.sin(np.arange(answer.near.size)).reshape(answer.near.shape)))
+            for answer in answers[0]]  # fmt: skip
+    assert refusal(agreement_of(answers[0], near), 0.95, len(PROBES)) is None
+
+
+def test_an_int8_file_of_other_weights_is_refused_with_the_change_of_its_numbers(encoder, tokenizer, tmp_path):
+    task = with_other_weights(make("single", encoder, tokenizer), 0)
+    for format in ("litert", "onnx"):
+        task.export(tmp_path / format, format=format, inputs="tokens", quantize="int8")
+        assert verify(tmp_path / format, task, tolerance=None)["agreement"] > 0.9
+    for seed in (1, 2):
+        with_other_weights(task, seed)
+        for format in ("litert", "onnx"):
+            with pytest.raises(RuntimeError, match=r"the largest change of a number is \d"):
+                verify(tmp_path / format, task, tolerance=None)
+    with pytest.raises(ValueError, match="agreement is for int8 files"):
+        task.export(tmp_path / "x", format="litert", agreement=0.9)
+    with pytest.raises(ValueError, match="agreement should be a share"):
+        task.export(tmp_path / "x", format="onnx", quantize="int8", agreement=95)
 
 
 def test_onnx_int8_is_smaller(tokenizer, tmp_path):

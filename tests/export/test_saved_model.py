@@ -148,14 +148,14 @@ def test_any_number_of_texts_and_none(exported, signatures, kind):
 def test_any_request_is_answered_or_refused_by_the_name_of_an_input(exported):
     """In TensorFlow's C++ session, as TF Serving runs it: any axes, sizes and values of the declared types."""
     folders = [str(exported(kind)[1]) for kind in ("single", "pairs", "tokens", "answers", "masks")]
-    script = [sys.executable, "-m", "tests.export.random_requests", "80", "7", *folders]
+    script = [sys.executable, "-m", "tests.export.random_requests", "50", "7", *folders]
     done = subprocess.run(script, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, f"died at {done.stdout.splitlines()[-1:]} {done.stderr[-2000:]}"
     counts = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert len(counts) == len(folders)
     for folder, count in zip(folders, counts):
         assert not count["wrong"], (folder, count["wrong"])
-        assert min(count["answered"], count["refused"]) > 15, (folder, count)
+        assert min(count["answered"], count["refused"]) > 10, (folder, count)
 
 
 @pytest.mark.parametrize("kind", ["single", "pairs", "tokens", "answers", "masks", "vectors"])
