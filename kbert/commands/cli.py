@@ -11,7 +11,7 @@ import importlib
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 from kbert.commands.quiet import hide_engine_lines
@@ -51,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
       The exit status: 0, 1 after an error, 130 after Ctrl-C.
     """
-    options = parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options = parser([word for word in given if word in COMMANDS][:1]).parse_args(given)
     flags = [name for name in vars(options) if name not in ("run", "check", "command")]
 
     def say(message: Warning | str, category: type[Warning], *_: object) -> None:
@@ -78,14 +79,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def parser() -> argparse.ArgumentParser:
-    """Returns the parser of all commands; `check` and `run` of its options are those of the chosen command's module."""
+def parser(chosen: Iterable[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
+    """Returns the parser of all commands; `check` and `run` of its options are those of the given command's module.
+
+    Args:
+      chosen: the commands whose modules are imported for their options. Of the others there is the name and a line of help.
+    """
     whole = Parser(prog="kbert", description="BERT for Keras, from raw text to a served answer.")
     whole.add_argument("--version", action="version", version=f"kbert {VERSION}")
     commands = whole.add_subparsers(title="commands", dest="command", required=True)
     for name, what in COMMANDS.items():
-        module = importlib.import_module(f"kbert.commands.{name.replace('-', '_')}")
         command = commands.add_parser(name, help=what)
+        if name not in chosen:
+            continue
+        module = importlib.import_module(f"kbert.commands.{name.replace('-', '_')}")
         module.arguments(command)
         command.add_argument("--verbose", action="store_true", help="show what TensorFlow and other libraries log")
         command.add_argument("--debug", action="store_true", help="show where in the code an error comes from")
