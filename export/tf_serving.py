@@ -135,7 +135,7 @@ def write_warm_up(folder: pathlib.Path, name: str) -> None:
                 try:
                     session.run(signature, inputs)
                 except tf.errors.OpError as error:
-                    raise RuntimeError(f"signature {signature} refuses its warm-up request: {error.message:.300}") from error
+                    raise RuntimeError(f"signature {signature} refuses its warm-up request: {error.message:.300}") from None
                 writer.write(log_of(name, signature, session.definitions[signature].method_name, inputs).SerializeToString())
 
 
