@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from kbert.tasks.columns import Chunk
 from kbert.tasks.inputs import is_stream, open_input
+from kbert.tasks.labels import is_no_label
 from kbert.tasks.task import Task
 from kbert.training.length_batches import batches
 from kbert.training.losses import NO_LABEL
@@ -129,7 +130,7 @@ def read_lessons(student: Task, chunk: Chunk) -> Lessons:
     given = [None] * chunk.rows if chunk.targets is None else chunk.targets
     has_target = np.full(chunk.rows, chunk.targets is not None)
     if not student.none_is_a_target:
-        has_target &= np.array([target is not None for target in given])
+        has_target &= np.array([not (target is None or is_no_label(target)) for target in given])
     filled = [
         target if known else student.blank_target(text) for text, target, known in zip(chunk.columns[0], given, has_target)
     ]

@@ -145,8 +145,9 @@ def read_spans(given: Iterable[Any], text: str, where: str) -> list[tuple[str, i
                 f"{where}[{place}] should be a dictionary with start, end and label, or (start, end, label), got {entity!r}"
             )
         start, end = entity["start"], entity["end"]
-        if not all(isinstance(number, numbers.Integral) for number in (start, end)):
+        if not all(isinstance(n, numbers.Integral) or (isinstance(n, float) and n.is_integer()) for n in (start, end)):
             raise TypeError(f"{where}[{place}] is {entity!r}: start and end should be whole numbers of characters")
+        start, end = int(start), int(end)
         if not 0 <= start < end <= len(text):
             raise ValueError(f"{where}[{place}] is {entity!r}, but the text has {len(text)} characters")
         inside = text[start:end]

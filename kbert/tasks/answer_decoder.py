@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.tasks.prediction import softmax
+from kbert.tasks.targets import is_missing, is_whole
 
 CANDIDATES = 20  # spans of a window among which the best are chosen, as in the BERT paper's code
 IMPOSSIBLE = -1e9  # the score of a span that may not be
@@ -92,10 +93,25 @@ def at_pieces(offsets: tf.RaggedTensor, pieces: tf.Tensor) -> tf.Tensor:
 
 
 def right_answers(answer: Any) -> list:
-    """Returns the right answers of a question, which are given as one, as several or as none (None, NaN or an empty list)."""
-    if answer is None or (isinstance(answer, float) and answer != answer):
+    """Returns the right answers of a question, which are given as one, as several or as none (None, NaN or an empty list).
+
+    An answer is `{"text", "start"}` or `(text, start)`. Several of them are a list, or, as the hub's tables have them, a
+    dictionary of two lists, `{"text", "answer_start"}`.
+    """
+    if is_missing(answer):
         return []
-    return [answer] if isinstance(answer, dict) else list(answer)
+    if isinstance(answer, dict):
+        text, start = answer.get("text"), answer.get("start", answer.get("answer_start"))
+        if isinstance(text, list) and isinstance(start, list) and len(text) == len(start):
+            return [{"text": part, "start": place} for part, place in zip(text, start)]
+        return [answer if "answer_start" not in answer else {"text": text, "start": start}]
+    several = answer if isinstance(answer, (list, tuple)) and not _is_answer(answer) else [answer]
+    return [{"text": item[0], "start": item[1]} if _is_answer(item) else item for item in several]
+
+
+def _is_answer(value: Any) -> bool:
+    """Returns whether a value is `(text, start)`."""
+    return isinstance(value, (list, tuple)) and len(value) == 2 and isinstance(value[0], str) and is_whole(value[1])
 
 
 def best_answers(
@@ -153,9 +169,13 @@ def characters_of_answer(place: int, answer: Any, context: str) -> tuple[int, in
     if not right:
         return None
     if not isinstance(right[0], dict) or not {"text", "start"} <= set(right[0]):
-        raise TypeError(f"y[{place}] should be a dictionary with text and start, a list of them, or None, got {answer!r}")
+        raise TypeError(
+            f"y[{place}] should be a dictionary with text and start, (text, start), a list of them, or None, got {answer!r}"
+        )
     text, start = right[0]["text"], right[0]["start"]
-    if not isinstance(start, int) and not (isinstance(start, float) and start.is_integer()):
+    if not isinstance(text, str):
+        raise TypeError(f"y[{place}] has the text {text!r}, which is no string")
+    if not is_whole(start):
         raise TypeError(f"y[{place}] has the start {start!r}, which is not a whole number of characters")
     start = int(start)
     if not text or context[start : start + len(text)] != text:

@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from kbert.tasks.named_columns import columns_by_name
 from kbert.tasks.row_weights import check_weights
-from kbert.text.texts import is_tensor, text_list
+from kbert.tasks.targets import plain_targets
+from kbert.text.texts import is_symbolic, is_tensor, text_list
 
 
 class Columns(NamedTuple):
@@ -93,37 +95,52 @@ def plain_columns(forms: tuple[Columns, ...], x: Any, name: str = "x") -> tuple[
     words = any(form.words for form in forms)
     most = max(len(form.names) for form in forms)
     sizes = {len(form.names) for form in forms}
+    x, names = x.numpy() if is_strings(x) else x, None
     if isinstance(x, tuple) and not words and len(x) > 1 and len(x) in sizes and _are_texts(x):
         if 1 in sizes:
             raise ValueError(f"{name} is a tuple of {len(x)} strings: give texts as a list, or a pair as ([text], [other])")
         x = tuple([text] for text in x)  # one row
-    if isinstance(x, dict):
-        given = _columns_by_name(forms, x, "a dictionary")
-    elif hasattr(x, "columns") and any(len(form.names) > 1 and set(form.names) <= set(x.columns) for form in forms):
-        given = _columns_by_name(forms, {column: x[column] for column in x.columns}, "a table")
+    named = columns_by_name(x, name)
+    if named is not None:
+        names = _names_among(forms, named, name, type(x).__name__)
+        given: tuple = tuple(named[column] for column in names)
     elif isinstance(x, tuple) and not words and x and not _are_texts(x) and (most > 1 or all(map(_is_container, x))):
         given = x
-    elif most > 1 and not words and _are_rows(x, sizes):
-        given = tuple(zip(*x))
+    elif not words and _are_rows(x, sizes):
+        given = _columns_of_rows(x, name)
     else:
         given = (x,)
     if not any(len(form.names) == len(given) for form in forms):
         expected = " or ".join(f"({', '.join(form.names)})" if len(form.names) > 1 else form.names[0] for form in forms)
         raise WrongColumns(f"{name} should be {expected}, got {'a tuple of ' if len(given) > 1 else ''}{len(given)} columns")
-    names = list(x) if isinstance(x, dict) else [name] * len(given)
-    columns = tuple(_column(column, column_name, words) for column, column_name in zip(given, names))
+    columns = tuple(_column(column, column_name, words) for column, column_name in zip(given, names or [name] * len(given)))
     if len({len(column) for column in columns}) > 1:
         lengths = " and ".join(str(len(column)) for column in columns)
         raise ValueError(f"both texts of a pair are needed: got columns of {lengths}")
     return columns
 
 
-def _columns_by_name(forms: tuple[Columns, ...], x: dict, kind: str) -> tuple:
+def is_strings(x: Any) -> bool:
+    """Returns whether `x` is a tensor of strings whose values are in memory."""
+    return is_tensor(x) and not isinstance(x, tf.RaggedTensor) and x.dtype == tf.string and not is_symbolic(x)
+
+
+def _names_among(forms: tuple[Columns, ...], named: dict[str, Any], name: str, kind: str) -> tuple[str, ...]:
+    """Returns the names of the form that columns by name have; a column that the task does not read is an error."""
     for form in sorted(forms, key=lambda form: -len(form.names)):
-        if set(form.names) <= set(x):
-            return tuple(x[name] for name in form.names)
-    expected = " or ".join(", ".join(form.names) for form in forms)
-    raise ValueError(f"{kind} of inputs should have {expected} (or token_ids, if it is packed), got {', '.join(map(str, x))}")
+        if set(form.names) <= set(named):
+            others = [str(column) for column in named if column not in form.names]
+            if others:
+                raise ValueError(
+                    f"{name}, a {kind}, has {', '.join(others)} beside {', '.join(form.names)}, which the task does not read: "
+                    "give it the columns that it reads alone, and targets and weights by themselves"
+                )
+            return form.names
+    expected, got = " or ".join(", ".join(form.names) for form in forms), ", ".join(map(str, named)) or "no columns"
+    raise ValueError(
+        f"{name}, a {kind}, should have {expected} (or token_ids, if it is packed), got {got}; "
+        f"one column alone is {name}[{next(iter(named), 'name')!r}]"
+    )
 
 
 def _is_container(value: Any) -> bool:
@@ -136,75 +153,48 @@ def _are_texts(values: Iterable) -> bool:
 
 
 def _are_rows(x: Any, sizes: set[int]) -> bool:
-    """Returns whether a list or an array holds rows of several texts: pairs, as tuples or as a line of an array."""
-    if isinstance(x, np.ndarray):
-        return x.ndim == 2 and x.shape[1] > 1 and x.shape[1] in sizes
-    if not isinstance(x, list) or not x or not isinstance(x[0], (tuple, list)):
+    """Returns whether a list or an array holds rows of texts: pairs, as tuples or as a line of an array, or texts alone."""
+    if isinstance(x, np.ndarray) and x.ndim != 1:
+        return x.ndim == 2 and x.shape[1] in sizes
+    if not isinstance(x, (list, np.ndarray)) or not len(x) or not isinstance(x[0], (tuple, list, np.ndarray)):
         return False
-    return len(x[0]) > 1 and len(x[0]) in sizes and _are_texts(x[0])
+    return getattr(x[0], "ndim", 1) == 1 and len(x[0]) in sizes and _are_texts(x[0])
+
+
+def _columns_of_rows(x: Any, name: str) -> tuple:
+    """Returns the columns of rows, each with as many texts as the first."""
+    for place, row in enumerate(x):
+        if not isinstance(row, (tuple, list, np.ndarray)) or len(row) != len(x[0]):
+            raise ValueError(f"{name}[{place}] is {row!r:.80}, but {name}[0] has {len(x[0])} texts; each row needs as many")
+    return tuple(zip(*x))
 
 
 def _column(column: Any, name: str, words: bool) -> list:
     """Returns one column as a list of texts, or of lists of words where the task takes them."""
     if isinstance(column, tf.RaggedTensor):
         column = column.to_list() if words else column
-    elif is_tensor(column) and column.dtype == tf.string:
+    elif is_strings(column):
         column = column.numpy()
-    if isinstance(column, (np.ndarray, np.generic)) and getattr(column, "ndim", 0) == 0:
-        column = [column.item()] if isinstance(column.item(), (str, bytes)) else column
+    elif hasattr(column, "to_pylist"):  # of pyarrow
+        column = column.to_pylist()
     if isinstance(column, np.ndarray) and column.ndim == 2 and (column.shape[1] == 1 or not words):
         if column.shape[1] != 1:
             raise ValueError(f"{name} should be a column of texts, got an array of shape {column.shape}")
         column = column[:, 0]
     if words and are_words(column):
+        for place, row in enumerate(column):
+            if isinstance(row, (str, bytes)):
+                raise TypeError(f"{name}[0] is a list of words and {name}[{place}] a text, {row!r:.80}: give all in one form")
         return [text_list(row, f"{name}[{place}]") for place, row in enumerate(column)]
     return text_list(column, name)
 
 
 def are_words(x: Any) -> bool:
     """Returns whether the rows are lists of words rather than texts."""
-    if isinstance(x, (str, bytes, dict)) or not hasattr(x, "__len__"):
+    if isinstance(x, (str, bytes, dict)) or not hasattr(x, "__len__") or getattr(x, "ndim", 1) == 0:
         return False
-    return isinstance(next(iter(x), None), (list, tuple, np.ndarray))
-
-
-def plain_targets(y: Any) -> list:
-    """Returns the targets of rows in memory as a list of Python values.
-
-    >>> plain_targets(np.array([[1], [0]]))
-    [[1], [0]]
-
-    Raises:
-      TypeError: `y` is no container with a target for each row.
-    """
-    if isinstance(y, tf.RaggedTensor):
-        y = y.to_list()
-    elif is_tensor(y):
-        y = y.numpy()
-    if isinstance(y, (str, bytes)) or not hasattr(y, "__len__") or getattr(y, "ndim", 1) == 0:
-        raise TypeError(f"y should be a list, array or column with a target for each text, got {type(y).__name__}")
-    if isinstance(y, dict):  # the columns of targets that have several parts
-        return [dict(zip(y, values)) for values in zip(*map(plain_targets, y.values()))]
-    if hasattr(y, "columns"):  # a table: a row of numbers for each text
-        y = y.to_numpy()
-    return [plain_value(value) for value in (y.tolist() if hasattr(y, "tolist") else y)]
-
-
-def plain_value(value: Any) -> Any:
-    """Returns a NumPy scalar, an array or a tensor as a Python value, and UTF-8 bytes as a string."""
-    if type(value) in (str, int, float):  # nearly all targets; a million of them take seconds otherwise
-        return value
-    if is_tensor(value):
-        value = value.numpy()
-    if isinstance(value, (np.generic, np.ndarray)):
-        value = value.tolist()
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    if isinstance(value, (list, tuple)):
-        return [plain_value(item) for item in value]
-    if isinstance(value, dict):
-        return {name: plain_value(item) for name, item in value.items()}
-    return value
+    first = next(iter(x), None)
+    return isinstance(first, (list, tuple, np.ndarray)) and getattr(first, "ndim", 1) > 0
 
 
 def rows_kept(count: int, share: float) -> int:

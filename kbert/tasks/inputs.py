@@ -21,9 +21,10 @@ from kbert.tasks.streams import (
     elements_of,
     first_column,
     has_even_batches,
-    inputs_and_targets,
     is_row,
+    parts_of,
 )
+from kbert.text.texts import is_tensor
 
 CHUNK = 16384  # rows of a stream that are held, and sorted by length, together
 
@@ -113,7 +114,11 @@ def open_input(
 
 def is_stream(x: Any) -> bool:
     """Returns whether rows come one after the other, rather than all at once."""
-    return isinstance(x, (tf.data.Dataset, keras.utils.PyDataset)) or hasattr(x, "__next__")
+    if isinstance(x, tf.distribute.DistributedDataset):
+        raise TypeError("a dataset that is distributed already cannot be read row by row: give the dataset itself")
+    if isinstance(x, (tf.data.Dataset, keras.utils.PyDataset)) or hasattr(x, "__next__"):
+        return True
+    return hasattr(x, "__iter__") and not hasattr(x, "__len__") and not is_tensor(x)
 
 
 def is_packed(x: Any, has_preprocessor: bool = True) -> bool:
@@ -128,9 +133,12 @@ def is_packed(x: Any, has_preprocessor: bool = True) -> bool:
     return isinstance(x, keras.utils.PyDataset) and not has_preprocessor
 
 
-def texts_of_stream(x: Any) -> list:
-    """Returns single texts as a list, each as it was given; those of a stream, which is read to its end, as strings."""
-    if not is_stream(x):
+def texts_in_list(x: Any) -> list:
+    """Returns single texts as a list: those of a list as they were given, those of another container as strings.
+
+    A stream is read to its end.
+    """
+    if isinstance(x, (list, tuple)) and all(isinstance(text, (str, bytes)) for text in x):
         return list(x)
     return [text.decode("utf-8") for chunk in open_input((TEXT,), x) for text in chunk.columns[0]]
 
@@ -159,24 +167,32 @@ def _open_stream(forms: tuple[Columns, ...], x: Any, targets: Targets) -> Texts:
     """Returns a stream as `Texts`; its first element is read to learn whether elements are rows or batches."""
     elements, count = elements_of(x)
     once, kind = hasattr(x, "__next__"), type(x).__name__
+    is_dataset, ragged = isinstance(x, tf.data.Dataset), _has_ragged_rows(x)
+    of_rows = ragged or not (is_dataset or isinstance(x, keras.utils.PyDataset))  # where an element could be either
     if once:
-        first = next(x, None)
-        x = itertools.chain([] if first is None else [first], x)
+        began = list(itertools.islice(x, 1))
+        x = itertools.chain(began, x)
         elements = functools.partial(iter, x)
     else:
-        first = next(elements(), None)
-    if first is None:
+        began = list(itertools.islice(elements(), 1))
+    if not began:
         return Texts(lambda size: iter([]), kind, rows=0, once=once)
-    inputs, targets_of_first, _ = row = inputs_and_targets(forms, first, targets)
-    size = None if is_row(forms, row, once or _has_ragged_rows(x)) else len(first_column(inputs))
+    try:
+        row = parts_of(forms, began[0], targets)
+        if ragged and not any(form.words for form in forms):
+            raise ValueError(f"the rows are lists of texts, {began[0]!r:.80}: join each to one text")
+        size = None if is_row(forms, row, of_rows, is_dataset) else len(first_column(row.inputs))
+    except (TypeError, ValueError) as error:
+        kind_of_error = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind_of_error(f"{error} (the first element of the {kind})") from None
     read = functools.partial(chunks_of_stream, forms, elements, targets, size is not None, kind)
     return Texts(
         read,
         kind,
         rows=count if size is None else None,
-        batch_size=size,
+        batch_size=size or None,
         own_batches=None if size is None else count,
         even=has_even_batches(x),
-        has_targets=targets_of_first is not None,
+        has_targets=row.has_targets,
         once=once,
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from kbert.messages import listed, shown
+from kbert.tasks.targets import in_order_of, plain_value
+from kbert.training.losses import NO_LABEL
 
 
 def check_labels(labels: Iterable[str] | None, fewest: int = 2) -> list[str]:
@@ -17,16 +19,23 @@ def check_labels(labels: Iterable[str] | None, fewest: int = 2) -> list[str]:
     ['ham', 'spam']
 
     Args:
-      labels: the names, in the order of their indices; or `range(n)`, whose numbers become names.
+      labels: the names, in the order of their indices; a dictionary from indices to names, or from names to indices; or
+        `range(n)`, whose numbers become names.
       fewest: the least number of classes.
 
     Raises:
       TypeError: no list, or something in it is no name.
       ValueError: too few names, or one name twice.
     """
-    if labels is None or isinstance(labels, (str, bytes, int)):
+    if isinstance(labels, (set, frozenset)):
+        raise TypeError(
+            f"labels is a {type(labels).__name__}, which has another order in each process: give a list, sorted(labels)"
+        )
+    if isinstance(labels, Mapping):
+        labels = _names_by_index(labels)
+    if labels is None or isinstance(labels, (str, bytes)) or not hasattr(labels, "__iter__") or getattr(labels, "ndim", 1) != 1:
         raise TypeError(f'labels should be a list of names such as ["ham", "spam"], got {labels!r}')
-    names: list[Any] = list(labels)
+    names: list[Any] = [plain_value(label) for label in labels]
     if all(isinstance(label, (int, np.integer)) for label in names) and names == list(range(len(names))):
         names = [str(label) for label in names]
     wrong = [label for label in names if not isinstance(label, str) or not label]
@@ -38,6 +47,23 @@ def check_labels(labels: Iterable[str] | None, fewest: int = 2) -> list[str]:
     if len(names) < fewest:
         raise ValueError(f"at least {('one label is', 'two labels are')[fewest - 1]} needed, got {listed(names)}")
     return names
+
+
+def _names_by_index(labels: Mapping) -> list[Any]:
+    """Returns the names of a dictionary from indices to names (`id2label`) or from names to indices (`label2id`), in order."""
+
+    def index(value: Any) -> int | None:
+        value = plain_value(value)
+        if isinstance(value, str) and value.isdecimal():
+            return int(value)
+        return None if isinstance(value, bool) or not isinstance(value, int) else value
+
+    for by_index in (dict(labels), {index: name for name, index in labels.items()}):
+        places = {index(key): name for key, name in by_index.items()}
+        names = [places[place] for place in range(len(places)) if place in places]
+        if len(names) == len(labels) and all(isinstance(name, str) for name in names):
+            return names
+    raise ValueError(f"labels should number the names from 0 to {len(labels) - 1}, by index or by name, got {labels!r:.200}")
 
 
 def label_index(labels: list[str], label: Any, where: str) -> int:
@@ -62,6 +88,11 @@ def label_index(labels: list[str], label: Any, where: str) -> int:
     raise TypeError(f"{where} is {shown(label)} ({type(label).__name__}); a label is its name or its index")
 
 
+def is_no_label(label: Any) -> bool:
+    """Returns whether a target is -100, which counts as no label, as in torch and transformers."""
+    return isinstance(label, (int, float)) and label == NO_LABEL
+
+
 def names_of(labels: list[str], given: list, where: str) -> list[str]:
     """Returns the names of labels that are given by their names or indices.
 
@@ -74,18 +105,21 @@ def names_of(labels: list[str], given: list, where: str) -> list[str]:
 
 
 def class_of(labels: list[str], label: Any, where: str) -> int:
-    """Returns the index of a text's label: a name, an index, one of them in a list, or a one-hot row.
+    """Returns the index of a text's label: a name, an index, one of them in a list, or a one-hot row; -100 for no label.
 
-    >>> [class_of(["ham", "spam"], label, "y[0]") for label in ("spam", 1, [1], [0.0, 1.0])]
-    [1, 1, 1, 1]
+    >>> [class_of(["ham", "spam"], label, "y[0]") for label in ("spam", 1, [1], [0.0, 1.0], {"spam": 1, "ham": 0}, -100)]
+    [1, 1, 1, 1, 1, -100]
 
     Args:
       labels: the names of the classes.
       label: the label of one text.
       where: what to call the label in an error.
     """
+    label = in_order_of(labels, label, where)
     if isinstance(label, list) and len(label) == 1:
-        return label_index(labels, label[0], where)
+        label = label[0]
+    if is_no_label(label):
+        return NO_LABEL
     if isinstance(label, list) and len(label) == len(labels) and sorted(label) == [0] * (len(labels) - 1) + [1]:
         return label.index(1)
     return label_index(labels, label, where)

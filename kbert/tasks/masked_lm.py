@@ -16,6 +16,7 @@ from kbert.scoring.figures import Figures
 from kbert.tasks.columns import TEXT, Chunk
 from kbert.tasks.exported_answers import ComparableAnswer, rows_with_count, values_by_text
 from kbert.tasks.from_preset import load_task
+from kbert.tasks.inputs import texts_in_list
 from kbert.tasks.one_window import masks_of_window
 from kbert.tasks.prediction import softmax
 from kbert.tasks.probes import PROBES
@@ -196,7 +197,7 @@ class MaskedLM(TokenProbabilities):
           ValueError: a text has no mask, or is too long for `max_length`.
         """
         single = isinstance(texts, (str, bytes))
-        column = text_list(texts)
+        column = text_list(texts if single else texts_in_list(texts))
         if not isinstance(top_k, int) or not 1 <= top_k <= self.tokenizer.vocabulary_size:
             raise ValueError(f"top_k should be between 1 and {self.tokenizer.vocabulary_size}, got {top_k!r}")
         rows = self._rows_with_masks(column)
@@ -228,7 +229,7 @@ class MaskedLM(TokenProbabilities):
           Float array `[B]`; NaN for a text without tokens.
         """
         mask, answers = self.tokenizer.mask_token_id, []
-        for ids in self.read((text_list(texts),))[0]:
+        for ids in self.read((text_list(texts_in_list(texts)),))[0]:
             ids = self._with_ends(ids.numpy())
             rows, where = [], []
             for place in range(1, len(ids) - 1):

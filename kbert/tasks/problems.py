@@ -17,8 +17,9 @@ from kbert.scoring.correlation import pearson, spearman
 from kbert.scoring.figures import Figures, figures_of_classes, figures_of_labels, figures_of_numbers
 from kbert.tasks.labels import class_of, label_index
 from kbert.tasks.prediction import softmax
-from kbert.training.losses import SmoothedCrossentropy
-from kbert.training.metrics import MacroF1
+from kbert.tasks.targets import finite_numbers, in_order_of
+from kbert.training.losses import NO_LABEL, SmoothedCrossentropy
+from kbert.training.metrics import LabelledAccuracy, MacroF1
 from kbert.training.soft_targets import soft_labels, soft_targets, squared_difference
 
 SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
@@ -131,7 +132,7 @@ class SingleLabel(Problem):
         return not isinstance(loss, (keras.losses.SparseCategoricalCrossentropy, SmoothedCrossentropy))
 
     def encode(self, labels: list[str], y: list) -> np.ndarray:
-        """Returns names, indices or one-hot rows as indices, int32 `[B]`."""
+        """Returns names, indices or one-hot rows as indices, int32 `[B]`; -100, which is no label, stays."""
         return np.array([class_of(labels, label, f"y[{place}]") for place, label in enumerate(y)], np.int32)
 
     def probabilities(self, logits: tf.Tensor) -> tf.Tensor:
@@ -143,10 +144,10 @@ class SingleLabel(Problem):
     def loss(self, label_smoothing: float) -> keras.losses.Loss:
         if label_smoothing:
             return SmoothedCrossentropy(label_smoothing)
-        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=NO_LABEL)
 
     def metrics(self, count: int) -> list[keras.metrics.Metric]:
-        return [keras.metrics.SparseCategoricalAccuracy(name="accuracy"), MacroF1(count)]
+        return [LabelledAccuracy(), MacroF1(count)]
 
     def soft_loss(self, teacher: tf.Tensor, student: tf.Tensor, temperature: float) -> tf.Tensor:
         return soft_targets(teacher, student, temperature)
@@ -172,7 +173,8 @@ class MultiLabel(Problem):
 
     def encode(self, labels: list[str], y: list) -> np.ndarray:
         """Returns lists of names, or rows of 0 and 1, as float32 `[B, C]`."""
-        rows = [labels_in_row(labels, names, f"y[{place}]") for place, names in enumerate(y)]
+        named = [in_order_of(labels, names, f"y[{place}]") for place, names in enumerate(y)]
+        rows = [labels_in_row(labels, names, f"y[{place}]") for place, names in enumerate(named)]
         return np.stack(rows) if rows else np.zeros((0, len(labels)), np.float32)
 
     def probabilities(self, logits: tf.Tensor) -> tf.Tensor:
@@ -223,16 +225,10 @@ class Regression(Problem):
 
     def encode(self, labels: list[str], y: list) -> np.ndarray:
         """Returns numbers, all of them finite, as float32 `[B, C]`."""
-        try:
-            numbers = np.asarray(y, np.float32)
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"the targets of a regression should be numbers ({error})") from None
+        numbers = finite_numbers([in_order_of(labels, target, f"y[{place}]") for place, target in enumerate(y)])
         numbers = numbers[:, None] if numbers.ndim == 1 else numbers
         if numbers.shape != (len(y), len(labels)):
             raise ValueError(f"each text needs {len(labels)} numbers as its target, got shape {numbers.shape}")
-        wrong = np.flatnonzero(~np.isfinite(numbers).all(-1))
-        if len(wrong):
-            raise ValueError(f"y[{wrong[0]}] is {y[wrong[0]]}, which is not a finite number")
         return numbers
 
     def probabilities(self, logits: tf.Tensor) -> tf.Tensor:

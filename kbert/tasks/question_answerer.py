@@ -51,9 +51,9 @@ class QuestionAnswerer(Task):
     >>> sorted(QuestionAnswerer(encoder)({"token_ids": tf.constant([[2, 7, 3]])}))
     ['end_logits', 'start_logits']
 
-    `fit((questions, contexts), answers)` trains on an answer for each question, `{"text": str, "start": int}` in characters.
-    A question may have a list of answers, of which the first is learned; None or an empty list says that its text has no
-    answer. A long text makes several rows, its windows.
+    `fit((questions, contexts), answers)` trains on an answer for each question, `{"text": str, "start": int}` in characters,
+    or `(text, start)`. A question may have a list of answers, of which the first is learned; None or an empty list says that
+    its text has no answer. A long text makes several rows, its windows.
 
     Args:
       encoder: a `BertEncoder` or `MobileBertEncoder`; its pooler, if it has one, is not used.

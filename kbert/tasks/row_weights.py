@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ def check_weights(weights: Any, count: int) -> np.ndarray | None:
     """
     if weights is None:
         return None
+    if isinstance(weights, Iterator):
+        weights = list(weights)
     try:
         weights = np.asarray(weights, np.float32)
     except (TypeError, ValueError) as error:
@@ -51,7 +54,7 @@ def weights_of_rows(sample_weight: np.ndarray | None, of_label: np.ndarray, targ
     Args:
       sample_weight: float32 `[B]`, or None.
       of_label: the weight of each label, float32 `[labels]`.
-      targets: the index of each row's label, int32 `[B]`.
+      targets: the index of each row's label, int32 `[B]`; -100 for none.
     """
-    of_row = of_label[targets]
+    of_row = of_label[np.maximum(targets, 0)]  # a text without a label has one that is not counted
     return of_row if sample_weight is None else sample_weight * of_row

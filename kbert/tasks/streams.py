@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from kbert.tasks.columns import Chunk, Columns, are_words, joined_chunks, plain_chunk
+from kbert.tasks.columns import Chunk, Columns, are_words, is_strings, joined_chunks, plain_chunk
+from kbert.tasks.named_columns import columns_by_name
+from kbert.tasks.targets import plain_value
 
 # Whether the rows of a stream have targets beside the inputs: they do, they may, they must not, or nobody reads them.
 Targets = Literal["required", "optional", "none", "ignored"]
@@ -30,7 +31,7 @@ def elements_of(x: Any) -> tuple[Callable[[], Iterator], int | None]:
             x.on_epoch_end()
 
         return batches, x.num_batches
-    return lambda: x, None
+    return lambda: iter(x), None
 
 
 def _off_tensors(element: Any) -> Any:
@@ -47,62 +48,126 @@ def has_even_batches(x: Any) -> bool:
     return type(x).__name__ in ("_BatchDataset", "_ParallelBatchDataset")
 
 
-def inputs_and_targets(forms: tuple[Columns, ...], element: Any, targets: Targets) -> tuple[Any, Any, Any]:
-    """Returns the inputs, the targets and the weights of a stream's element; None for what it does not have.
+class Element(NamedTuple):
+    """What one element of a stream holds: a row, or a batch of rows."""
+
+    inputs: Any
+    targets: Any = None
+    weights: Any = None
+    has_targets: bool = False  # whether it says its targets, even if they are None, as those of a question without an answer
+
+
+def parts_of(forms: tuple[Columns, ...], element: Any, targets: Targets) -> Element:
+    """Returns the inputs, the targets and the weights of a stream's element.
 
     Keras's order decides: `(inputs, targets, weights)`, where the inputs of a pair are a tuple or a dictionary. Without
     targets a flat tuple of texts is the columns of a pair.
+
+    Args:
+      forms: the sets of columns that the task reads.
+      element: what the stream gave.
+      targets: whether it holds targets, see `Targets`.
     """
     sizes = {len(form.names) for form in forms}
-    if not isinstance(element, tuple):
-        return element, None, None
-    if isinstance(element[0], (tuple, dict)):
-        return (*element, None, None)[:3]
-    if targets != "required" and len(element) in sizes - {1} and all(_holds_texts(part) for part in element):
-        return element, None, None
-    if targets == "none" and len(element) > 1:
+    if isinstance(element, list) and len(element) in (2, 3) and _holds_text(element[0]) and not _holds_text(element[1]):
         raise ValueError(
-            f"this task learns from texts alone, got a stream of {len(element)} values a row: give the texts alone"
+            f"an element of the stream is a list of texts and targets: give a tuple, (inputs, targets), got {element!r:.80}"
         )
+    if not isinstance(element, tuple):
+        return Element(element)
+    if not element or _is_number(element[0]):
+        raise TypeError(
+            "an element of a stream is inputs, (inputs, targets) or (inputs, targets, weights), and inputs are texts; "
+            f"got {element!r:.120}"
+        )
+    if not isinstance(element[0], (tuple, dict)):
+        texts = all(isinstance(part, (str, bytes)) for part in element)
+        if targets != "required" and texts and len(element) > 1 and any(form.words for form in forms):
+            raise ValueError(f"{len(element)} strings in a tuple could be words, or a text and its label: give words as lists")
+        if targets != "required" and len(element) in sizes - {1} and all(map(_holds_text, element)):
+            return Element(element)
+        if 1 not in sizes and len(element) > 1 and isinstance(element[0], (str, bytes)):
+            names = " or ".join(f"({', '.join(form.names)})" for form in forms)
+            raise ValueError(f"the texts of a row are a tuple of their own, ({names}, target); got {element!r:.120}")
+        if targets == "none" and len(element) > 1:
+            raise ValueError(
+                f"this task learns from texts alone, got a stream of {len(element)} values a row: give the texts alone"
+            )
     if len(element) > 3:
         raise ValueError(f"a row of a stream is (inputs, targets) or (inputs, targets, weights), got {len(element)} values")
-    return (*element, None, None)[:3]
+    given = len(element) > 1 and not (element[1] is None and targets != "required")
+    inputs, y, weights = (*element, None, None)[:3]
+    return Element(inputs, y, weights, given)
 
 
 def first_column(x: Any) -> Any:
-    if isinstance(x, dict):
-        return next(iter(x.values()))
+    """Returns the first column of a batch, or the first text of a row."""
+    named = None if isinstance(x, (list, tuple)) else columns_by_name(x, "x")
+    if named is not None:
+        return next(iter(named.values()), [])
     return x[0] if isinstance(x, tuple) else x
 
 
-def _holds_texts(value: Any) -> bool:
-    """Returns whether a value is a text, or a container whose first item is one."""
-    while not isinstance(value, (str, bytes)):
-        if not hasattr(value, "__len__") or getattr(value, "ndim", 1) == 0 or not len(value):
-            return isinstance(getattr(value, "dtype", None), np.dtype) and value.dtype.kind in "SUO"
+def _first_item(value: Any) -> Any:
+    """Returns a scalar, the first scalar that a container holds, or an empty string for an empty container."""
+    while True:
+        value = value.numpy() if is_strings(value) else value
+        if hasattr(value, "columns"):  # a table
+            value = value[value.columns[0]] if len(value.columns) else []
+        if not _is_container(value):
+            return value.item() if hasattr(value, "item") else value
+        if not len(value):
+            return ""
         value = value[0] if not hasattr(value, "iloc") else value.iloc[0]
-    return True
 
 
-def is_row(forms: tuple[Columns, ...], element: tuple[Any, Any, Any], once: bool) -> bool:
-    """Returns whether a stream's `(inputs, targets, weights)` are one row, rather than a batch of rows.
+def _holds_text(value: Any) -> bool:
+    """Returns whether a value is a text, or a container whose first item is one."""
+    return isinstance(_first_item(value), (str, bytes))
 
-    `forms` are the sets of columns that the task reads, and `once` says whether the stream is an iterator.
+
+def _is_number(value: Any) -> bool:
+    """Returns whether a value is a number, or holds numbers; a missing text is none."""
+    item = None if isinstance(value, (tuple, dict)) else _first_item(value)
+    return isinstance(item, (int, float)) and item == item
+
+
+def is_row(forms: tuple[Columns, ...], element: Element, of_rows: bool, structured: bool = False) -> bool:
+    """Returns whether a stream's element is one row, rather than a batch of rows.
+
     A list of strings is a batch of texts, or one sentence of words. It is a sentence if it has a label for each word; without
     labels, if it comes from an iterator, whose elements are rows.
+
+    Args:
+      forms: the sets of columns that the task reads.
+      element: the first element.
+      of_rows: whether the stream is an iterator, whose elements are rows where they could be either.
+      structured: whether the stream is a dataset, where a tuple is never a batch.
     """
-    x, y, _ = element
+    x, y = element.inputs, element.targets
     column = first_column(x)
     sizes = {len(form.names) for form in forms}
-    if once and isinstance(x, list) and len(x) in sizes - {1} and all(isinstance(text, (str, bytes)) for text in x):
+    if of_rows and isinstance(x, list) and len(x) in sizes - {1} and all(isinstance(text, (str, bytes)) for text in x):
         raise ValueError(f"a list of {len(x)} texts could be a batch or a pair: give pairs as tuples, and batches as arrays")
-    if isinstance(column, (str, bytes)) or getattr(column, "ndim", 1) == 0:
+    if not _is_container(column):
+        sizes_match = isinstance(x, tuple) and not structured and _is_container(y) and len(y) == len(x) > 1
+        if sizes_match and not any(form.words for form in forms) and not isinstance(y, dict):
+            raise ValueError(
+                f"a tuple of {len(x)} texts with {len(y)} targets could be a batch or a pair: give batches as lists or arrays, "
+                "and the target of a pair as a name or a number"
+            )
         return True
+    if element.has_targets and not _is_container(y) and y is not None:
+        return True  # one target
     if not any(form.words for form in forms) or not hasattr(column, "__len__") or are_words(column):
         return False
-    if y is not None:
-        return hasattr(y, "__len__") and not isinstance(y, (str, bytes)) and len(y) == len(column) and not are_words(y)
-    return once
+    if element.has_targets:
+        return _is_container(y) and len(y) == len(column) and not are_words(y)
+    return of_rows
+
+
+def _is_container(value: Any) -> bool:
+    return hasattr(value, "__len__") and not isinstance(value, (str, bytes)) and getattr(value, "ndim", 1) > 0
 
 
 def chunks_of_stream(
@@ -113,7 +178,7 @@ def chunks_of_stream(
     Args:
       forms: the sets of columns that the task reads.
       elements: opens the stream at its start.
-      targets: whether the elements hold targets; see `inputs_and_targets`.
+      targets: whether the elements hold targets; see `parts_of`.
       batched: whether an element is a batch of rows, rather than one row.
       kind: what the stream is, for errors.
       size: rows of a chunk.
@@ -123,10 +188,10 @@ def chunks_of_stream(
     while True:
         try:
             if batched:
-                element = next(source, None)
-                chunk = None if element is None else plain_chunk(forms, *inputs_and_targets(forms, element, targets))
+                batch = [parts_of(forms, element, targets) for element in itertools.islice(source, 1)]
+                chunk = plain_chunk(forms, *batch[0][:3]) if batch else None
             else:
-                rows = [inputs_and_targets(forms, element, targets) for element in itertools.islice(source, size)]
+                rows = [parts_of(forms, element, targets) for element in itertools.islice(source, size)]
                 chunk = _chunk_of_rows(forms, rows) if rows else None
         except (TypeError, ValueError) as error:
             kind_of_error = TypeError if isinstance(error, TypeError) else ValueError
@@ -149,16 +214,28 @@ def chunks_of_stream(
             return
 
 
-def _chunk_of_rows(forms: tuple[Columns, ...], rows: list[tuple[Any, Any, Any]]) -> Chunk:
-    """Returns the chunk of single rows, each `(inputs, targets, weights)`."""
-    inputs, targets, weights = zip(*rows)
-    x: Any = list(inputs)
-    if isinstance(inputs[0], dict):
-        x = {name: [row[name] for row in inputs] for name in inputs[0]}
-    elif isinstance(inputs[0], tuple):
-        x = tuple(list(column) for column in zip(*inputs))
-    else:
-        x = [value.item() if getattr(value, "ndim", 1) == 0 and hasattr(value, "item") else value for value in inputs]
-    return plain_chunk(
-        forms, x, None if targets[0] is None else list(targets), None if weights[0] is None else list(map(float, weights))
-    )
+def _chunk_of_rows(forms: tuple[Columns, ...], rows: list[Element]) -> Chunk:
+    """Returns the chunk of single rows."""
+    for place, row in enumerate(rows):
+        if row.has_targets != rows[0].has_targets or (row.weights is None) != (rows[0].weights is None):
+            raise ValueError(
+                f"row {place} has {_described(row)}, but the first row has {_described(rows[0])}: give all rows the same parts"
+            )
+        if isinstance(row.inputs, tuple) != isinstance(rows[0].inputs, tuple):
+            raise ValueError(
+                f"row {place} is {row.inputs!r:.80}, but the first row is {rows[0].inputs!r:.80}: give all in one form"
+            )
+    x: Any = [row.inputs for row in rows]
+    if isinstance(x[0], tuple):
+        if len({len(row) for row in x}) > 1:
+            raise ValueError(f"rows have {' and '.join(map(str, sorted({len(row) for row in x})))} texts: give all as many")
+        x = tuple(list(column) for column in zip(*x))
+    targets = [row.targets for row in rows] if rows[0].has_targets else None
+    weights = None if rows[0].weights is None else [plain_value(row.weights) for row in rows]
+    return plain_chunk(forms, x, targets, weights)
+
+
+def _described(row: Element) -> str:
+    """Returns what a row has beside its inputs, for an error."""
+    parts = ["a target"] * row.has_targets + ["a weight"] * (row.weights is not None)
+    return " and ".join(parts) or "neither target nor weight"

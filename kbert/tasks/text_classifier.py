@@ -12,17 +12,20 @@ import tensorflow as tf
 
 from kbert.encoders.layers import Projection
 from kbert.scoring.figures import Figures
-from kbert.tasks.columns import Chunk, plain_targets
+from kbert.tasks.columns import Chunk, joined_chunks
 from kbert.tasks.exported_answers import ComparableAnswer, MediaPipeOutput, OnnxAnswer
 from kbert.tasks.from_preset import head_dropout, label_names, load_task, stated_labels
+from kbert.tasks.inputs import open_input
 from kbert.tasks.labels import check_labels, check_same_labels, label_keys
 from kbert.tasks.long_texts import ReadsLongTexts
 from kbert.tasks.problems import PROBLEMS, REGRESSION, SINGLE, check_problem_type
 from kbert.tasks.progress import Progress
 from kbert.tasks.row_weights import class_weights
+from kbert.tasks.targets import finite_numbers, plain_targets
 from kbert.tasks.task import Task
 from kbert.text.packing import TextPreprocessor
 from kbert.training.examples import Examples
+from kbert.training.losses import NO_LABEL
 
 
 @keras.saving.register_keras_serializable("kbert")
@@ -34,8 +37,9 @@ class TextClassifier(ReadsLongTexts):
     >>> task.classify(["WINNER!! Claim your prize"])  # doctest: +SKIP
     [{'label': 'spam', 'score': 0.99, 'scores': {'ham': 0.01, 'spam': 0.99}}]
 
-    `fit(texts, labels)` trains on texts, or on pairs of texts as a tuple of two columns. A target is a label's name or index.
-    With several labels it is a list of names, or 0 or 1 for each label; in a regression it is a number, or a row of numbers.
+    `fit(texts, labels)` trains on texts, or on pairs of texts as a tuple of two columns. A target is a label's name or index,
+    or -100 for none. With several labels it is a list of names, or 0 or 1 for each label; in a regression it is a number, or a
+    row of numbers.
 
     Args:
       encoder: a `BertEncoder` or `MobileBertEncoder`.
@@ -148,9 +152,16 @@ class TextClassifier(ReadsLongTexts):
         super().compile(optimizer, self.default_loss(label_smoothing) if label_smoothing else loss, **kwargs)
 
     def check_training(self, examples: Examples) -> None:
-        if examples.targets.dtype == np.int32 and len(np.unique(examples.targets)) == 1:
+        if examples.targets.dtype != np.int32:
+            return
+        labelled = examples.targets[examples.targets != NO_LABEL]
+        if not len(labelled):
+            raise ValueError(
+                f"all {len(examples.targets)} targets are {NO_LABEL}, which is no label: there is nothing to learn"
+            )
+        if len(np.unique(labelled)) == 1:
             warnings.warn(
-                f"all {len(examples.targets)} texts have the label {self.labels[examples.targets[0]]!r}, so that there is "
+                f"all {len(labelled)} texts have the label {self.labels[labelled[0]]!r}, so that there is "
                 "nothing to tell apart; train on texts of the other labels too",
                 stacklevel=4,
             )
@@ -158,7 +169,8 @@ class TextClassifier(ReadsLongTexts):
     def check_held_out(self, chunk: Chunk, held_out: Chunk) -> None:
         if self.problem_type != SINGLE:
             return
-        if len(np.setdiff1d(self.encode_targets(held_out.targets or []), self.encode_targets(chunk.targets or []))):
+        trained = [*self.encode_targets(chunk.targets or []), NO_LABEL]
+        if len(np.setdiff1d(self.encode_targets(held_out.targets or []), trained)):
             warnings.warn(
                 "validation_split holds out the end of the data, and there are labels that occur only there; "
                 "shuffle texts and labels together before fit()",
@@ -234,7 +246,7 @@ class TextClassifier(ReadsLongTexts):
         are.
         """
         if y and isinstance(y[0], list) and self._problem.takes_rows(getattr(self, "loss", None)):
-            return np.asarray(y, np.float32)
+            return finite_numbers(y)
         return self._problem.encode(self.labels, y)
 
     def encode_class_weight(self, class_weight: dict) -> np.ndarray:
@@ -290,13 +302,18 @@ class TextClassifier(ReadsLongTexts):
         all of its texts.
 
         Args:
-          x: texts in memory, or a tuple of two columns.
-          y: targets, as `fit` takes them.
+          x: texts, or pairs as a tuple of two columns, as `predict` takes them.
+          y: targets, as `fit` takes them; a text whose target is -100 is left out.
         """
-        targets = self.encode_targets(plain_targets(y))  # before the long work
-        texts, given = list(zip(*x)) if isinstance(x, tuple) else list(x), list(y)
-        values = self._problem.probabilities_in_numpy(self.predict(x))
-        return self._problem.figures(texts, given, targets, values, self.labels)
+        given = plain_targets(y)
+        targets = self.encode_targets(given)  # before the long work
+        chunk = joined_chunks(list(open_input(self.columns, x)) or [Chunk(([],))])
+        self.check_rows(chunk._replace(targets=given))
+        rows = np.arange(chunk.rows) if targets.dtype != np.int32 else np.flatnonzero(targets != NO_LABEL)
+        columns = tuple([column[row].decode("utf-8") for row in rows] for column in chunk.columns)
+        values = self._problem.probabilities_in_numpy(self.predict(columns if len(columns) > 1 else columns[0]))
+        texts: list = list(zip(*columns)) if len(columns) > 1 else columns[0]
+        return self._problem.figures(texts, [given[row] for row in rows], targets[rows], values, self.labels)
 
     # Distillation
 

@@ -21,8 +21,9 @@ from kbert.tasks.columns import TEXT, Chunk, Columns
 from kbert.tasks.encoding import Encoding
 from kbert.tasks.exported_answers import ComparableAnswer, MediaPipeOutput
 from kbert.tasks.from_preset import load_task
-from kbert.tasks.inputs import texts_of_stream
+from kbert.tasks.inputs import texts_in_list
 from kbert.tasks.pooling import POOLINGS, pool, unit_length
+from kbert.tasks.targets import finite_numbers
 from kbert.tasks.task import Task
 from kbert.tasks.vectors import nearest, of_unit_length, vectors_in
 from kbert.text.packing import TextPreprocessor
@@ -166,10 +167,10 @@ class TextEmbedder(Task):
 
     def encode_targets(self, y: list) -> np.ndarray:
         """Returns the scores of pairs as float32 `[B]`."""
-        scores = np.asarray(y, np.float32)
+        scores = finite_numbers(y)
         if scores.ndim == 2 and scores.shape[1] == 1:
             scores = scores[:, 0]
-        if scores.ndim != 1 or not np.isfinite(scores).all():
+        if scores.ndim != 1:
             raise ValueError("the scores of pairs should be one finite number each, such as the cosine that they should have")
         return scores
 
@@ -264,7 +265,7 @@ class TextEmbedder(Task):
         """
         if not isinstance(top_k, int) or top_k < 1:
             raise ValueError(f"top_k should be a positive whole number, got {top_k!r}")
-        texts = texts_of_stream(corpus) if vectors_in(corpus, "corpus") is None else None
+        texts = texts_in_list(corpus) if vectors_in(corpus, "corpus") is None else None
         queries, vectors = self._unit_vectors(queries, "queries", corpus if texts is None else texts, "the corpus")
 
         def answer(place: int, score: float) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from kbert.tasks.one_window import entities_of_window
 from kbert.tasks.prediction import Prediction, softmax
 from kbert.tasks.progress import Progress
 from kbert.tasks.task import Task
-from kbert.tasks.words import Words, entities_of_tags, piece_targets, read_words, true_entities
+from kbert.tasks.words import Words, entities_of_tags, labelled_words, piece_targets, read_words, true_entities
 from kbert.text.packing import TextPreprocessor, Windows, windows
 from kbert.training.examples import Examples
 from kbert.training.losses import NO_LABEL, LabelledCrossentropy
@@ -47,7 +47,7 @@ class TokenClassifier(Task):
     >>> task.classify(["It rains in New York."])  # doctest: +SKIP
     [[{'label': 'city', 'text': 'New York', 'start': 12, 'end': 20, 'score': 0.98}]]
 
-    `fit(sentences, tags)` trains on lists of words with a label for each word; or on texts with entities, a list of
+    `fit(sentences, tags)` trains on lists of words with a label (-100: none) for each; or on texts with entities, a list of
     `{"start", "end", "label"}` in characters for each text, where the task's labels are their tags. If the labels are tags of
     entities and there is validation data, `val_precision`, `val_recall` and `val_f1` of entities are reported after each epoch,
     as `evaluate` gives them. Tags are BIO, BIOES, BILOU or BMES, without types (B, I, O), or types without letters beside O.
@@ -173,7 +173,8 @@ class TokenClassifier(Task):
             return []
         progress = Progress(verbose)
         if chunk.has_words:
-            answers = [entities_of_tags(self.labels, tags) for tags in self.predict_chunk(chunk, None, progress)]
+            answered = zip(self.predict_chunk(chunk, None, progress), chunk.targets or [])
+            answers = [entities_of_tags(self.labels, labelled_words(tags, given)) for tags, given in answered]
         else:
             found = self._entities_of_texts(chunk.columns[0], None, progress)
             answers = [{(entity["label"], entity["start"], entity["end"]) for entity in of_text} for of_text in found]

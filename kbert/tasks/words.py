@@ -10,7 +10,7 @@ import tensorflow as tf
 from kbert.scoring.entities import entities, read_spans
 from kbert.scoring.tag_schemes import are_tags, later_labels, read_tags, tags_of_entity
 from kbert.tasks.columns import Chunk, are_words
-from kbert.tasks.labels import label_index, names_of
+from kbert.tasks.labels import is_no_label, label_index, names_of
 from kbert.text.texts import text_list
 from kbert.text.tokenizer import WordPieceTokenizer
 from kbert.training.losses import NO_LABEL
@@ -104,9 +104,15 @@ def true_entities(labels: list[str], chunk: Chunk) -> list[set]:
     characters."""
     targets = chunk.targets or []
     if chunk.has_words:
-        return [entities_of_tags(labels, names_of(labels, given, f"y[{place}]")) for place, given in enumerate(targets)]
+        labelled = [labelled_words(given, given) for given in targets]
+        return [entities_of_tags(labels, names_of(labels, given, f"y[{place}]")) for place, given in enumerate(labelled)]
     texts = (text.decode("utf-8") for text in chunk.columns[0])
     return [set(read_spans(given, text, f"y[{place}]")) for place, (text, given) in enumerate(zip(texts, targets))]
+
+
+def labelled_words(values: list, given: list) -> list:
+    """Returns the values of the words that have a label among those `given`: -100 is none."""
+    return [value for value, label in zip(values, given) if not is_no_label(label)]
 
 
 def entities_of_tags(labels: list[str], tags: list[str]) -> set:
@@ -121,12 +127,14 @@ def labels_of_given_words(labels: list[str], words: Words, place: int, given: li
       labels: the task's labels.
       words: the words of all texts.
       place: the number of the text.
-      given: a label for each of its words.
+      given: a label for each of its words; -100 for none.
     """
     count = int(words.splits[place + 1] - words.splits[place])
+    if not isinstance(given, list):
+        raise TypeError(f"y[{place}] is {given!r:.80}; a list of words needs a list with a label for each word")
     if len(given) != count:
         raise ValueError(f"x[{place}] has {count} words, y[{place}] {len(given)} labels; each word needs one")
-    return [label_index(labels, label, f"y[{place}][{n}]") for n, label in enumerate(given)]
+    return [NO_LABEL if is_no_label(label) else label_index(labels, label, f"y[{place}][{n}]") for n, label in enumerate(given)]
 
 
 def labels_of_found_words(labels: list[str], words: Words, place: int, given: list) -> list[int]:
@@ -138,6 +146,8 @@ def labels_of_found_words(labels: list[str], words: Words, place: int, given: li
       place: the number of the text.
       given: its entities in characters, as `read_spans` takes them.
     """
+    if not isinstance(given, list):
+        raise TypeError(f"y[{place}] is {given!r:.80}; a text has a list of entities, which may be empty")
     text = words.texts[place].decode("utf-8")
     of_text = slice(words.splits[place], words.splits[place + 1])
     starts, ends = words.starts[of_text].numpy(), words.ends[of_text].numpy()

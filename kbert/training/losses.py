@@ -53,7 +53,7 @@ class SmoothedCrossentropy(keras.losses.Loss):
     >>> round(float(loss(np.array([0]), np.array([[2.0, 0.0]], "float32"))), 4)  # 0.95 of label 0, 0.05 of label 1
     0.2269
 
-    Labels `[B]` are indices, logits are `[B, C]`.
+    Labels `[B]` are indices, or -100 for none, logits are `[B, C]`. The mean is that of the texts with a label.
 
     Args:
       smoothing: the share to spread, from 0 to less than 1.
@@ -68,8 +68,11 @@ class SmoothedCrossentropy(keras.losses.Loss):
     def call(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """Returns the loss of each text `[B]`."""
         count = logits.shape[-1]
-        targets = tf.one_hot(tf.reshape(tf.cast(labels, tf.int32), [-1]), count) * (1 - self.smoothing) + self.smoothing / count
-        return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+        labels = tf.reshape(tf.cast(labels, tf.int32), [-1])
+        targets = tf.one_hot(labels, count) * (1 - self.smoothing) + self.smoothing / count
+        labelled = tf.cast(tf.not_equal(labels, NO_LABEL), logits.dtype)
+        share = tf.cast(tf.size(labels), logits.dtype) / tf.maximum(mean_over_replicas(tf.reduce_sum(labelled)), 1.0)
+        return tf.nn.softmax_cross_entropy_with_logits(targets, logits) * labelled * share
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "smoothing": self.smoothing}

@@ -37,8 +37,10 @@ class MacroF1(keras.metrics.Metric):
         """Counts a batch; sample weights are not read."""
         logits, targets = tf.convert_to_tensor(y_pred), tf.convert_to_tensor(y_true)
         if targets.shape.rank == 1 or targets.shape[-1] != self.labels:
-            given = tf.one_hot(tf.reshape(tf.cast(targets, tf.int32), [-1]), self.labels)
-            answered = tf.one_hot(tf.argmax(logits, -1), self.labels)
+            targets = tf.reshape(tf.cast(targets, tf.int32), [-1])
+            given = tf.one_hot(targets, self.labels)
+            labelled = tf.cast(tf.not_equal(targets, NO_LABEL), tf.float32)
+            answered = tf.one_hot(tf.argmax(logits, -1), self.labels) * labelled[:, None]
         else:
             given, answered = tf.cast(targets, tf.float32), tf.cast(logits > 0, tf.float32)
         self.counts.assign_add(tf.stack([tf.reduce_sum(part, 0) for part in (given * answered, answered, given)]))
@@ -75,6 +77,7 @@ class LabelledAccuracy(keras.metrics.Mean):
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Counts a batch; sample weights are not read."""
-        labels = tf.cast(y_true, tf.int32)
-        right = tf.cast(tf.equal(tf.argmax(y_pred, -1, tf.int32), labels), tf.float32)
+        answers = tf.argmax(y_pred, -1, tf.int32)
+        labels = tf.reshape(tf.cast(y_true, tf.int32), tf.shape(answers))
+        right = tf.cast(tf.equal(answers, labels), tf.float32)
         super().update_state(right, tf.cast(tf.not_equal(labels, NO_LABEL), tf.float32))

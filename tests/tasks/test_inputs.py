@@ -163,13 +163,96 @@ def batches_of(x, y, size=4):
     return parts
 
 
-STREAMS = {
-    "generator": lambda x, y: iter(rows_of(x, y)),
-    "PyDataset": lambda x, y: Batches(batches_of(x, y)),
-    "dataset": lambda x, y: tf.data.Dataset.from_tensor_slices((x, y) if y is not None else x),
-    "batched dataset": lambda x, y: tf.data.Dataset.from_tensor_slices((x, y) if y is not None else x).batch(4),
+def odd_columns(x):
+    return tuple(map(odd_index, x)) if isinstance(x, tuple) else odd_index(x)
+
+
+MEMORY = {
+    "tuples": lambda x, y, names: (x if isinstance(x, tuple) else tuple(x), None if y is None else tuple(y)),
+    "arrays": lambda x, y, names: (as_arrays(x), None if y is None else as_array(y)),
+    "pandas": lambda x, y, names: (odd_columns(x), None if y is None else odd_index(y)),
+    "dictionary": lambda x, y, names: (named(x, names), y),
+    "table": lambda x, y, names: (pd.DataFrame(named(x, names))[list(names)[::-1]], y),
+    "dictionaries": lambda x, y, names: (records(x, names), None if y is None else (target for target in y)),
 }
-TENSORS = ("single", "embedder", "regression")  # whose rows, as tensors, are tried as datasets too
+STREAMS = {
+    "generator": lambda x, y, names: iter(rows_of(x, y)),
+    "generator of dictionaries": lambda x, y, names: iter(rows_of(records(x, names), y)),
+    "generator of batches": lambda x, y, names: iter(batches_of(as_arrays(x), y)),
+    "iterable": lambda x, y, names: Rows(rows_of(x, y)),
+    "PyDataset": lambda x, y, names: Batches(batches_of(x, y)),
+    "PyDataset of dictionaries": lambda x, y, names: Batches(
+        [(named(part[0], names), part[1]) if y is not None else named(part, names) for part in batches_of(x, y)]
+    ),
+    "PyDataset of tables": lambda x, y, names: Batches(
+        [(pd.DataFrame(named(p[0], names)), p[1]) if y is not None else pd.DataFrame(named(p, names)) for p in batches_of(x, y)]
+    ),
+    "dataset": lambda x, y, names: dataset_of(x, y),
+    "batched dataset": lambda x, y, names: dataset_of(x, y).batch(4),
+    "dataset of dictionaries": lambda x, y, names: dataset_of(named(x, names), y).batch(4),
+    "dataset of unknown rank": lambda x, y, names: unknown(dataset_of(x, y)),
+    "batched dataset of unknown rank": lambda x, y, names: unknown(dataset_of(x, y).batch(3)),
+    "iterator of a dataset": lambda x, y, names: dataset_of(x, y).batch(4).as_numpy_iterator(),
+}
+TENSORS = ("single", "pairs", "windows", "multi", "embedder", "regression", "scored", "triplets")  # rows that are tensors
+
+
+class Rows:
+    """An iterable that begins anew each time, and does not say its length."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __iter__(self):
+        return iter(self.rows)
+
+
+def as_array(values):
+    ragged = isinstance(values[0], list) and len(set(map(len, values))) > 1
+    return np.array(values, object) if ragged or isinstance(values[0], dict) else np.array(values)
+
+
+def as_arrays(x):
+    return tuple(map(as_array, x)) if isinstance(x, tuple) else as_array(x)
+
+
+def named(x, names):
+    return dict(zip(names, x if isinstance(x, tuple) else (x,)))
+
+
+def records(x, names):
+    return [named(row if isinstance(x, tuple) else (row,), names) for row in (zip(*x) if isinstance(x, tuple) else x)]
+
+
+def dataset_of(x, y):
+    return tf.data.Dataset.from_tensor_slices((x, y) if y is not None else (x,))
+
+
+def unknown(dataset):
+    """The dataset, whose tensors have no known rank."""
+    signature = tf.nest.map_structure(lambda spec: tf.TensorSpec(None, spec.dtype), dataset.element_spec)
+    return tf.data.Dataset.from_generator(lambda: iter(dataset), output_signature=signature)
+
+
+def trained_on(task, x, y=None):
+    """The tokenized rows that `fit` makes its batches of, with their targets."""
+    texts = task._open_for_training(x, y)
+    examples = task.encode(joined_chunks(list(texts)))
+    targets = examples.targets.to_list() if hasattr(examples.targets, "to_list") else examples.targets.tolist()
+    return [column.to_list() for column in examples.columns], targets, examples.weights
+
+
+@pytest.mark.parametrize("kind", DATA)
+def test_every_container_trains_on_the_same_rows(tokenizer, kind):
+    x, y = DATA[kind]
+    task = make(kind, tokenizer)
+    names = {len(form.names): form.names for form in task.training_columns}[len(x) if isinstance(x, tuple) else 1]
+    expected = trained_on(task, x, y)
+    for name, container in (*MEMORY.items(), *STREAMS.items()):
+        if "dataset" in name and kind not in TENSORS:
+            continue
+        data = (container(x, y, names), None) if name in STREAMS else container(x, y, names)
+        assert trained_on(task, *data) == expected, name
 
 
 def figures_of(kind, tokenizer, make_data):
@@ -182,14 +265,11 @@ def figures_of(kind, tokenizer, make_data):
     return {**figures, "training": history.history["loss"][0]}
 
 
-@pytest.mark.parametrize("kind", DATA)
-def test_a_stream_trains_as_a_list_does(tokenizer, kind):
+@pytest.mark.parametrize(("kind", "name"), [("multi", "batched dataset"), ("words", "generator"), ("scored", "PyDataset")])
+def test_a_stream_has_the_figures_of_a_list(tokenizer, kind, name):
     x, y = DATA[kind]
     expected = figures_of(kind, tokenizer, lambda: (x, y))
-    for name, stream in STREAMS.items():
-        if "dataset" not in name or kind in TENSORS:
-            figures = figures_of(kind, tokenizer, lambda stream=stream: (stream(x, y), None))
-            assert figures == pytest.approx(expected, abs=1e-5), name
+    assert figures_of(kind, tokenizer, lambda: (STREAMS[name](x, y, ()), None)) == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_traced_stream_of_windows_counts_its_batches_once(tokenizer):
@@ -434,3 +514,63 @@ def test_a_step_of_predict_has_more_positions_on_a_gpu(monkeypatch):
     assert prediction.tokens_per_prediction() == 4096
     monkeypatch.setattr(prediction.tf.config, "list_logical_devices", lambda kind: [kind])
     assert prediction.tokens_per_prediction() == 32768
+
+
+ONE_TEXT_MORE = [
+    (lambda: [*TEXTS, None], r"x\[6\] is None.*drop that row"),
+    (lambda: odd_index([*TEXTS, float("nan")]), r"x\[6\] is nan.*drop that row"),
+    (lambda: odd_index([*TEXTS, None], dtype="string"), r"x\[6\] is <NA>.*drop that row"),
+    (lambda: odd_index([*TEXTS, None], dtype="category"), r"x\[6\] is nan.*drop that row"),
+    (lambda: iter([*TEXTS, None]), r"x\[6\] is None.*row 0 of the list_iterator"),
+    (lambda: iter([None, *TEXTS]), r"x\[0\] is None.*list_iterator"),
+    (lambda: set(TEXTS), "a set, which has no order"),
+    (lambda: pd.DataFrame({"text": TEXTS, "label": LABELS}), "a DataFrame, has label beside text"),
+    (lambda: pd.DataFrame({"body": TEXTS}), r"a DataFrame, should have text.*got body; one column alone is x\['body'\]"),
+    (lambda: [{"text": "a"}, {"body": "b"}], r"x\[0\] has text, and x\[1\] has not the same"),
+    (lambda: [("a", "b"), ("c", "d", "e")], r"x\[1\] is .*but x\[0\] has 2 texts"),
+    (lambda: [TEXTS, OTHERS], "a pair as a tuple of two columns"),
+    (lambda: iter([[TEXTS[0], 1]]), "give a tuple, .inputs, targets.*list_iterator"),
+    (lambda: iter([(0, TEXTS[0], 1)]), "inputs are texts; got"),
+    (lambda: pd.DataFrame({"text": TEXTS}).iterrows(), "inputs are texts; got"),
+    (lambda: Batches([(("a", "b"), (0, 1))]), "could be a batch or a pair"),
+    (lambda: iter([("a", 1), ("b",)]), "row 1 has neither target nor weight, but the first row has a target"),
+    (lambda: iter([("a", 1, 1.0), ("b", 1)]), "row 1 has a target, but the first row has a target and a weight"),
+    (lambda: iter([("a", 1, float("nan"))]), r"sample_weight\[0\] is nan"),
+    (lambda: iter(["a", ("b", "c")]), "give all in one form"),
+    (lambda: tf.data.Dataset.from_tensor_slices(tf.ragged.constant([["a"], ["b", "c"]])), "lists of texts"),
+    (lambda: tf.data.Dataset.from_tensor_slices(({"text": TEXTS, "id": TEXTS}, LABELS)), "has id beside text"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(ONE_TEXT_MORE)))
+def test_the_container_the_row_and_the_cure_are_named(number):
+    container, message = ONE_TEXT_MORE[number]
+    with pytest.raises((TypeError, ValueError), match=message):
+        list(open_input((TEXT, PAIR), container()))
+
+
+def test_rows_of_several_texts_in_a_dataset():
+    rows = np.array(list(zip(TEXTS, OTHERS)))
+    for dataset in (
+        tf.data.Dataset.from_tensor_slices((rows, [0] * 6)),
+        tf.data.Dataset.from_tensor_slices((rows, [0] * 6)).batch(4),
+    ):
+        chunk = joined_chunks(list(open_input((TEXT, PAIR), dataset, targets="required")))
+        assert (
+            chunk.columns == tuple([text.encode() for text in column] for column in (TEXTS, OTHERS))
+            and chunk.targets == [0] * 6
+        )
+
+
+def test_a_first_question_without_an_answer_is_no_missing_target(tokenizer):
+    task = make("answers", tokenizer)
+    rows = [(("the cat ?", "a cat"), None), (("a ?", "a dog"), {"text": "a", "start": 0})]
+    assert trained_on(task, iter(rows)) == trained_on(task, (["the cat ?", "a ?"], ["a cat", "a dog"]), [None, ("a", 0)])
+
+
+def test_words_and_texts_are_not_mixed(tokenizer):
+    task = make("words", tokenizer)
+    with pytest.raises(TypeError, match=r"x\[0\] is a list of words and x\[1\] a text"):
+        task.predict([["a", "cat"], "a dog"])
+    with pytest.raises(ValueError, match="could be words, or a text and its label"):
+        task.predict(iter([("a", "cat")]))
