@@ -5,12 +5,15 @@ from __future__ import annotations
 import ast
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from kbert.files.numbered_labels import check_names, label_of
 from kbert.files.table_file import Table
 
 SEPARATOR = ";"  # between the labels of a text, where it can have several
+OTHER_SEPARATORS = (",", "|")  # that files have in its place, such as GoEmotions'
 _ITEM = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d*)?|True|False"""
 _LIST = re.compile(rf"\[\s*(?:(?:{_ITEM})(?:(?:\s*,\s*|\s+)(?:{_ITEM}))*\s*,?)?\s*\]", re.DOTALL)
 _ONES_AND_ZEROS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
@@ -25,13 +28,14 @@ class LabelCells:
     """
 
     def __init__(self, table: Table, names: Sequence[str] | None) -> None:
+        check_names(names or ())
         self.table, self.names = table, names
 
     def single(self, name: str) -> list[str]:
         """Returns a column of one label a row."""
         labels = []
         for row, value in enumerate(self.table.column(name)):
-            if isinstance(value, (list, dict)):
+            if isinstance(value, dict) or list_of_cell(value) is not None:
                 raise ValueError(f"{self.table.place(row)} has several labels, {value!r:.80}; that is --task multi-label")
             if not _is_label(value):
                 raise ValueError(f"{self.table.place(row)} has no label; drop it, or give it one")
@@ -44,15 +48,35 @@ class LabelCells:
         width = {len(values) for values in rows}
         binary = [[_one_or_zero(value) for value in values] if not _has_texts(values) else [None] for values in rows]
         if len(width) == 1 and max(width) > 1 and all(None not in values for values in binary):
-            twice = any(len(set(values)) < len(values) for values in binary)  # no list of numbers of labels
-            if twice and self.names is None:
+            if self.names is None:  # as numbers of labels, each row would have one label twice, or both labels 0 and 1
                 raise ValueError(
                     f"{self.table.path}: the column {name!r} holds lists of ones and zeros; give the labels' names in order "
                     "with --names"
                 )
             if self.names is not None and max(width) == len(self.names):
                 return [[label for label, value in zip(self.names, values) if value] for values in binary]
+        if self.names is None:
+            self._check_separator(name, rows)
         return [[self.label(value, row) for value in values] for row, values in enumerate(rows)]
+
+    def _check_separator(self, name: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Raises a ValueError for labels of text cells that look like several, with another separator between them.
+
+        A label looks like several if each of its parts is a label elsewhere, alone or as a part of another one.
+        """
+        cells = self.table.column(name)
+        if any(not isinstance(cell, str) or SEPARATOR in cell or list_of_cell(cell) is not None for cell in cells):
+            return
+        labels = {values[0]: row for row, values in enumerate(rows) if values}
+        for separator in OTHER_SEPARATORS:
+            parts = {label: {part.strip() for part in label.split(separator)} for label in labels}
+            holders = Counter(part for of_label in parts.values() for part in of_label)
+            for label, row in labels.items():
+                if separator in label and all(holders[part] > 1 for part in parts[label]):
+                    raise ValueError(
+                        f"{self.table.place(row)}: {label!r:.80} looks like several labels with {separator!r} between them; "
+                        f"write {SEPARATOR!r} there, or a list such as ['a', 'b']"
+                    )
 
     def _cell(self, value: Any, row: int) -> list[Any]:
         """Returns the labels of a cell as the cell states them."""
@@ -106,13 +130,14 @@ class LabelCells:
         """Returns a label by its name; `row`, counted from 0, is for the error."""
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        if self.names is None or value in self.names:
-            return value if isinstance(value, str) else str(value)
-        if not str(value).strip().isdecimal() or int(value) >= len(self.names):
+        if self.names is None:
+            return str(value)
+        label = label_of(value, self.names) if value in self.names else label_of(str(value).strip(), self.names)
+        if label is None:
             raise ValueError(
                 f"{self.table.place(row)}: {value!r:.80} is none of the {len(self.names)} names, and no number of one, from 0"
             )
-        return self.names[int(value)]
+        return label
 
 
 def _is_label(value: Any) -> bool:
@@ -135,9 +160,24 @@ def list_of_cell(cell: Any) -> list[Any] | None:
     >>> list_of_cell("['a', 'b']"), list_of_cell("['a' 'b']"), list_of_cell("a")
     (['a', 'b'], ['a', 'b'], None)
     """
-    if isinstance(cell, str) and _LIST.fullmatch(cell.strip()):
-        return [ast.literal_eval(item) for item in re.findall(_ITEM, cell, re.DOTALL)]
+    if isinstance(cell, str):
+        return _list_of_text(cell.strip())
     return list(cell) if isinstance(cell, (list, tuple)) else None
+
+
+def _list_of_text(text: str) -> list[Any] | None:
+    """Returns a list that was written as text; JSON comes first, because its escapes of characters are not Python's."""
+    if not text.startswith("["):
+        return None
+    try:
+        values = json.loads(text)
+        return None if any(isinstance(value, (list, dict)) for value in values) else values
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return [ast.literal_eval(item) for item in re.findall(_ITEM, text, re.DOTALL)] if _LIST.fullmatch(text) else None
+    except (ValueError, SyntaxError):  # a number with more digits than Python reads
+        return None
 
 
 def answers_of_cell(cell: Any, place: str, name: str) -> list[dict[str, Any]]:

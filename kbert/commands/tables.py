@@ -169,7 +169,7 @@ def number(value: Any, table: Table, row: int) -> float:
         if "_" in str(value):  # which Python takes for a part of a number
             raise ValueError
         read = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{table.place(row)} has {value!r:.80} where a number is expected") from None
     if not math.isfinite(read):
         raise ValueError(f"{table.place(row)} has {value!r:.80}, which is not a finite number")

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from kbert.files.numbered_labels import check_names, label_of
 from kbert.files.text_file import Path, read_lines
 from kbert.scoring.tag_schemes import NotATag, are_tags, check_tags, has_prefixes, read_tags
 
@@ -52,6 +53,7 @@ def read_bio(
       ValueError: a line has another number of columns than the others, or a tag of another scheme; the message names the file
         and the line.
     """
+    check_names(names or ())
     sentences = _sentences(path, encoding)
     _check_columns(path, sentences)
     sentences = _without_comments(sentences, word_column, tag_column)
@@ -173,11 +175,10 @@ def _tags_stand_first(sentences: list[list[_Line]]) -> bool:
 
 def _named(path: Path, line: _Line, tag: str, names: Sequence[str]) -> str:
     """Returns the name of a tag that is a number."""
-    if tag in names:
-        return tag
-    if not tag.isdecimal() or int(tag) >= len(names):
+    label = label_of(tag, names)
+    if label is None:
         raise ValueError(f"{path}, line {line.number}: {tag!r} is no number of the {len(names)} names, which count from 0")
-    return names[int(tag)]
+    return label
 
 
 def _check_tags(path: Path, sentences: list[list[_Line]], place: int) -> None:

@@ -1,6 +1,7 @@
 """Files as what tasks take: labels of every shape, the hub's tables, and errors that name the line and the option."""
 
 import json
+import re
 import warnings
 
 import pandas as pd
@@ -92,6 +93,8 @@ def test_columns_of_ones_and_zeros_are_labels(tmp_path, suffix, kind):
         ({"text": "a", "label": None}, {}, "line 2 has no label"),
         ({"text": "a", "label": " "}, {}, "line 2 has no label"),
         ({"text": "a", "label": ["x", "y"]}, {}, "line 2 has several labels.*--task multi-label"),
+        ({"text": "a", "label": "['x', 'y']"}, {}, "line 2 has several labels.*--task multi-label"),
+        ({"text": "a", "label": 10**400}, {"numbers": True}, "line 2 has 1000.* where a number is expected"),
         ({"text": None, "label": "x"}, {}, "line 2 has no text in the column 'text'"),
         ({"text": 5, "label": "x"}, {}, "line 2: the column 'text' should hold texts, got 5"),
         (
@@ -101,24 +104,71 @@ def test_columns_of_ones_and_zeros_are_labels(tmp_path, suffix, kind):
         ),
         ({"text": "a", "label": ["x", None]}, {"several": True}, "line 2 has a label that is none"),
         ({"text": "a", "label": "[x, y]"}, {"several": True}, r"line 2: '\[x, y\]' looks like a list; write it as"),
-        ({"text": "a", "label": "x"}, {"numbers": True}, "line 1 has 'x' where a number is expected"),
+        ({"text": "a", "label": "x"}, {"numbers": True}, "line 2 has 'x' where a number is expected"),
         ({"text": "a", "label": "x"}, {"label": ["label", "text"]}, "--label takes one column"),
         ({"text": "a", "label": "x"}, {"label": ["label", "text"], "several": True}, "'label' should hold 0 or 1, got 'x'"),
     ],
 )
 def test_what_is_wrong_in_a_row_is_named_with_its_line(tmp_path, row, options, message):
-    path = jsonl(tmp_path / "a.jsonl", {"text": "a", "label": "x"}, row)
+    path = jsonl(tmp_path / "a.jsonl", {"text": "a", "label": "1" if "numbers" in options else "x"}, row)
     with pytest.raises(ValueError, match=message):
         tables.read_labelled(path, **options)
 
 
-def test_lists_of_ones_and_zeros_need_names(tmp_path):
-    path = jsonl(tmp_path / "a.jsonl", *({"text": "a", "labels": row} for row in BINARY))
+@pytest.mark.parametrize("rows", [BINARY, [[0, 1], [1, 0]], [[1.0, 0.0]]])
+def test_lists_of_ones_and_zeros_need_names(tmp_path, rows):
+    path = jsonl(tmp_path / "a.jsonl", *({"text": "a", "labels": row} for row in rows))
     with pytest.raises(ValueError, match="lists of ones and zeros; give the labels' names in order with --names"):
         tables.read_labelled(path, several=True)
 
 
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+@pytest.mark.parametrize(("labels", "names"), [([0, 1, 2], ["1", "2", "3"]), ([0, 1], ["a", "a"]), ([0, 1], ["1", "0"])])
+def test_names_that_could_mean_two_labels_are_refused(tmp_path, suffix, labels, names):
+    path, table = tmp_path / f"a.{suffix}", pd.DataFrame({"text": [str(label) for label in labels], "label": labels})
+    if suffix == "csv":
+        table.to_csv(path, index=False)
+    else:
+        table.to_json(path, orient="records", lines=True)
+    bio = text(tmp_path / "a.bio", "".join(f"word {label}\n" for label in labels))
+    for read in (tables.read_labelled, lambda path, how: tables.read_words(bio, how=how)):
+        with pytest.raises(ValueError, match=r"the name '\w' (stands twice in|of) --names"):
+            read(path, how=Reading(names=names))
+    in_order = [str(label) for label in labels]  # numbers are names of themselves
+    assert tables.read_labelled(path, how=Reading(names=in_order))[1] == in_order
+
+
+@pytest.mark.parametrize(
+    ("cells", "wrong"),
+    [
+        (["2,24", "2", "24"], "line 2: '2,24'"),
+        (["Action|Comedy", "Drama|Action", "Comedy"], "line 2: 'Action|Comedy'"),
+        (["x", "", "x, y", "y"], "line 4: 'x, y'"),
+        (["Arts, Music", "Arts, Dance", "Music"], "line 2: 'Arts, Music'"),
+        (["Arts, Music", "Arts, Dance", "Sport"], None),  # a comma in a name
+        (["x,y;z", "x", "y"], None),
+    ],
+)
+def test_labels_with_another_separator_between_them_are_refused(tmp_path, cells, wrong):
+    path = tmp_path / "a.tsv"
+    pd.DataFrame({"text": cells, "labels": cells}).to_csv(path, index=False, sep="\t")
+    if wrong is None:
+        assert tables.read_labelled(path, several=True)[1] == [cell.split(";") for cell in cells]
+        return
+    with pytest.raises(ValueError, match=f"{re.escape(wrong)} looks like several labels.*write ';' there"):
+        tables.read_labelled(path, several=True)
+
+
 # Words
+
+
+@pytest.mark.parametrize("word", ["\U0001f600", "a/b", "it's", 'say "it"', "back\\slash", "\n", "é"])
+def test_words_in_lists_that_json_or_python_wrote_are_the_same(tmp_path, word):
+    rows = [[word, "b"], [word]]
+    for write in (json.dumps, lambda row: json.dumps(row).replace("/", "\\/"), str):
+        cells = {"tokens": [write(row) for row in rows], "tags": [str(["O"] * len(row)) for row in rows]}
+        pd.DataFrame(cells).to_csv(tmp_path / "a.csv", index=False)
+        assert tables.read_words(tmp_path / "a.csv")[0] == rows
 
 
 def test_tables_of_words_have_tags_by_name_or_number(tmp_path):
