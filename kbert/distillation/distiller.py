@@ -9,21 +9,23 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from kbert.arguments import known_only, number, whole_number, yes_or_no
 from kbert.distillation import losses
 from kbert.distillation.lessons import Lessons, masked_anew, open_lessons, read_lessons
 from kbert.distillation.observed import observe, outputs_in
-from kbert.distillation.pair_checks import check_pair, check_sizes
+from kbert.distillation.pair_checks import Weight, check_pair, check_sizes, layer_pairs, used_weights
 from kbert.distillation.teacher_cache import TeacherCache, cached_lessons
 from kbert.encoders.layers import Projection
-from kbert.tasks import smaller
-from kbert.tasks.fitting import as_list
+from kbert.tasks.columns import Chunk
+from kbert.tasks.fit_arguments import check_fit
 from kbert.tasks.task import Task
 from kbert.training import keras_internals
-from kbert.training.optimizer import AdamW, WarmupLinearDecay, start_schedule
+from kbert.training.accumulation import LastStep, drop_waiting, warn_of_too_few
+from kbert.training.optimizer import chosen_optimizer, start_schedule
+from kbert.training.phases import Phase, batches_of_training
 from kbert.training.precision import check_trainable_precision, with_loss_scale
 from kbert.training.replicas import check_replicas
-
-Weight = float | Callable[[tf.Tensor], Any]
+from kbert.training.watching import as_list, check_callbacks
 
 ATTENTION = {"kl": losses.attention_divergence, "mse": losses.attention_difference, "scores": losses.attention_difference}
 HIDDEN = {"mse": losses.squared_difference, "cosine": losses.cosine_distance}
@@ -85,8 +87,8 @@ class Distiller(keras.Model):
     ) -> None:
         super().__init__(**kwargs)
         check_pair(teacher, student)
-        if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or not temperature > 0:
-            raise ValueError(f"temperature should be a number above 0, got {temperature!r}")
+        number("temperature", temperature, above=0)
+        yes_or_no(project=project)
         for name, value, known in (("hidden_loss", hidden_loss, HIDDEN), ("attention_loss", attention_loss, ATTENTION)):
             if value not in known:
                 raise ValueError(f"{name} should be one of {', '.join(known)}, got {value!r}")
@@ -110,7 +112,8 @@ class Distiller(keras.Model):
         self.inside = self._compared_layers()
         self.projections = self._build_projections()
         self.loss_means = {name: keras.metrics.Mean(name=f"{name}_loss") for name in self.loss_weights}
-        self._last_step = tf.Variable(1.0, trainable=False)
+        self._first_step = tf.Variable(0.0, trainable=False)
+        self._steps = tf.Variable(1.0, trainable=False)
         self.built = True
 
     def _compared_layers(self) -> list[tuple[str, int, int]]:
@@ -172,13 +175,17 @@ class Distiller(keras.Model):
         if "hard" in self.loss_weights:
             values["hard"] = self.student.hard_loss(outputs, y["targets"], tf.cast(y["labelled"], tf.float32))
         values.update(self._losses_inside(of_teacher, of_student, mask))
-        done = tf.cast(self.optimizer.iterations, tf.float32) / self._last_step
+        done = self.share_done()
         total = 0.0
         for name, value in values.items():
             weight = self.loss_weights[name]
             self.loss_means[name].update_state(value)
             total += tf.cast(weight(done) if callable(weight) else weight, tf.float32) * value
         return total
+
+    def share_done(self) -> tf.Tensor:
+        """Returns the share of the steps of this training that were made, a scalar from 0 to 1."""
+        return (tf.cast(self.optimizer.iterations, tf.float32) - self._first_step) / self._steps
 
     def _losses_inside(self, of_teacher: dict, of_student: dict, mask: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the losses of embeddings, hidden states, attention and values that have a weight.
@@ -217,17 +224,28 @@ class Distiller(keras.Model):
 
     # Training
 
-    def compile(self, optimizer: Any = "auto", learning_rate: float = 5e-5, **kwargs: Any) -> None:
+    def compile(
+        self,
+        optimizer: Any = "auto",
+        learning_rate: Any = None,
+        gradient_accumulation_steps: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Prepares for training. The losses are the constructor's.
 
         Args:
           optimizer: a Keras optimizer; by default AdamW, whose rate rises over the first tenth of the steps and then falls
             linearly to 0. For a student that computes in float16, it scales the loss.
-          learning_rate: the peak of the default optimizer's rate.
-          **kwargs: the other arguments of `keras.Model.compile`; `jit_compile` is False by default.
+          learning_rate: the peak of the default optimizer's rate, as `Task.compile` takes it.
+          gradient_accumulation_steps: the number of batches whose mean gradient makes one step.
+          **kwargs: `jit_compile`, which is False by default, `run_eagerly`, `steps_per_execution` and `auto_scale_loss`, as in
+            `keras.Model.compile`.
+
+        Raises:
+          TypeError: `loss`, `metrics` or another argument that could not act.
         """
-        if optimizer == "auto":
-            optimizer = AdamW(learning_rate=WarmupLinearDecay(learning_rate))
+        known_only("Distiller.compile", kwargs, ("jit_compile", "run_eagerly", "steps_per_execution", "auto_scale_loss"))
+        optimizer = chosen_optimizer(optimizer, learning_rate, gradient_accumulation_steps)
         optimizer = with_loss_scale(optimizer, self.student.encoder)
         super().compile(optimizer=optimizer, jit_compile=kwargs.pop("jit_compile", False), **kwargs)
 
@@ -239,10 +257,12 @@ class Distiller(keras.Model):
         epochs: int = 1,
         verbose: str | int = "auto",
         callbacks: Any = None,
+        validation_split: float = 0.0,
         validation_data: Any = None,
         shuffle: bool = True,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
         cache: str | pathlib.Path | None = None,
-        **kwargs: Any,
     ) -> keras.callbacks.History:
         """Trains the student.
 
@@ -251,16 +271,18 @@ class Distiller(keras.Model):
           y: a label for each text, or None for texts without labels. A classifier and a token classifier also take a list that
             has None for some texts. None in a question answerer's list means that the text has no answer.
           batch_size: texts of a batch.
-          epochs: how often each text is seen.
+          epochs: how often each text is seen, the epochs before `initial_epoch` included.
           verbose: 1 for Keras's progress bar, 2 for a line each epoch, 0 for silence.
-          callbacks: Keras's callbacks, one or a list.
+          callbacks: Keras's callbacks, one or a list. What `keras.callbacks.ModelCheckpoint` saves is the student.
+          validation_split: the share of the texts, at the end, that is held out.
           validation_data: `(texts, labels)`. After each epoch the student's `evaluate` on them is reported, as `val_...`.
           shuffle: whether the texts come in another order in each epoch.
+          initial_epoch: the number of the first epoch. The learning-rate schedule is laid over the epochs from there on.
+          steps_per_epoch: batches of an epoch. An epoch goes on where the last one stopped.
           cache: a folder for the teacher's outputs and layers that the losses compare. With it the teacher computes them once,
             and neither in each epoch nor in the next run on the same texts. The folder is read as it is needed, for layers take
             kilobytes a token. A masked LM's hidden tokens are then the same in each epoch. Without a folder, the outputs of
             other tasks are computed once and kept in memory if the losses compare nothing else.
-          **kwargs: the other arguments of `keras.Model.fit`.
 
         Returns:
           Keras's `History`.
@@ -275,18 +297,47 @@ class Distiller(keras.Model):
         check_replicas(self, self.student, torn)
         if not getattr(self, "compiled", False):
             self.compile()
-        data = self._data(x, y, batch_size, shuffle, cache)
-        steps = int(data.cardinality()) * epochs
-        first_step = int(self.optimizer.iterations)
-        self._last_step.assign(float(first_step + steps))
-        start_schedule(self.optimizer, steps, first_step)
+        check_fit(
+            epochs=epochs, initial_epoch=initial_epoch, verbose=verbose, shuffle=shuffle, validation_split=validation_split,
+            validation_data=validation_data, steps_per_epoch=steps_per_epoch, batch_size=whole_number("batch_size", batch_size),
+        )  # fmt: skip
+        validates, callbacks = bool(validation_split) or validation_data is not None, as_list(callbacks)
+        of_student = self.student.figure_names if validates else None
+        figures = ["loss", *(metric.name for metric in self.loss_means.values())]
+        scores = self.student.score_names
+        if scores is not None:  # the student's metrics are none of the distiller's, so that Keras knows no direction of theirs
+            scores = [*scores, *(name for name in of_student or [] if name.endswith(("accuracy", "macro_f1")))]
+        check_callbacks(callbacks, self.optimizer, figures, of_student, scores)
+        if validation_split:
+            trained, held_out = open_lessons(self.student, x, y).split(validation_split)
+            (x, y), validation_data = texts_and_targets(trained), texts_and_targets(held_out)
+        phase = Phase.of(self._data(x, y, batch_size, shuffle, cache), epochs, steps_per_epoch)
+        batches = batches_of_training([phase], initial_epoch)
         if not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
-        callbacks = as_list(callbacks)
-        if validation_data is not None:
+        drop_waiting(self.optimizer)
+        warn_of_too_few(self.optimizer, batches)
+        first_step, steps = start_schedule(self.optimizer, batches, keras_internals.batches_seen(self.optimizer))
+        self._first_step.assign(float(first_step))
+        self._steps.assign(float(steps or 1))
+        if validates:
             callbacks = [StudentScores(*validation_data), *callbacks]
+        callbacks = [LastStep(epochs - 1), *callbacks]
         self.student.new_weights.clear()
-        return super().fit(data, epochs=epochs, verbose=verbose, callbacks=callbacks, shuffle=False, **kwargs)
+        history = super().fit(
+            phase.data, epochs=epochs, verbose=verbose, callbacks=callbacks, shuffle=False, initial_epoch=initial_epoch,
+            steps_per_epoch=steps_per_epoch,
+        )  # fmt: skip
+        drop_waiting(self.optimizer)
+        return history
+
+    def save(self, path: Any, *args: Any, **kwargs: Any) -> None:
+        """Saves the student, as `Task.save` does: a distiller is no model to load."""
+        self.student.save(path, *args, **kwargs)
+
+    def save_weights(self, path: Any, *args: Any, **kwargs: Any) -> None:
+        """Saves the student's weights alone, as `keras.Model.save_weights` does."""
+        self.student.save_weights(path, *args, **kwargs)
 
     def _data(self, x: Any, y: Any, batch_size: int, shuffle: bool, cache: str | pathlib.Path | None) -> tf.data.Dataset:
         """Returns batches of `(inputs, {"targets", "labelled"})`, with `"teacher"` where the teacher's tensors are cached.
@@ -335,39 +386,10 @@ class StudentScores(keras.callbacks.Callback):
         logs.update({f"val_{name}": value for name, value in figures.items()})
 
 
-def used_weights(weights: dict[str, Weight]) -> dict[str, Weight]:
-    """Returns the weights without those that are 0.
-
-    Raises:
-      ValueError: a weight is negative, or all are 0.
-    """
-    used = {name: weight for name, weight in weights.items() if callable(weight) or weight}
-    if not used or any(not callable(weight) and not weight > 0 for weight in used.values()):
-        raise ValueError(f"weights of the losses should be positive numbers or functions, and one of them at least; got {used}")
-    return used
-
-
-def layer_pairs(
-    layer_map: str | Sequence[int], layers: Iterable[int] | None, student: Task, teacher: Task
-) -> list[tuple[int, int]]:
-    """Returns `(the student's layer, the teacher's layer)` of the layers that are compared, counted from 0.
-
-    Args:
-      layer_map: see `kbert.tasks.smaller.layer_map`.
-      layers: numbers of the student's layers, or None for all.
-      student: the task to train.
-      teacher: a trained task.
-
-    Raises:
-      ValueError: a layer that the student or the teacher does not have.
-    """
-    counts = student.encoder.config.num_hidden_layers, teacher.encoder.config.num_hidden_layers
-    mapped = smaller.layer_map(layer_map, *counts)
-    chosen = range(len(mapped)) if layers is None else list(layers)
-    for layer in chosen:
-        if not 0 <= layer < len(mapped):
-            raise ValueError(f"layers names the student's layer {layer}, but it has {len(mapped)}")
-    return [(layer, mapped[layer]) for layer in chosen]
+def texts_and_targets(chunk: Chunk) -> tuple[Any, list | None]:
+    """Returns the rows of a chunk as `evaluate` takes them: a column or a tuple of columns, and targets."""
+    columns = [[text.decode("utf-8") if isinstance(text, bytes) else text for text in column] for column in chunk.columns]
+    return (columns[0] if len(columns) == 1 else tuple(columns)), chunk.targets
 
 
 def mean(values: Sequence[tf.Tensor]) -> tf.Tensor:

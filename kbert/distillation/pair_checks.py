@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any
 
+import tensorflow as tf
+
+from kbert.arguments import number
+from kbert.tasks import smaller
 from kbert.tasks.task import Task
+
+Weight = float | Callable[[tf.Tensor], Any]
 
 
 def check_pair(teacher: Task, student: Task) -> None:
@@ -64,3 +71,41 @@ def check_sizes(teacher: Task, student: Task, losses: Collection[str], project: 
             f"the student's vectors have {widths[0]} coordinates, the teacher's {widths[1]}: they can be compared with "
             "project=True only"
         )
+
+
+def used_weights(weights: dict[str, Weight]) -> dict[str, Weight]:
+    """Returns the weights without those that are 0.
+
+    Raises:
+      ValueError: a weight is negative, or all are 0.
+    """
+    for name, weight in weights.items():
+        if not callable(weight):
+            number(name, weight, least=0)
+    used = {name: weight for name, weight in weights.items() if callable(weight) or weight}
+    if not used:
+        raise ValueError(f"weights of the losses should be positive numbers or functions, and one of them at least; got {used}")
+    return used
+
+
+def layer_pairs(
+    layer_map: str | Sequence[int], layers: Iterable[int] | None, student: Task, teacher: Task
+) -> list[tuple[int, int]]:
+    """Returns `(the student's layer, the teacher's layer)` of the layers that are compared, counted from 0.
+
+    Args:
+      layer_map: see `kbert.tasks.smaller.layer_map`.
+      layers: numbers of the student's layers, or None for all.
+      student: the task to train.
+      teacher: a trained task.
+
+    Raises:
+      ValueError: a layer that the student or the teacher does not have.
+    """
+    counts = student.encoder.config.num_hidden_layers, teacher.encoder.config.num_hidden_layers
+    mapped = smaller.layer_map(layer_map, *counts)
+    chosen = range(len(mapped)) if layers is None else list(layers)
+    for layer in chosen:
+        if not 0 <= layer < len(mapped):
+            raise ValueError(f"layers names the student's layer {layer}, but it has {len(mapped)}")
+    return [(layer, mapped[layer]) for layer in chosen]

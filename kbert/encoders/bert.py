@@ -262,7 +262,8 @@ def complete_inputs(inputs: dict[str, tf.Tensor], config: BertConfig | MobileBer
         raise ValueError(f"the encoder takes a dictionary with {', '.join(INPUT_NAMES)}, got {given}")
     if "texts" in inputs:
         return inputs
-    token_ids = tf.cast(tf.convert_to_tensor(inputs["token_ids"]), tf.int32)
+    # A cast would wrap an id beyond int32 to one that there is; saturated, it is refused as any other that has no vector.
+    token_ids = tf.saturate_cast(tf.convert_to_tensor(inputs["token_ids"]), tf.int32)
     if token_ids.shape.rank != 2:
         raise ValueError(f"token_ids should be [batch, length], got shape {token_ids.shape}")
     if token_ids.shape[1] is not None and token_ids.shape[1] > config.max_position_embeddings:
@@ -273,6 +274,6 @@ def complete_inputs(inputs: dict[str, tf.Tensor], config: BertConfig | MobileBer
     segment_ids, mask = inputs.get("segment_ids"), inputs.get("padding_mask")
     return {
         "token_ids": token_ids,
-        "segment_ids": tf.zeros_like(token_ids) if segment_ids is None else tf.cast(segment_ids, tf.int32),
+        "segment_ids": tf.zeros_like(token_ids) if segment_ids is None else tf.saturate_cast(segment_ids, tf.int32),
         "padding_mask": tf.ones_like(token_ids) if mask is None else tf.cast(mask, tf.int32),
     }

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kbert.arguments import known_only, share, whole_number, yes_or_no
 from kbert.config import BertConfig, MobileBertConfig
 from kbert.encoders.bert import BertEncoder
 from kbert.encoders.layers import Projection
@@ -16,18 +17,26 @@ from kbert.encoders.mobilebert import MobileBertEncoder
 from kbert.pretraining.sentence_pairs import Corpus, Document, draw_pairs, pair_columns, tokenize_documents
 from kbert.pretraining.throughput import Throughput, counted
 from kbert.tasks.columns import rows_kept
-from kbert.tasks.fitting import as_list
+from kbert.tasks.fit_arguments import check_fit
 from kbert.tasks.from_preset import load_task
+from kbert.tasks.on_logits import Logits
 from kbert.tasks.task import Task
 from kbert.tasks.token_head import TokenHead, only_at_masks, vectors_at_masks
 from kbert.text.packing import TextPreprocessor
 from kbert.training import keras_internals
 from kbert.training.fingerprint import digest
-from kbert.training.length_batches import Phase, batches
+from kbert.training.length_batches import batches
 from kbert.training.losses import LabelledCrossentropy
 from kbert.training.masking import mask_tokens, with_draws
 from kbert.training.metrics import LabelledAccuracy
+from kbert.training.phases import Phase
 from kbert.training.resume import random_at_start
+from kbert.training.watching import as_list
+
+OF_DOCUMENTS = (
+    "verbose", "initial_epoch", "steps_per_epoch", "total_steps", "resume", "resume_every", "validation_steps",
+    "validation_freq",
+)  # fmt: skip
 
 
 @keras.saving.register_keras_serializable("kbert")
@@ -116,7 +125,7 @@ class Pretrainer(Task):
         self,
         x: Any = None,
         y: Any = None,
-        batch_size: int | Sequence[int] = 32,
+        batch_size: int | Sequence[int] | None = None,
         validation_split: float = 0.0,
         validation_data: Any = None,
         shuffle: bool = True,
@@ -142,7 +151,8 @@ class Pretrainer(Task):
             stream, and only the ids are kept. Or packed dictionaries or a dataset (`read_records`), whose tokens are hidden
             already.
           y: the labels of both heads for packed dictionaries: `{"mlm_logits": [B, M], "nsp_logits": [B]}`.
-          batch_size: pairs of a batch; with `phases` a number, or a list with one for each phase.
+          batch_size: pairs of a batch, 32 by default; with `phases` a number, or a list with one for each phase. A dataset has
+            batches of its own.
           validation_split: the share of the documents, at the end, that is held out.
           validation_data: documents, or a dataset.
           shuffle: whether the pairs come in another order in each epoch.
@@ -155,7 +165,8 @@ class Pretrainer(Task):
             hidden tokens alone.
           whole_words: whether words are hidden with all of their pieces.
           mask_rate: the share of tokens to hide.
-          **kwargs: the other arguments of a task's `fit`.
+          **kwargs: `verbose`, `initial_epoch`, `steps_per_epoch`, `total_steps`, `resume`, `resume_every`, `validation_steps`
+            and `validation_freq`, as a task's `fit` takes them; for packed input all others.
 
         Returns:
           Keras's `History`.
@@ -170,6 +181,8 @@ class Pretrainer(Task):
         if isinstance(x, (dict, tf.data.Dataset, type(None))):
             if phases is not None:
                 raise ValueError("phases are for documents: records have the length that they were written with")
+            if (objective, whole_words, mask_rate) != ("nsp", False, 0.15):
+                raise ValueError("objective, whole_words and mask_rate are for documents; packed input has its hidden tokens")
             if isinstance(x, tf.data.Dataset):
                 if hasattr(x, "epochs"):  # of read_records
                     self._epochs[:] = x.epochs
@@ -192,8 +205,20 @@ class Pretrainer(Task):
             raise ValueError("pretraining learns from the documents alone: fit(documents)")
         self.check_reads_texts(x)  # raises TypeError if there is no preprocessor
         checked_phases = check_phases(phases, 1 if epochs is None else epochs, batch_size, self)
-        if not getattr(self, "compiled", False):
-            self.compile()
+        self._compile_if_needed()
+        known_only("fit on documents", kwargs, OF_DOCUMENTS)
+        more: dict[str, Any] = {name: kwargs[name] for name in kwargs if name in ("validation_steps", "validation_freq")}
+        checked = {name: kwargs[name] for name in set(kwargs) - set(more) - {"resume"}}
+        total_epochs = sum(of_phase for _, of_phase, _ in checked_phases)
+        check_fit(
+            epochs=total_epochs, shuffle=shuffle, validation_split=validation_split, validation_data=validation_data, more=more,
+            **checked,
+        )  # fmt: skip
+        share("mask_rate", mask_rate)
+        yes_or_no(whole_words=whole_words)
+        tokens = tf.Variable(0, dtype=tf.int64, trainable=False)
+        callbacks = [Throughput(tokens), *as_list(callbacks)]
+        self._check_callbacks(callbacks, bool(validation_split) or validation_data is not None, [])
         self._epochs.clear()
         options: dict[str, Any] = {"objective": objective, "whole_words": whole_words, "mask_rate": mask_rate}
         corpus = tokenize_documents(x, self.tokenizer)
@@ -203,14 +228,13 @@ class Pretrainer(Task):
         if isinstance(validation_data, Corpus):
             length, _, rows = checked_phases[-1]
             validation_data = self._batches(validation_data, rows, False, length, **options)
-        tokens = tf.Variable(0, dtype=tf.int64, trainable=False)
+        steps = kwargs.get("steps_per_epoch")
         parts = [
-            Phase(counted(self._batches(corpus, rows, shuffle, length, **options), tokens), phase_epochs)
+            Phase.of(counted(self._batches(corpus, rows, shuffle, length, **options), tokens), phase_epochs, steps)
             for length, phase_epochs, rows in checked_phases
         ]
-        kwargs.setdefault("total_steps", sum(part.steps or 0 for part in parts))
-        callbacks = [Throughput(tokens), *as_list(callbacks)]
-        return self._fit_phases(parts, callbacks=callbacks, validation_data=validation_data, **kwargs)
+        total_steps = kwargs.pop("total_steps", None)
+        return self._fit_phases(parts, total_steps, callbacks=callbacks, validation_data=validation_data, **kwargs)
 
     def _held_out(self, corpus: Corpus, validation_split: float, validation_data: Any) -> tuple[Corpus, Any]:
         """Returns the documents to train on, and those to validate with as a `Corpus`.
@@ -231,7 +255,7 @@ class Pretrainer(Task):
         self,
         x: Any = None,
         y: Any = None,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         objective: str = "nsp",
         whole_words: bool = False,
         mask_rate: float = 0.15,
@@ -242,14 +266,16 @@ class Pretrainer(Task):
         Args:
           x: documents, packed dictionaries or a dataset, as `fit` takes them. Of documents, always the same tokens are hidden.
           y: the labels of both heads for packed dictionaries.
-          batch_size: pairs of a batch.
+          batch_size: pairs of a batch, 32 by default. A dataset has batches of its own.
           objective: `"nsp"`, `"sop"` or `"mlm"`.
           whole_words: whether words are hidden with all of their pieces.
           mask_rate: the share of tokens to hide.
           **kwargs: the other arguments of a task's `evaluate`, such as `return_dict`.
         """
         if not isinstance(x, (dict, tf.data.Dataset, type(None))):
-            x = self.batches(x, batch_size, False, objective, whole_words, mask_rate)
+            if y is not None or kwargs.get("sample_weight") is not None:
+                raise ValueError("pretraining learns from the documents alone: evaluate(documents)")
+            x, batch_size = self.batches(x, batch_size or 32, False, objective, whole_words, mask_rate), None
         return super().evaluate(x, y, batch_size=batch_size, **kwargs)
 
     def batches(
@@ -276,6 +302,8 @@ class Pretrainer(Task):
           `{"mlm_logits": [B, M], "nsp_logits": [B]}`.
         """
         self.check_reads_texts(documents)
+        whole_number("batch_size", batch_size)
+        share("mask_rate", mask_rate)
         corpus = tokenize_documents(documents, self.tokenizer)
         return self._batches(corpus, batch_size, shuffle, self.preprocessor.max_length, objective, whole_words, mask_rate)
 
@@ -322,6 +350,10 @@ class Pretrainer(Task):
         data = with_draws(data, int(random.integers(2**31)), shuffle, epochs)
         return data.map(hide, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
+    @property
+    def logits(self) -> Logits | None:
+        return Logits()
+
     def default_loss(self) -> dict[str, keras.losses.Loss]:
         return {"mlm_logits": LabelledCrossentropy(), "nsp_logits": LabelledCrossentropy()}
 
@@ -333,7 +365,7 @@ class Pretrainer(Task):
 
 
 def check_phases(
-    phases: Sequence[tuple[int, int]] | None, epochs: int, batch_size: int | Sequence[int], task: Pretrainer
+    phases: Sequence[tuple[int, int]] | None, epochs: int, batch_size: int | Sequence[int] | None, task: Pretrainer
 ) -> list[tuple[int, int, int]]:
     """Returns `(length, epochs, batch size)` of each phase.
 
@@ -346,13 +378,13 @@ def check_phases(
     Raises:
       ValueError: a phase or a batch size is out of its range, or there are not as many batch sizes as phases.
     """
+    batch_size = 32 if batch_size is None else batch_size
     phases = [(task.preprocessor.max_length, epochs)] if phases is None else list(phases)
     sizes: list[Any] = list(batch_size) if isinstance(batch_size, (list, tuple)) else [batch_size] * len(phases)
     if len(sizes) != len(phases):
         raise ValueError(f"batch_size should be one number, or one for each of the {len(phases)} phases, got {batch_size!r}")
     for size in sizes:
-        if not isinstance(size, int) or size < 1:
-            raise ValueError(f"batch_size should be a positive whole number, got {size!r}")
+        whole_number("batch_size", size)
     most = task.encoder.config.max_position_embeddings
     for phase in phases:
         is_pair = isinstance(phase, (list, tuple)) and len(phase) == 2

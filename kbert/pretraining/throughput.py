@@ -32,6 +32,8 @@ class Throughput(keras.callbacks.Callback):
       count: the int64 variable to which `counted` adds the tokens.
     """
 
+    adds = ("tokens_per_second",)  # to the figures of each epoch
+
     def __init__(self, count: tf.Variable) -> None:
         super().__init__()
         self.count = count

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def pearson(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> float:
+def pearson(
+    a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, weights: Sequence[float] | np.ndarray | None = None
+) -> float:
     """Returns Pearson's correlation of two columns of numbers; 0 if one of them is constant.
 
     >>> round(pearson([1.0, 2.0, 3.0], [2.0, 4.0, 6.5]), 4)
@@ -16,13 +18,19 @@ def pearson(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) ->
     Args:
       a: numbers `[B]`.
       b: as many numbers.
+      weights: how often each pair counts, numbers `[B]` that are not negative; by default once.
     """
-    x, y = (np.asarray(column, np.float64) - np.mean(column, dtype=np.float64) for column in (a, b))
-    size = np.sqrt((x @ x) * (y @ y))
-    return float(x @ y / size) if size else 0.0
+    w: np.ndarray = np.ones(len(a)) if weights is None else np.asarray(weights, np.float64)
+    if not w.sum():
+        return 0.0
+    x, y = (np.asarray(column, np.float64) - np.average(column, weights=w) for column in (a, b))
+    size = np.sqrt((w @ (x * x)) * (w @ (y * y)))
+    return float(w @ (x * y) / size) if size else 0.0
 
 
-def spearman(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> float:
+def spearman(
+    a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, weights: Sequence[float] | np.ndarray | None = None
+) -> float:
     """Returns Spearman's correlation, which is Pearson's of the ranks; equal numbers share the mean of their ranks.
 
     >>> spearman([1.0, 2.0, 30.0], [5.0, 6.0, 7.0])
@@ -31,11 +39,14 @@ def spearman(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -
     Args:
       a: numbers `[B]`.
       b: as many numbers.
+      weights: how often each pair counts, numbers `[B]` that are not negative; by default once.
     """
-    return pearson(_ranks(a), _ranks(b))
+    w: np.ndarray = np.ones(len(a)) if weights is None else np.asarray(weights, np.float64)
+    return pearson(_ranks(a, w), _ranks(b, w), w)
 
 
-def _ranks(column: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Returns the rank of each number, counted from 1."""
-    _, place, count = np.unique(np.asarray(column), return_inverse=True, return_counts=True)
+def _ranks(column: Sequence[float] | np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Returns the rank of each number, counted from 1, where each stands as often as its weight says."""
+    _, place = np.unique(np.asarray(column), return_inverse=True)
+    count = np.bincount(place, weights)
     return (np.cumsum(count) - (count - 1) / 2)[place]

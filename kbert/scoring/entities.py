@@ -53,7 +53,12 @@ def has_ends(sequences: Iterable[Sequence[str]]) -> bool:
     return any(tag.prefix in "ES" for tag in read_tags(tag for tags in sequences for tag in tags).values())
 
 
-def entity_scores(true: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], strict: bool = False) -> dict[str, Any]:
+def entity_scores(
+    true: Sequence[Sequence[str]],
+    predicted: Sequence[Sequence[str]],
+    strict: bool = False,
+    weights: Iterable[float] | None = None,
+) -> dict[str, Any]:
     """Computes precision, recall and F1 of entities, over all types and for each.
 
     >>> entity_scores([["B-city", "O"]], [["B-city", "B-city"]])["f1"]
@@ -63,6 +68,7 @@ def entity_scores(true: Sequence[Sequence[str]], predicted: Sequence[Sequence[st
       true: for each text its sequence of tags.
       predicted: for each text the sequence of tags that was predicted, as long as the true one.
       strict: whether an entity must be written as its scheme says; see `entities`.
+      weights: how often each text counts; by default once.
 
     Returns:
       A dictionary with `precision`, `recall`, `f1` and `by_type`. The first three are micro averages, 0 if there is no entity.
@@ -76,7 +82,7 @@ def entity_scores(true: Sequence[Sequence[str]], predicted: Sequence[Sequence[st
     scheme = read_tags(tag for tags in (*true, *predicted) for tag in tags)
     bioes = any(tag.prefix in "ES" for tag in scheme.values())
     expected, answered = ([set(entities(tags, strict, bioes, scheme)) for tags in sequences] for sequences in (true, predicted))
-    return scores_of_entities(expected, answered)
+    return scores_of_entities(expected, answered, weights)
 
 
 def check_lengths(tags: Sequence[str], answers: Sequence[str]) -> None:

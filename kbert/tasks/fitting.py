@@ -1,108 +1,32 @@
-"""Training a task: the field's recipe as `compile`'s default, `fit`, and single batches."""
+"""Training a task: `fit`, and single batches."""
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from kbert.encoders.real_tokens import all_positions
 from kbert.tasks.compiled_state import CompiledState
 from kbert.tasks.encoding import BATCH_SIZE, texts_of
+from kbert.tasks.fit_arguments import are_batches, check_fit, refuse_beside_batches
 from kbert.tasks.inputs import Texts, is_packed
 from kbert.tasks.measuring import ValidationScores
+from kbert.tasks.packed import check_packed, check_packed_weights, checked_batches
 from kbert.tasks.resuming import open_state
 from kbert.training import keras_internals
+from kbert.training.accumulation import LastStep, drop_waiting, warn_of_too_few
 from kbert.training.fingerprint import digest
-from kbert.training.length_batches import Phase, remaining_phases
 from kbert.training.one_training import OneTraining
-from kbert.training.optimizer import AdamW, Lamb, WarmupLinearDecay, start_schedule
-from kbert.training.precision import check_trainable_precision, with_loss_scale
-from kbert.training.replicas import check_replicas
+from kbert.training.optimizer import start_schedule
+from kbert.training.phases import Phase, batches_in, batches_of_training, remaining_phases, rows_of
+from kbert.training.precision import check_trainable_precision
 from kbert.training.resume import EpochNumbers, random_at_start
+from kbert.training.watching import as_list, check_callbacks
 
 
 class Fitting(CompiledState):
     """What a task has to do with training; a part of `Task`."""
-
-    def compile(
-        self,
-        optimizer: Any = "auto",
-        loss: Any = "auto",
-        *,
-        metrics: Any = "auto",
-        learning_rate: float = 5e-5,
-        gradient_accumulation_steps: int | None = None,
-        jit_compile: bool | str = False,
-        **kwargs: Any,
-    ) -> None:
-        """Prepares for training, with BERT's recipe as the default.
-
-        >>> task.compile(learning_rate=2e-5)  # doctest: +SKIP
-
-        Args:
-          optimizer: `"auto"` is AdamW with weight decay 0.01, none on biases and layer norms, and gradients clipped to a
-            global norm of 1. Its rate rises over the first tenth of the steps and then falls linearly to 0. `"lamb"` is LAMB
-            with the same schedule, for large batches. Anything else is Keras's.
-          loss: `"auto"` is the task's own loss.
-          metrics: `"auto"` are the task's own metrics.
-          learning_rate: the peak of the default optimizer's rate.
-          gradient_accumulation_steps: for the default optimizer, the number of batches whose mean gradient makes one step.
-          jit_compile: compiles the steps with XLA. The encoder then computes on padded shapes, of a few lengths.
-          **kwargs: `loss_weights`, `weighted_metrics`, `run_eagerly` and `steps_per_execution`, as in `keras.Model.compile`.
-
-        Raises:
-          ValueError: `gradient_accumulation_steps` beside an optimizer that is not the default one.
-        """
-        jit_compile = jit_compile is True  # "auto" too: on real tokens only, XLA has nothing to add
-        if isinstance(optimizer, str) and optimizer in ("auto", "lamb"):
-            optimizer = (AdamW if optimizer == "auto" else Lamb)(
-                learning_rate=WarmupLinearDecay(learning_rate), gradient_accumulation_steps=gradient_accumulation_steps
-            )
-        elif gradient_accumulation_steps is not None:
-            raise ValueError("give gradient_accumulation_steps to your optimizer: it is an argument of Keras's optimizers")
-        is_default = isinstance(loss, str) and loss == "auto"
-        if is_default and kwargs.get("loss_weights") is None:
-            kwargs["loss_weights"] = self.default_loss_weights()
-        if kwargs.get("auto_scale_loss", True):
-            optimizer = with_loss_scale(optimizer, self.encoder)
-        with all_positions() if jit_compile else contextlib.nullcontext():  # Keras asks whether XLA can compile it
-            super().compile(
-                optimizer=optimizer,
-                loss=self.default_loss() if is_default else loss,
-                metrics=self.default_metrics() if isinstance(metrics, str) and metrics == "auto" else metrics,
-                jit_compile=jit_compile,
-                **kwargs,
-            )
-        keras_internals.hide(self, "_has_default_loss", is_default)
-
-    def default_loss(self) -> Any:
-        """Returns the loss that `compile` takes by default."""
-        raise NotImplementedError
-
-    def default_metrics(self) -> Any:
-        """Returns the metrics that `compile` takes by default."""
-        return []
-
-    def default_loss_weights(self) -> dict[str, float] | None:
-        """Returns the weight of each output's loss; None for one output, or for equal weights."""
-        return None
-
-    def _compile_if_needed(self) -> None:
-        if not getattr(self, "compiled", False):
-            with self.distribute_strategy.scope():
-                self.compile()
-        check_replicas(self, self.encoder, self.torn_by_replicas)
-
-    @property
-    def torn_by_replicas(self) -> str | None:
-        """Why the rows of a batch cannot be shared among replicas, as a sentence, or None if they can."""
-        return None
-
-    # fit
 
     def train_step(self, data: Any) -> Any:
         """Makes one step, as Keras asks for it; `data` is what its iterator gave."""
@@ -140,7 +64,7 @@ class Fitting(CompiledState):
             The class says what its texts and targets are.
           y: the targets of texts in memory, one for each text.
           batch_size: the rows of a batch. By default those of a dataset's own batches, and 32 elsewhere.
-          epochs: how often the data are seen.
+          epochs: how often the data are seen, the epochs before `initial_epoch` included.
           verbose: 0 is silent, 1 shows a progress bar, 2 a line for each epoch.
           callbacks: Keras callbacks, one or a list.
           validation_split: the share at the end of the data to hold out, as in Keras; for texts in memory.
@@ -149,16 +73,16 @@ class Fitting(CompiledState):
             thousand rows.
           class_weight: a dictionary from a label, or its index, to the weight of its rows.
           sample_weight: a weight for each text in memory.
-          initial_epoch: the number of the first epoch.
-          steps_per_epoch: batches of an epoch, for a stream that does not end.
+          initial_epoch: the number of the first epoch. The learning-rate schedule is laid over the epochs from there on.
+          steps_per_epoch: batches of an epoch. An epoch goes on where the last one stopped, and data that end begin anew.
           max_tokens: the most pieces of a batch, in place of `batch_size`. Short texts then come in larger batches.
           resume: a folder in which the state of the training is kept, with that of the callbacks. The same call in a new
             process, after a crash or a kill, goes on from there and ends with the weights of an undisturbed run, bit for bit
             on one device. Other data, settings or sizes are refused, and so is, before the first step, what could not go on
             exactly. The folder is emptied when the training has ended.
           resume_every: seconds after which the state is kept within an epoch. After each epoch it is kept in any case.
-          total_steps: batches of the whole training, for the default learning-rate schedule, where the data do not say how
-            many.
+          total_steps: batches from the first one of this call to rate 0, for the default learning-rate schedule; by default
+            as many as there are, where the data say it.
           **kwargs: `validation_steps`, `validation_batch_size` and `validation_freq`, as in `keras.Model.fit`.
 
         Returns:
@@ -170,12 +94,18 @@ class Fitting(CompiledState):
         """
         check_trainable_precision(self.encoder)
         self._compile_if_needed()
+        check_fit(
+            epochs=epochs, initial_epoch=initial_epoch, verbose=verbose, shuffle=shuffle, validation_split=validation_split,
+            validation_data=validation_data, resume_every=resume_every, class_weight=class_weight, more=kwargs,
+            batch_size=batch_size, steps_per_epoch=steps_per_epoch, max_tokens=max_tokens, total_steps=total_steps,
+        )  # fmt: skip
         if resume is not None:
             keras_internals.hide(self, "_random_at_start", random_at_start(resume))
-        check_numbers_of_fit(batch_size, max_tokens, validation_split, validation_data)
-        if self._is_packed(x):
+        validates, packed = bool(validation_split) or validation_data is not None, self._is_packed(x)
+        self._check_callbacks(callbacks, validates, [] if packed else self.score_names)
+        if packed:
             return self._fit_packed(
-                x, y, batch_size or BATCH_SIZE, epochs, callbacks, initial_epoch, resume, resume_every, total_steps, max_tokens,
+                x, y, batch_size, epochs, callbacks, initial_epoch, resume, resume_every, total_steps, max_tokens,
                 validation_split=validation_split, validation_data=validation_data, verbose=verbose, shuffle=shuffle,
                 class_weight=class_weight, sample_weight=sample_weight, steps_per_epoch=steps_per_epoch, **kwargs,
             )  # fmt: skip
@@ -195,18 +125,19 @@ class Fitting(CompiledState):
         if held_out is not None:
             if validation_split:
                 self.check_held_out(texts.chunk, held_out.chunk)
-            validation_data = self._evaluation_data(held_out, batch_size)
+            rows = kwargs.pop("validation_batch_size", None) or batch_size
+            validation_data = self._evaluation_data(held_out, rows)
             if self.has_scores and not held_out.once:
                 steps = kwargs.get("validation_steps")
-                callbacks = [ValidationScores(held_out, steps and steps * batch_size), *as_list(callbacks)]
-        phase = Phase(data, epochs)
-        steps = phase.steps if steps_per_epoch is None else steps_per_epoch * epochs
-        if total_steps is None and steps is not None:
-            total_steps = steps * (epochs - initial_epoch) // epochs
+                callbacks = [ValidationScores(held_out, steps and steps * rows), *as_list(callbacks)]
         return self._fit_phases(
-            [phase], total_steps, initial_epoch, callbacks, resume, resume_every, validation_data=validation_data,
-            verbose=verbose, steps_per_epoch=steps_per_epoch, **kwargs,
+            [Phase.of(data, epochs, steps_per_epoch)], total_steps, initial_epoch, callbacks, resume, resume_every,
+            validation_data=validation_data, verbose=verbose, steps_per_epoch=steps_per_epoch, **kwargs,
         )  # fmt: skip
+
+    def _check_callbacks(self, callbacks: Any, validates: bool, scores: list[str] | None) -> None:
+        """Raises an error for callbacks that could not do their work; see `check_callbacks` for `scores`."""
+        check_callbacks(as_list(callbacks), self.optimizer, self.figure_names, self.figure_names if validates else None, scores)
 
     def _hold_out(self, texts: Texts, share: float, data: Any) -> tuple[Texts, Texts | None]:
         """Returns the texts to train on, and those to validate on: a share at the end, `validation_data`, or None."""
@@ -230,7 +161,7 @@ class Fitting(CompiledState):
         self,
         x: Any,
         y: Any,
-        batch_size: int,
+        batch_size: int | None,
         epochs: int,
         callbacks: Any,
         initial_epoch: int,
@@ -247,21 +178,33 @@ class Fitting(CompiledState):
         if kwargs["class_weight"] is not None:
             kwargs["class_weight"] = dict(enumerate(self.encode_class_weight(kwargs["class_weight"]).tolist()))
         held_out = kwargs["validation_data"]
+        if isinstance(held_out, (tuple, list)) and is_packed_pair(held_out):
+            check_packed(held_out[0], self.encoder.config)
+            check_packed_weights(held_out[2] if len(held_out) > 2 else None, rows_of(held_out[0]))
         if held_out is not None and not is_packed_pair(held_out):
-            kwargs["validation_data"] = self._evaluation_data(self._open_validation(held_out), batch_size)
+            rows = kwargs.pop("validation_batch_size", None) or batch_size or BATCH_SIZE
+            kwargs["validation_data"] = self._evaluation_data(self._open_validation(held_out), rows)
         steps_per_epoch, share = kwargs["steps_per_epoch"], kwargs.pop("validation_split")
-        if isinstance(x, tf.data.Dataset):
-            refuse_beside_dataset(y=y, sample_weight=kwargs.pop("sample_weight"), validation_split=share or None)
-            steps = Phase(x, epochs).steps
+        if x is None:
+            raise TypeError(f"fit needs texts or packed dictionaries, got None: {self.fit_call}")
+        check_packed(x, self.encoder.config)
+        if are_batches(x):
+            x, sample_weight = checked_batches(x), kwargs.pop("sample_weight")
+            refuse_beside_batches(x, y=y, sample_weight=sample_weight, validation_split=share or None, batch_size=batch_size)
         else:
+            batch_size = batch_size or BATCH_SIZE
+            check_packed_weights(kwargs["sample_weight"], rows_of(x))
             kwargs.update(y=y, batch_size=batch_size, validation_split=share)
-            rows = None if x is None else len(keras.tree.flatten(x)[0])
-            steps = None if rows is None else -(-int(rows * (1 - share)) // batch_size) * epochs
-        if steps_per_epoch is not None:
-            steps = steps_per_epoch * epochs
-        if total_steps is None and steps is not None:
-            total_steps = steps * (epochs - initial_epoch) // epochs
-        return self._fit_phases([Phase(x, epochs)], total_steps, initial_epoch, callbacks, resume, resume_every, **kwargs)
+        if isinstance(x, tf.data.Dataset):
+            phase = Phase.of(x, epochs, steps_per_epoch)
+        else:
+            if steps_per_epoch is not None:
+                raise ValueError(
+                    f"steps_per_epoch is for data that can begin anew within an epoch, and {type(x).__name__} of packed input "
+                    "cannot: give a tf.data.Dataset"
+                )
+            phase = Phase(x, epochs, batches_in(x, batch_size or 1, share))
+        return self._fit_phases([phase], total_steps, initial_epoch, callbacks, resume, resume_every, **kwargs)
 
     def _fit_phases(
         self,
@@ -276,8 +219,8 @@ class Fitting(CompiledState):
         """Runs Keras's `fit` on each phase, as one training: one schedule, one state to resume, one history.
 
         Args:
-          phases: datasets with the epochs of each.
-          total_steps: batches from the initial epoch on, or None.
+          phases: the data with the epochs of each.
+          total_steps: the batches of the schedule, from the initial epoch on; by default those that there are.
           initial_epoch: the number of the first epoch.
           callbacks: Keras callbacks, one or a list.
           resume: the folder of the state, or None.
@@ -288,23 +231,28 @@ class Fitting(CompiledState):
             kwargs["shuffle"] = False  # done by then
         self.new_weights.clear()
         self._build_optimizer()
+        drop_waiting(self.optimizer)
         self._wait_for_data_of(*(phase.data for phase in phases), kwargs.get("validation_data"))
         first_step, done, state = keras_internals.batches_seen(self.optimizer), (initial_epoch, 0), None
         of_user = as_list(callbacks)
         epoch_numbers = EpochNumbers(self._epochs)
+        last_epoch, batches = sum(phase.epochs for phase in phases) - 1, batches_of_training(phases, initial_epoch)
         history = keras.callbacks.History()
         history.set_model(self)
         history.on_train_begin()
+        if total_steps is not None and keras_internals.learning_rate_schedule(self.optimizer) is None:
+            raise ValueError("total_steps is of the default learning-rate schedule, and this optimizer has a constant rate")
         if resume is not None:
-            state = open_state(self, resume, resume_every, phases, total_steps, initial_epoch, of_user, kwargs)
+            state = open_state(self, resume, resume_every, phases, total_steps or batches, initial_epoch, of_user, kwargs)
             done = state.restore(self)
             first_step = state.first_step
             for epoch, logs in enumerate(state.logs):
                 history.on_epoch_end(epoch, logs)
-        start_schedule(self.optimizer, total_steps, first_step)
+        warn_of_too_few(self.optimizer, batches)
+        start_schedule(self.optimizer, total_steps or batches, first_step)
         parts = remaining_phases(phases, *done)
         together = OneTraining(of_user) if state is not None or len(parts) > 1 else None
-        callbacks = [epoch_numbers, *([together] if together else of_user), *([state] if state else [])]
+        callbacks = [epoch_numbers, LastStep(last_epoch), *([together] if together else of_user), *([state] if state else [])]
         if state is not None and state.has_stopped:  # a callback had ended it
             parts = []
             for callback in callbacks:
@@ -315,11 +263,12 @@ class Fitting(CompiledState):
                 part = super().fit(data, initial_epoch=first, epochs=beyond, callbacks=callbacks, **kwargs)
             for number, epoch in enumerate(part.epoch):
                 logs = {name: values[number] for name, values in part.history.items() if number < len(values)}
-                history.on_epoch_end(epoch, logs)
+                history.on_epoch_end(epoch, self.in_order(logs))
             if self.stop_training:
                 break
         if together is not None:
             together.finish()
+        drop_waiting(self.optimizer)  # of a training that was stopped within a step
         if state is not None:
             state.finish()
         self.history = history
@@ -379,30 +328,3 @@ class Fitting(CompiledState):
 def is_packed_pair(data: Any) -> bool:
     """Returns whether `validation_data` is packed: a dataset of packed dictionaries, or a tuple that begins with one."""
     return is_packed(data[0] if isinstance(data, (tuple, list)) and len(data) else data)
-
-
-def check_numbers_of_fit(batch_size: Any, max_tokens: Any, validation_split: float, validation_data: Any) -> None:
-    """Raises a ValueError for numbers that `fit` cannot take.
-
-    `batch_size` and `max_tokens` are whole numbers from 1, or None. `validation_split` is at least 0 and below 1, and only 0
-    goes with `validation_data`.
-    """
-    if not 0 <= validation_split < 1:
-        raise ValueError(f"validation_split should be a share in [0, 1), got {validation_split}")
-    for name, value in (("batch_size", batch_size), ("max_tokens", max_tokens)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1):
-            raise ValueError(f"{name} should be a positive whole number, got {value!r}")
-    if validation_split and validation_data is not None:
-        raise ValueError("give validation_split or validation_data, not both")
-
-
-def refuse_beside_dataset(**given: Any) -> None:
-    """Raises a ValueError for an argument that a dataset, which holds its own, would drop."""
-    for name, value in given.items():
-        if value is not None:
-            raise ValueError(f"{name} is given beside a dataset, which holds its own targets and weights: leave it out")
-
-
-def as_list(callbacks: Any) -> list:
-    """Returns the `callbacks` of a `fit`, one, several or none, as a list."""
-    return list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else []

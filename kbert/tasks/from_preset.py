@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from kbert.arguments import whole_numbers
 from kbert.checkpoints.opened import Opened, open_preset
 from kbert.checkpoints.untrained_weights import warn_of_new_weights
 from kbert.checkpoints.weights import check_left_over, fits, load_weights
@@ -51,6 +52,7 @@ def load_task(
       ValueError: the architecture has no such head, `max_length` is too long or given beside a preprocessor, the vocabulary is
         another checkpoint's, or a weight is missing, left over or of a wrong shape.
     """
+    whole_numbers(max_length=max_length)
     with open_preset(preset) as opened:
         stated = {key: value(opened.values) for key, value in kwargs.items() if callable(value)}
         given = {key: value for key, value in kwargs.items() if not callable(value)}

@@ -21,6 +21,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kbert.arguments import check_verbose, whole_numbers
 from kbert.encoders.bert import INPUT_NAMES
 from kbert.engines.litert_converter import convert
 from kbert.engines.litert_interpreter import interpreter_maker
@@ -58,8 +59,7 @@ class FrozenTask:
     def __init__(self, task: Any, threads: int | None = None) -> None:
         if task.preprocessor is None:
             raise ValueError("a frozen task takes texts: build the task with a TextPreprocessor")
-        if threads is not None and (not isinstance(threads, int) or threads < 1):
-            raise ValueError(f"threads should be a positive whole number, got {threads!r}")
+        whole_numbers(threads=threads)
         self._interpreter = interpreter_maker()
         self._task, self._threads = task, threads or min(8, os.cpu_count() or 1)
         self._lock = threading.Lock()
@@ -92,6 +92,8 @@ class FrozenTask:
           batch_size: the most texts of one step; by default as many as fill a step with tokens.
           verbose: 1 for a progress bar, 0 for none. By default there is one on a terminal after some seconds.
         """
+        whole_numbers(batch_size=batch_size)
+        check_verbose(verbose)
         return self._predict_texts(x, batch_size, verbose)
 
     def _compute(self, columns: tuple[list, ...], batch_size: int | None, progress: Progress) -> tuple[list, list]:

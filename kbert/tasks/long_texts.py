@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from kbert.arguments import whole_number
 from kbert.tasks.columns import Chunk
 from kbert.tasks.progress import Progress
 from kbert.tasks.task import Task
@@ -21,6 +22,8 @@ class ReadsLongTexts(Task):
 
     def check_windows(self) -> None:
         """Raises a ValueError if the windows of the task have no room beside the stride."""
+        if self.window_stride is not None:
+            whole_number("window_stride", self.window_stride, least=0)
         if self.window_stride is not None and self.preprocessor is not None:
             windows(tf.zeros([0], tf.int32), self._window_room, self.window_stride)
 

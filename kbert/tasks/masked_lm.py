@@ -12,11 +12,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kbert.arguments import number, whole_number
 from kbert.scoring.figures import Figures
 from kbert.tasks.columns import TEXT, Chunk
 from kbert.tasks.exported_answers import ComparableAnswer, rows_with_count, values_by_text
 from kbert.tasks.from_preset import load_task
 from kbert.tasks.inputs import texts_in_list
+from kbert.tasks.on_logits import Logits
 from kbert.tasks.one_window import masks_of_window
 from kbert.tasks.prediction import softmax
 from kbert.tasks.probes import PROBES
@@ -69,6 +71,8 @@ class MaskedLM(TokenProbabilities):
         **kwargs: Any,
     ) -> None:
         super().__init__(encoder, preprocessor, **kwargs)
+        if head_layer_norm_eps is not None:
+            number("head_layer_norm_eps", head_layer_norm_eps, above=0)
         self.head_act = head_act or encoder.config.hidden_act
         self.head_layer_norm_eps = head_layer_norm_eps or encoder.config.layer_norm_eps
         self.token_head = TokenHead(
@@ -198,8 +202,7 @@ class MaskedLM(TokenProbabilities):
         """
         single = isinstance(texts, (str, bytes))
         column = text_list(texts if single else texts_in_list(texts))
-        if not isinstance(top_k, int) or not 1 <= top_k <= self.tokenizer.vocabulary_size:
-            raise ValueError(f"top_k should be between 1 and {self.tokenizer.vocabulary_size}, got {top_k!r}")
+        top_k = whole_number("top_k", top_k, most=self.tokenizer.vocabulary_size)
         rows = self._rows_with_masks(column)
         mask = self.tokenizer.mask_token_id
         if candidates is not None:
@@ -351,6 +354,10 @@ class MaskedLM(TokenProbabilities):
             {"token": words[n], "score": float(shares[n]), "log_likelihood": float(sums[n])}
             for n in np.argsort(-sums, kind="stable")
         ]
+
+    @property
+    def logits(self) -> Logits | None:
+        return Logits()
 
     def default_loss(self) -> keras.losses.Loss:
         return LabelledCrossentropy()

@@ -6,14 +6,20 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
-import tensorflow as tf
+import numpy as np
 
+from kbert.arguments import check_verbose, known_only, whole_numbers
 from kbert.tasks.columns import Chunk, first_rows, joined_chunks
-from kbert.tasks.encoding import BATCH_SIZE, Encoding, texts_of
+from kbert.tasks.compiling import Compiling
+from kbert.tasks.encoding import BATCH_SIZE, texts_of
+from kbert.tasks.fit_arguments import are_batches, refuse_beside_batches
 from kbert.tasks.inputs import CHUNK, Texts
+from kbert.tasks.packed import check_packed, check_packed_weights, checked_batches
+from kbert.training import keras_internals
+from kbert.training.phases import rows_of
 
 
-class Measuring(Encoding):
+class Measuring(Compiling):
     """What a task has to do with its figures; a part of `Task`."""
 
     def evaluate(
@@ -35,17 +41,31 @@ class Measuring(Encoding):
           y: the targets of texts in memory.
           batch_size: the rows of a batch. By default those of a dataset's own batches, and 32 elsewhere.
           verbose: 0 is silent, 1 shows a progress bar, 2 a line.
-          sample_weight: a weight for each text in memory.
+          sample_weight: a weight for each text in memory. The loss, the task's own metrics and its scores count each text as
+            often as its weight says.
           return_dict: returns a dictionary by name rather than a list.
           **kwargs: `steps` and `callbacks`, as in `keras.Model.evaluate`.
 
         Returns:
-          A dictionary of floats, or a list of them, the loss first; a task with the loss alone gives a number.
+          A dictionary of floats, or a list of them: the loss, the metrics in the order in which they were compiled, then the
+          task's `scores`. A task with the loss alone gives a number.
         """
         self._compile_if_needed()
+        if keras_internals.asked_by_fit(kwargs):  # of validation data that are batches already
+            return super().evaluate(x, y, batch_size, verbose, sample_weight, return_dict=return_dict, **kwargs)
+        known_only("evaluate", kwargs, ("steps", "callbacks"))
+        whole_numbers(batch_size=batch_size, steps=kwargs.get("steps"))
+        check_verbose(verbose)
         texts = rows = None
         if self._is_packed(x):
-            if not isinstance(x, tf.data.Dataset):
+            check_packed(x, self.encoder.config)
+            if x is None:
+                raise TypeError(f"evaluate needs texts or packed dictionaries, got None: {self.fit_call}")
+            if are_batches(x):
+                x = checked_batches(x)
+                refuse_beside_batches(x, y=y, sample_weight=sample_weight, batch_size=batch_size)
+            else:
+                check_packed_weights(sample_weight, rows_of(x))
                 kwargs.update(y=y, batch_size=batch_size or BATCH_SIZE, sample_weight=sample_weight)
         else:
             texts = self._open_for_training(x, y, sample_weight)
@@ -58,12 +78,21 @@ class Measuring(Encoding):
         self._wait_for_data_of(x)
         with self._quiet_at_the_end():
             logs = super().evaluate(x, verbose=verbose, return_dict=True, **kwargs)
+        logs = self.in_order(logs)
         if texts is not None and self.has_scores:
             logs.update(self.scores_of_texts(texts, verbose, rows))
-        if return_dict:
-            return logs
-        figures = [logs.pop("loss"), *logs.values()]
-        return figures if len(figures) > 1 else figures[0]
+        return logs if return_dict else list(logs.values()) if len(logs) > 1 else logs["loss"]
+
+    def in_order(self, logs: dict[str, Any]) -> dict[str, Any]:
+        """Returns figures in the order of Keras's lists: the loss, the metrics as they were compiled, then all others.
+
+        Args:
+          logs: figures by their names; those of validation data, which come last, begin with `val_`.
+        """
+        of_validation = [name.removeprefix("val_") for name in logs if name.startswith("val_")]
+        names = keras_internals.in_list_order(self, [name for name in logs if not name.startswith("val_")])
+        names += [f"val_{name}" for name in keras_internals.in_list_order(self, of_validation)]
+        return {name: logs[name] for name in names}
 
     def test_step(self, data: Any) -> Any:
         """Measures one batch, as Keras asks for it; `data` is what its iterator gave."""
@@ -72,7 +101,7 @@ class Measuring(Encoding):
 
     # What the field counts
 
-    def scores(self, x: Any, y: Any, verbose: int | str = "auto") -> dict[str, float]:
+    def scores(self, x: Any, y: Any, verbose: int | str = "auto", sample_weight: Any = None) -> dict[str, float]:
         """Returns what the field counts and no mean over batches can be, by name: for texts and their targets, all at once.
 
         `evaluate` gives these figures beside the loss and the metrics, `fit` after each epoch for the validation data.
@@ -81,8 +110,9 @@ class Measuring(Encoding):
           x: texts, as `fit` takes them.
           y: their targets.
           verbose: 1 for a progress bar, 0 for none.
+          sample_weight: how often each text counts; by default once.
         """
-        return self._score_chunks(iter(self._open_for_training(x, y)), verbose)
+        return self._score_chunks(iter(self._open_for_training(x, y, sample_weight)), verbose)
 
     def scores_of_texts(self, texts: Texts, verbose: int | str = "auto", rows: int | None = None) -> dict[str, float]:
         """Returns the `scores` of texts that came through the door, chunk by chunk.
@@ -95,21 +125,40 @@ class Measuring(Encoding):
         chunks = chunks_of(texts, rows)
         if type(self).scores is not Measuring.scores:  # a subclass has its own
             chunk = joined_chunks(list(chunks))
+            if chunk.weights is not None:
+                raise ValueError(
+                    f"the scores of {type(self).__name__} are its own, and take no weights: leave sample_weight out"
+                )
             columns = [[text.decode("utf-8") if isinstance(text, bytes) else text for text in c] for c in chunk.columns]
             return self.scores(columns[0] if len(columns) == 1 else tuple(columns), chunk.targets, verbose=verbose)
         return self._score_chunks(chunks, verbose)
 
     def _score_chunks(self, chunks: Iterator[Chunk], verbose: int | str) -> dict[str, float]:
-        judged = [pair for chunk in chunks for pair in self.judge(chunk, verbose)] if self._judges else []
-        return self.score(judged) if judged else {}
+        judged: list[tuple[Any, Any]] = []
+        weights: list[np.ndarray] = []
+        for chunk in chunks if self._judges else ():
+            of_chunk = self.judge(chunk, verbose)
+            judged += of_chunk
+            weights += [chunk.weights] if chunk.weights is not None and of_chunk else []
+        return self.score(judged, np.concatenate(weights) if weights else None) if judged else {}
 
     def judge(self, chunk: Chunk, verbose: int | str = "auto") -> list[tuple[Any, Any]]:
         """Returns the target and the task's answer of each row, as `score` counts them."""
         raise NotImplementedError
 
-    def score(self, judged: list[tuple[Any, Any]]) -> dict[str, float]:
-        """Returns the figures of `judged`, the pairs of a target and an answer that `judge` gave for all rows."""
+    def score(self, judged: list[tuple[Any, Any]], weights: np.ndarray | None = None) -> dict[str, float]:
+        """Returns the figures of all rows.
+
+        Args:
+          judged: the pairs of a target and an answer that `judge` gave.
+          weights: how often each row counts, float32 `[rows]`; None for once.
+        """
         raise NotImplementedError
+
+    @property
+    def score_names(self) -> list[str] | None:
+        """The names of the figures that `score` gives, of all of which a higher one is better; None if they are unknown."""
+        return [] if type(self).scores is Measuring.scores else None
 
     @property
     def has_scores(self) -> bool:
@@ -135,4 +184,6 @@ class ValidationScores(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         assert logs is not None
+        if "val_loss" not in logs:
+            return  # an epoch that validation_freq leaves out
         logs.update({f"val_{name}": value for name, value in self.model.scores_of_texts(self.texts, 0, self.rows).items()})

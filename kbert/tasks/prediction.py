@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
+from kbert.arguments import check_verbose, known_only, whole_numbers
 from kbert.encoders.real_tokens import all_positions
 from kbert.tasks.columns import Chunk
 from kbert.tasks.encoding import Encoding
+from kbert.tasks.fit_arguments import are_batches, refuse_beside_batches
 from kbert.tasks.inputs import open_input
+from kbert.tasks.packed import check_packed
 from kbert.tasks.progress import Progress
 from kbert.training import keras_internals
 from kbert.training.length_batches import sorted_batches
@@ -49,7 +52,13 @@ class Prediction(Encoding):
         """
         if x is None:
             raise TypeError("predict needs texts or packed dictionaries, got None")
+        known_only("predict", kwargs, ("steps", "callbacks"))
+        whole_numbers(batch_size=batch_size, steps=kwargs.get("steps"))
+        check_verbose(verbose)
         if self._is_packed(x):
+            check_packed(x, self.encoder.config)
+            if are_batches(x):
+                refuse_beside_batches(x, batch_size=batch_size)
             return super().predict(x, batch_size=batch_size, verbose=verbose, **kwargs)
         if kwargs:
             raise TypeError(f"predict takes {', '.join(sorted(kwargs))} with packed dictionaries only")

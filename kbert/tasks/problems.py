@@ -16,6 +16,7 @@ from kbert.messages import listed, shown
 from kbert.scoring.correlation import pearson, spearman
 from kbert.scoring.figures import Figures, figures_of_classes, figures_of_labels, figures_of_numbers
 from kbert.tasks.labels import class_of, label_index
+from kbert.tasks.on_logits import Logits
 from kbert.tasks.prediction import softmax
 from kbert.tasks.targets import finite_numbers, in_order_of
 from kbert.training.losses import NO_LABEL, SmoothedCrossentropy
@@ -41,10 +42,6 @@ class Problem:
     def encode(self, labels: list[str], y: list) -> np.ndarray:
         """Returns the targets `y`, Python values, as an array `[B]` or `[B, C]` by their places in `labels`."""
         raise NotImplementedError
-
-    def takes_rows(self, loss: Any) -> bool:
-        """Returns whether a loss has rows of numbers as its targets, where the problem's own has indices."""
-        return False
 
     def probabilities(self, logits: tf.Tensor) -> tf.Tensor:
         """Returns what logits `[B, C]` mean, in ops of a graph."""
@@ -104,9 +101,23 @@ class Problem:
         """Returns a valid target for a text whose own is missing."""
         raise NotImplementedError
 
-    def score(self, labels: list[str], targets: np.ndarray, logits: np.ndarray) -> dict[str, float]:
-        """Returns the figures beside the metrics, of encoded `targets` and `logits` `[B, C]`, named by `labels`."""
-        return {}
+    def score(self, targets: np.ndarray, logits: np.ndarray, weights: np.ndarray | None) -> list[float]:
+        """Returns the figures beside the metrics, in the order of `score_names`.
+
+        Args:
+          targets: encoded targets, `[B, C]`.
+          logits: the task's outputs, `[B, C]`.
+          weights: how often each text counts, `[B]`; None for once.
+        """
+        return []
+
+    def score_names(self, labels: list[str]) -> list[str]:
+        """Returns the names of the figures beside the metrics, for a task with these `labels`."""
+        return []
+
+    def logits(self, count: int) -> Logits | None:
+        """Returns what the outputs of a classifier with `count` labels say of classes, or None for numbers."""
+        return Logits(count)
 
     def figures(self, texts: Sequence, given: list, targets: np.ndarray, values: np.ndarray, labels: list[str]) -> Figures:
         """Returns what the field counts, with a table by label and the mistakes.
@@ -126,11 +137,6 @@ class SingleLabel(Problem):
 
     name, job, fewest_labels, onnx_operator, has_scores = SINGLE, "classification", 2, "Softmax", False
 
-    def takes_rows(self, loss: Any) -> bool:
-        if loss is None or (isinstance(loss, str) and loss.startswith("sparse")):
-            return False
-        return not isinstance(loss, (keras.losses.SparseCategoricalCrossentropy, SmoothedCrossentropy))
-
     def encode(self, labels: list[str], y: list) -> np.ndarray:
         """Returns names, indices or one-hot rows as indices, int32 `[B]`; -100, which is no label, stays."""
         return np.array([class_of(labels, label, f"y[{place}]") for place, label in enumerate(y)], np.int32)
@@ -147,7 +153,10 @@ class SingleLabel(Problem):
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=NO_LABEL)
 
     def metrics(self, count: int) -> list[keras.metrics.Metric]:
-        return [LabelledAccuracy(), MacroF1(count)]
+        return [LabelledAccuracy(), MacroF1(count, one_label=True)]
+
+    def logits(self, count: int) -> Logits | None:
+        return Logits(count, rows=True)
 
     def soft_loss(self, teacher: tf.Tensor, student: tf.Tensor, temperature: float) -> tf.Tensor:
         return soft_targets(teacher, student, temperature)
@@ -195,11 +204,18 @@ class MultiLabel(Problem):
     def blank_target(self, labels: list[str]) -> list:
         return []
 
-    def score(self, labels: list[str], targets: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+    def score(self, targets: np.ndarray, logits: np.ndarray, weights: np.ndarray | None) -> list[float]:
         """Returns the F1 of each label; an answer is a logit above 0."""
         answered = logits > 0
-        right, all_of_both = (targets * answered).sum(0), targets.sum(0) + answered.sum(0)
-        return {f"f1_{label}": float(f1) for label, f1 in zip(labels, 2 * right / np.maximum(all_of_both, 1))}
+        of_text: np.ndarray = np.ones((len(targets), 1)) if weights is None else weights[:, None].astype(np.float64)
+        right, of_both = (targets * answered * of_text).sum(0), ((targets + answered) * of_text).sum(0)
+        return (2 * right / np.where(of_both > 0, of_both, 1)).tolist()
+
+    def score_names(self, labels: list[str]) -> list[str]:
+        return [f"f1_{label}" for label in labels]
+
+    def logits(self, count: int) -> Logits | None:
+        return Logits(count, several=True)
 
     def figures(self, texts: Sequence, given: list, targets: np.ndarray, values: np.ndarray, labels: list[str]) -> Figures:
         return figures_of_labels(texts, given, targets, values, labels)
@@ -249,11 +265,16 @@ class Regression(Problem):
     def blank_target(self, labels: list[str]) -> float | list[float]:
         return 0.0 if len(labels) == 1 else [0.0] * len(labels)
 
-    def score(self, labels: list[str], targets: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+    def score(self, targets: np.ndarray, logits: np.ndarray, weights: np.ndarray | None) -> list[float]:
         """Returns the correlations of Pearson and Spearman, means over the numbers."""
         columns = list(zip(targets.T, logits.T))
-        kinds = {"pearson": pearson, "spearman": spearman}
-        return {name: float(np.mean([of(*pair) for pair in columns])) for name, of in kinds.items()}
+        return [float(np.mean([of(*pair, weights) for pair in columns])) for of in (pearson, spearman)]
+
+    def score_names(self, labels: list[str]) -> list[str]:
+        return ["pearson", "spearman"]
+
+    def logits(self, count: int) -> Logits | None:
+        return None
 
     def figures(self, texts: Sequence, given: list, targets: np.ndarray, values: np.ndarray, labels: list[str]) -> Figures:
         return figures_of_numbers(texts, np.array(given, np.float64).reshape(len(given), -1)[:, 0], values[:, 0])

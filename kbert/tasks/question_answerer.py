@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kbert.arguments import check_verbose, number, share, whole_number
 from kbert.encoders.layers import Projection
 from kbert.scoring.figures import Figures, Mistake
 from kbert.scoring.squad import squad2_scores, squad_scores
@@ -27,6 +28,7 @@ from kbert.tasks.answer_decoder import (
 from kbert.tasks.columns import Chunk, Columns, plain_columns
 from kbert.tasks.exported_answers import ComparableAnswer
 from kbert.tasks.from_preset import head_dropout, load_task
+from kbert.tasks.on_logits import Logits
 from kbert.tasks.one_window import answer_of_window
 from kbert.tasks.probes import PROBES
 from kbert.tasks.progress import Progress
@@ -59,7 +61,7 @@ class QuestionAnswerer(Task):
       encoder: a `BertEncoder` or `MobileBertEncoder`; its pooler, if it has one, is not used.
       preprocessor: a `TextPreprocessor`, or None for packed input.
       dropout: the rate of the dropout on the tokens' vectors in training; 0, but for DistilBERT's checkpoints.
-      window_stride: the pieces that neighbouring windows of a long text share.
+      window_stride: the pieces that neighbouring windows of a long text share; fewer where a window has no room for so many.
       **kwargs: `name`, and `dtype`, a Keras dtype policy.
 
     Calling the task with the packed dictionary gives `start_logits` and `end_logits`, both `[B, L]`. They are computed on every
@@ -77,6 +79,8 @@ class QuestionAnswerer(Task):
         **kwargs: Any,
     ) -> None:
         super().__init__(encoder, preprocessor, **kwargs)
+        whole_number("window_stride", window_stride, least=0)
+        share("dropout", dropout)
         if preprocessor is not None:  # less than the pieces that always have room beside the longest question
             window_stride = min(window_stride, (preprocessor.max_length - 3 - preprocessor.longest_query) // 2)
         self.window_stride = window_stride
@@ -185,6 +189,11 @@ class QuestionAnswerer(Task):
         right, texts, odds = [right for right, _ in judged], [text for _, (text, _) in judged], [odd for _, (_, odd) in judged]
         return squad_scores(texts, right, weights) if all(right) else squad2_scores(texts, right, odds, weights=weights)
 
+    @property
+    def score_names(self) -> list[str] | None:
+        names = [f"{kind}_{name}" for kind in ("HasAns", "NoAns", "best") for name in ("exact", "f1")]
+        return None if super().score_names is None else ["exact_match", "f1", *names]
+
     def _windows(self, columns: Sequence) -> tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor, Windows]:
         """Cuts questions and texts, two columns, into windows.
 
@@ -229,8 +238,11 @@ class QuestionAnswerer(Task):
           possible, the empty answer. An empty text, or none, is `{"text": "", "start": 0, "end": 0}`.
         """
         single = isinstance(question, (str, bytes))
-        if not isinstance(top_k, int) or not 1 <= top_k <= CANDIDATES:
-            raise ValueError(f"top_k should be between 1 and {CANDIDATES}, got {top_k!r}")
+        top_k = whole_number("top_k", top_k, most=CANDIDATES)
+        whole_number("max_answer_length", max_answer_length)
+        check_verbose(verbose)
+        if no_answer_threshold is not None:
+            number("no_answer_threshold", no_answer_threshold)
         columns = plain_columns(self.columns, {"question": question, "context": context})
         if not columns[0]:
             return []
@@ -340,6 +352,10 @@ class QuestionAnswerer(Task):
 
     def window_answer(self, preprocessor: TextPreprocessor) -> Callable[..., dict[str, tf.Tensor]]:
         return functools.partial(answer_of_window, self, preprocessor)
+
+    @property
+    def logits(self) -> Logits | None:
+        return Logits()
 
     def default_loss(self) -> dict[str, keras.losses.Loss]:
         """Returns the cross-entropies of start and end, whose mean is the loss."""

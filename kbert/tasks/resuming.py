@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from kbert.training.fingerprint import digest, fingerprint
-from kbert.training.length_batches import Phase
+from kbert.training.phases import Phase
 from kbert.training.resume import TrainingState
 from kbert.training.trainable_flags import trainable_flags
 
@@ -42,7 +42,7 @@ def open_state(
     Raises:
       ValueError: the training cannot go on exactly after a crash, or the folder has the state of another one.
     """
-    known = isinstance(phases[0].data, tf.data.Dataset) and all(phase.steps for phase in phases)
+    known = isinstance(phases[0].data, tf.data.Dataset) and all(phase.batches for phase in phases)
     if initial_epoch or not total_steps or not known:
         raise ValueError("resume is for a fit from the first epoch, on texts in memory or a dataset of known length")
     if options.get("steps_per_epoch") is not None:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kbert.arguments import number, share
 from kbert.encoders.layers import Projection
 from kbert.scoring.figures import Figures
 from kbert.tasks.columns import Chunk, joined_chunks
@@ -18,6 +19,7 @@ from kbert.tasks.from_preset import head_dropout, label_names, load_task, stated
 from kbert.tasks.inputs import open_input
 from kbert.tasks.labels import check_labels, check_same_labels, label_keys
 from kbert.tasks.long_texts import ReadsLongTexts
+from kbert.tasks.on_logits import Logits, reads_rows
 from kbert.tasks.problems import PROBLEMS, REGRESSION, SINGLE, check_problem_type
 from kbert.tasks.progress import Progress
 from kbert.tasks.row_weights import class_weights
@@ -25,7 +27,7 @@ from kbert.tasks.targets import finite_numbers, plain_targets
 from kbert.tasks.task import Task
 from kbert.text.packing import TextPreprocessor
 from kbert.training.examples import Examples
-from kbert.training.losses import NO_LABEL
+from kbert.training.losses import NO_LABEL, LabelledCrossentropy, SmoothedCrossentropy
 
 
 @keras.saving.register_keras_serializable("kbert")
@@ -89,7 +91,7 @@ class TextClassifier(ReadsLongTexts):
             labels = ["score"]
         self.labels = check_labels(labels, fewest=self._problem.fewest_labels)
         config = encoder.config
-        self.dropout_rate = config.hidden_dropout_prob if dropout is None else dropout
+        self.dropout_rate = config.hidden_dropout_prob if dropout is None else share("dropout", dropout)
         width, initializer_range = config.hidden_size, config.initializer_range
         self.pre_classifier = None
         if not config.add_pooling_layer:
@@ -143,8 +145,7 @@ class TextClassifier(ReadsLongTexts):
           ValueError: label smoothing beside a loss of one's own or a regression, or XLA beside windows.
         """
         is_default = isinstance(loss, str) and loss == "auto"
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing should be in [0, 1), got {label_smoothing}")
+        share("label_smoothing", label_smoothing)
         if label_smoothing and (not is_default or not self._problem.has_label):
             raise ValueError("label_smoothing is of the default loss for classes: give it to a loss of your own")
         if self.window_stride is not None and kwargs.get("jit_compile") is True:
@@ -169,8 +170,8 @@ class TextClassifier(ReadsLongTexts):
     def check_held_out(self, chunk: Chunk, held_out: Chunk) -> None:
         if self.problem_type != SINGLE:
             return
-        trained = [*self.encode_targets(chunk.targets or []), NO_LABEL]
-        if len(np.setdiff1d(self.encode_targets(held_out.targets or []), trained)):
+        of_held_out, of_others = (self._problem.encode(self.labels, part.targets or []) for part in (held_out, chunk))
+        if len(np.setdiff1d(of_held_out, [*of_others, NO_LABEL])):
             warnings.warn(
                 "validation_split holds out the end of the data, and there are labels that occur only there; "
                 "shuffle texts and labels together before fit()",
@@ -239,15 +240,30 @@ class TextClassifier(ReadsLongTexts):
     def default_metrics(self) -> list[keras.metrics.Metric]:
         return self._problem.metrics(len(self.labels))
 
+    @property
+    def logits(self) -> Logits | None:
+        return self._problem.logits(len(self.labels))
+
+    def accuracy(self) -> keras.metrics.Metric | None:
+        return next((metric for metric in self.default_metrics() if metric.name == "accuracy"), None)
+
     def encode_targets(self, y: list) -> np.ndarray:
         """Returns names or indices of labels as int32 `[B]`; several labels, or numbers, as float32 `[B, labels]`.
 
-        A loss of one's own that is no loss of indices, such as Keras's `CategoricalCrossentropy`, has rows of numbers as they
-        are.
+        For one of Keras's losses that reads rows, such as `CategoricalCrossentropy`, each label becomes a row. Rows of shares
+        stay as they are. A loss of one's own has what it is given.
         """
-        if y and isinstance(y[0], list) and self._problem.takes_rows(getattr(self, "loss", None)):
+        rows = reads_rows(getattr(self, "loss", None)) if self.problem_type == SINGLE else False
+        in_rows = bool(y) and isinstance(y[0], list)
+        if in_rows and (len(y[0]) == len(self.labels) if rows else self._has_own_loss(rows)):
             return finite_numbers(y)
-        return self._problem.encode(self.labels, y)
+        targets = self._problem.encode(self.labels, y)
+        return (targets[:, None] == np.arange(len(self.labels))).astype(np.float32) if rows else targets
+
+    def _has_own_loss(self, rows: bool | None) -> bool:
+        """Whether the loss is one of the user's own, which may read rows; `rows` is what `reads_rows` says of it."""
+        loss = getattr(self, "loss", None)
+        return rows is None and loss is not None and not isinstance(loss, (SmoothedCrossentropy, LabelledCrossentropy))
 
     def encode_class_weight(self, class_weight: dict) -> np.ndarray:
         """Returns a dictionary of weights by label or index as float32 `[labels]`; a label left out weighs 1."""
@@ -273,6 +289,7 @@ class TextClassifier(ReadsLongTexts):
           labels, there is also `"labels"`, those at or above the threshold, the likeliest first. In a regression it is
           `{"score": float, "scores": {name: float}}`, with the first number as the score.
         """
+        number("threshold", threshold, least=0)
         rows = self._problem.probabilities_in_numpy(self.predict(texts, **kwargs))
         return [self._problem.answer(self.labels, row, threshold) for row in rows]
 
@@ -289,10 +306,15 @@ class TextClassifier(ReadsLongTexts):
     def judge(self, chunk: Chunk, verbose: int | str = "auto") -> list[tuple[Any, np.ndarray]]:
         return list(zip(chunk.targets or [], self.predict_chunk(chunk, None, Progress(verbose))))
 
-    def score(self, judged: list[tuple[Any, np.ndarray]]) -> dict[str, float]:
+    def score(self, judged: list[tuple[Any, np.ndarray]], weights: np.ndarray | None = None) -> dict[str, float]:
         """Returns a regression's correlations, or the F1 of each of several labels."""
         targets = self.encode_targets([target for target, _ in judged])
-        return self._problem.score(self.labels, targets, np.stack([answer for _, answer in judged]))
+        scores = self._problem.score(targets, np.stack([answer for _, answer in judged]), weights)
+        return dict(zip(self._problem.score_names(self.labels), scores))
+
+    @property
+    def score_names(self) -> list[str] | None:
+        return None if super().score_names is None else self._problem.score_names(self.labels)
 
     def figures(self, x: Any, y: Any) -> Figures:
         """Returns accuracy or its like, a table by label, and the texts whose answer is not the target.

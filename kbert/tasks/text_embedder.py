@@ -12,16 +12,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kbert.arguments import whole_number
 from kbert.checkpoints import sentence_transformers
 from kbert.checkpoints.opened import open_preset, writer_of
 from kbert.encoders.layers import ACTIVATIONS, Projection
 from kbert.scoring.correlation import pearson, spearman
 from kbert.scoring.figures import Figures, figures_of_search
 from kbert.tasks.columns import TEXT, Chunk, Columns
+from kbert.tasks.compiling import is_auto
 from kbert.tasks.encoding import Encoding
 from kbert.tasks.exported_answers import ComparableAnswer, MediaPipeOutput
 from kbert.tasks.from_preset import load_task
 from kbert.tasks.inputs import texts_in_list
+from kbert.tasks.on_logits import own_of_keras
 from kbert.tasks.pooling import POOLINGS, pool, unit_length
 from kbert.tasks.targets import finite_numbers
 from kbert.tasks.task import Task
@@ -76,6 +79,7 @@ class TextEmbedder(Task):
         width = encoder.config.hidden_size
         self.dense_layers: list[Projection] = []
         for number, layer in enumerate(self.dense):
+            whole_number(f"dense[{number}]['width']", layer["width"])
             projection = Projection(layer["width"], encoder.config.initializer_range, dtype="float32", name=f"dense_{number}")
             projection.build((None, width))
             self.dense_layers.append(projection)
@@ -187,6 +191,15 @@ class TextEmbedder(Task):
           **kwargs: `metrics`, `learning_rate`, `gradient_accumulation_steps`, `jit_compile` and Keras's, as `Task.compile`
             takes them.
         """
+        own = own_of_keras(loss if is_auto(loss) else keras.losses.get(loss), keras.losses)
+        if own is not None:
+            raise ValueError(
+                f"{own} does not know which vectors belong together: give one of kbert.training.losses, or your own"
+            )
+        for metrics in (kwargs.get("metrics"), kwargs.get("weighted_metrics")):
+            names = [metric for metric in keras.tree.flatten(metrics) if isinstance(metric, str) and metric != "auto"]
+            if names:
+                raise ValueError(f"an embedder gives vectors, for which Keras's {names[0]} is not made: give your own metric")
         super().compile(optimizer, loss, **kwargs)
         of_optimizer = ("learning_rate", "gradient_accumulation_steps")
         again = {name: value for name, value in kwargs.items() if name not in of_optimizer}
@@ -263,8 +276,7 @@ class TextEmbedder(Task):
         Raises:
           ValueError: `top_k` is no positive number, queries and corpus have other widths, or a vector is not finite.
         """
-        if not isinstance(top_k, int) or top_k < 1:
-            raise ValueError(f"top_k should be a positive whole number, got {top_k!r}")
+        top_k = whole_number("top_k", top_k)
         texts = texts_in_list(corpus) if vectors_in(corpus, "corpus") is None else None
         queries, vectors = self._unit_vectors(queries, "queries", corpus if texts is None else texts, "the corpus")
 

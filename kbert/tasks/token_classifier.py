@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kbert.arguments import check_verbose, share, whole_number, whole_numbers
 from kbert.encoders.layers import Projection
 from kbert.scoring.entities import scores_of_entities
 from kbert.scoring.figures import Figures, figures_of_entities
@@ -27,6 +28,7 @@ from kbert.tasks.exported_answers import ComparableAnswer, rows_with_count, valu
 from kbert.tasks.from_preset import head_dropout, load_task, stated_labels
 from kbert.tasks.inputs import open_input
 from kbert.tasks.labels import check_labels, check_same_labels, label_keys
+from kbert.tasks.on_logits import Logits
 from kbert.tasks.one_window import entities_of_window
 from kbert.tasks.prediction import Prediction, softmax
 from kbert.tasks.progress import Progress
@@ -65,7 +67,8 @@ class TokenClassifier(Task):
       label_all_pieces: trains on all pieces of a word, of which the later ones of a B- word are I-; by default on its first
         alone, as in the BERT paper. The answer is always that of the first piece.
       window_stride: the pieces that neighbouring windows share, where a text is longer than `max_length`. A piece's answer is
-        that of the window in which it stands farthest from an edge.
+        that of the window in which it stands farthest from an edge. A quarter of a window's pieces, where it has no room for so
+        many.
       **kwargs: `name`, and `dtype`, a Keras dtype policy.
 
     Calling the task with the packed dictionary gives logits `[B, L, labels]`.
@@ -86,10 +89,11 @@ class TokenClassifier(Task):
         super().__init__(encoder, preprocessor, **kwargs)
         self.labels = check_labels(labels)
         self.label_all_pieces = bool(label_all_pieces)
-        if preprocessor is not None and not 0 <= window_stride < preprocessor.max_length - 2:
+        whole_number("window_stride", window_stride, least=0)
+        if preprocessor is not None and window_stride >= preprocessor.max_length - 2:
             window_stride = (preprocessor.max_length - 2) // 4
         self.window_stride = window_stride
-        self.dropout_rate = encoder.config.hidden_dropout_prob if dropout is None else dropout
+        self.dropout_rate = encoder.config.hidden_dropout_prob if dropout is None else share("dropout", dropout)
         self.dropout = keras.layers.Dropout(self.dropout_rate, dtype=self.dtype_policy, name="dropout")
         # Logits keep their precision under a mixed policy.
         self.classifier = Projection(len(self.labels), encoder.config.initializer_range, dtype="float32", name="classifier")
@@ -188,6 +192,11 @@ class TokenClassifier(Task):
         scores = scores_of_entities(expected, answered, weights)
         return {name: scores[name] for name in ("precision", "recall", "f1")}
 
+    @property
+    def score_names(self) -> list[str] | None:
+        names = super().score_names
+        return ["precision", "recall", "f1"] if names is not None and are_tags(self.labels) else names
+
     def _windows(self, ids: tf.RaggedTensor) -> Windows:
         """Returns the windows of ragged pieces `[B, (pieces)]`."""
         return windows(tf.cast(ids.row_lengths(), tf.int32), self.preprocessor.max_length - 2, self.window_stride)
@@ -239,6 +248,8 @@ class TokenClassifier(Task):
           ValueError: the task's labels are no tags of entities.
         """
         check_tags(self.labels)
+        whole_numbers(batch_size=batch_size)
+        check_verbose(verbose)
         progress, answers = Progress(verbose), []
         for chunk in open_input(self.columns, x):
             of_chunk = self._entities_of_given_words if chunk.has_words else self._entities_of_texts
@@ -357,6 +368,10 @@ class TokenClassifier(Task):
           ValueError: the labels or `y` are no tags of entities.
         """
         return figures_of_entities(x, y, self.classify(x), self.labels)
+
+    @property
+    def logits(self) -> Logits | None:
+        return Logits(len(self.labels))
 
     def default_loss(self) -> keras.losses.Loss:
         return LabelledCrossentropy()

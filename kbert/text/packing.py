@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from kbert.arguments import whole_number
 from kbert.text.texts import Texts, strings_of
 from kbert.text.tokenizer import WordPieceTokenizer
 from kbert.training import keras_internals
@@ -174,8 +175,7 @@ class TextPreprocessor(keras.layers.Layer):
         self.built = True
         if truncation not in TRUNCATIONS:
             raise ValueError(f"truncation should be one of {', '.join(TRUNCATIONS)}, got {truncation!r}")
-        if not isinstance(max_length, int) or max_length < 4:
-            raise ValueError(f"max_length should be a whole number of at least 4 positions, got {max_length!r}")
+        max_length = whole_number("max_length", max_length, least=4)
         if ragged and fixed_length:
             raise ValueError("ragged rows have no fixed length: choose ragged=True or fixed_length=True")
         self.ragged = ragged

@@ -72,6 +72,15 @@ def strategy_of(model: keras.Model) -> tf.distribute.Strategy | None:
     return model._distribute_strategy
 
 
+def in_list_order(model: keras.Model, names: Iterable[str]) -> list[str]:
+    """Returns the names of a compiled model's figures in the order of Keras's own lists (`_flatten_metrics_in_order`).
+
+    The loss comes first, then the metrics as they were compiled. The public `metrics_names` has one name for all metrics.
+    """
+    names = list(names)
+    return model._flatten_metrics_in_order({name: name for name in names}) if len(names) > 1 else names
+
+
 def asked_by_fit(options: Mapping[str, Any]) -> bool:
     """Returns whether `fit` called `evaluate` for its validation data, rather than a user.
 
@@ -117,12 +126,22 @@ class BuiltFromFirstBatch:
 # Optimizers
 
 
+def unscaled(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """Returns the optimizer that makes the steps: under `mixed_float16` Keras wraps it in a `LossScaleOptimizer`.
+
+    The wrapper has members of the same names, which say nothing: its own rate is 0, and its own count of batches stands still.
+    """
+    while isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        optimizer = optimizer.inner_optimizer
+    return optimizer
+
+
 def learning_rate_schedule(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.schedules.LearningRateSchedule | None:
     """Returns an optimizer's schedule, or None for a constant rate (`_learning_rate`).
 
     The public `learning_rate` gives the present rate, a number.
     """
-    rate = getattr(optimizer, "_learning_rate", None)
+    rate = getattr(unscaled(optimizer), "_learning_rate", None)
     return rate if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule) else None
 
 
@@ -139,7 +158,35 @@ def batches_seen(optimizer: keras.optimizers.Optimizer) -> int:
 
     The public `iterations` counts steps, which are fewer where the optimizer accumulates gradients.
     """
-    return int(optimizer._iterations.numpy())
+    return int(unscaled(optimizer)._iterations.numpy())
+
+
+def count_batches(optimizer: keras.optimizers.Optimizer, batches: int) -> None:
+    """Sets how many batches an optimizer has got gradients of (`_iterations`)."""
+    unscaled(optimizer)._iterations.assign(batches)
+
+
+def waiting_gradients(optimizer: keras.optimizers.Optimizer) -> list[tuple[keras.Variable, keras.Variable]]:
+    """Returns each trainable variable with the sum of its gradients that no step was made of yet (`_accumulated_gradients`).
+
+    The optimizer has to be built, with `gradient_accumulation_steps`.
+    """
+    optimizer = unscaled(optimizer)
+    pairs = zip(optimizer._trainable_variables, optimizer._accumulated_gradients)
+    return [(variable, waiting) for variable, waiting in pairs if waiting is not None]
+
+
+def set_direction(metric: keras.metrics.Metric, direction: str) -> None:
+    """Says whether a higher figure of a metric is better, `"up"`, or a lower one, `"down"` (`_direction`).
+
+    Callbacks such as `keras.callbacks.EarlyStopping` ask for it where they are given no `mode`.
+    """
+    metric._direction = direction
+
+
+def direction_of(metric: keras.metrics.Metric) -> str:
+    """Returns whether a higher figure of a metric is better, `"up"`, or a lower one, `"down"` (`_direction`)."""
+    return getattr(metric, "_direction", "up")
 
 
 def moments(optimizer: keras.optimizers.Optimizer, variable: tf.Variable) -> tuple[keras.Variable, keras.Variable]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -13,46 +12,6 @@ from kbert.training.losses import NO_LABEL
 # The rows of so many batches are sorted by length together. In fine-tuning on tweets, in batches of 32 and on real tokens only,
 # this made a step 1.1 times as fast (docs/facts.md).
 BATCHES_SORTED_TOGETHER = 20
-
-
-class Phase(NamedTuple):
-    """A dataset and how many epochs are trained on it."""
-
-    data: tf.data.Dataset
-    epochs: int
-
-    @property
-    def steps(self) -> int | None:
-        """The number of batches of all epochs together, or None for a dataset of unknown length."""
-        count = int(self.data.cardinality())
-        return count * self.epochs if count > 0 else None
-
-
-def remaining_phases(
-    phases: Sequence[Phase], epochs_done: int = 0, batches_done: int = 0
-) -> list[tuple[tf.data.Dataset, int, int]]:
-    """Returns what is left of a training that goes on, in parts whose epochs have one length each.
-
-    Keras takes the length of the first epoch of a `fit` for the length of all others, and would cut longer ones. Each part
-    needs a `fit` of its own.
-
-    Args:
-      phases: all phases of the training, in their order.
-      epochs_done: the number of epochs that were finished.
-      batches_done: the number of batches that were finished in the epoch after these.
-
-    Returns:
-      A list of `(dataset, first epoch, epoch before which the part ends)`, epochs counted from 0 over all phases.
-    """
-    parts, epoch = [], 0
-    for data, epochs in phases:
-        first, epoch = max(epoch, epochs_done), epoch + epochs
-        if first == epochs_done and batches_done and first < epoch:
-            parts.append((data.skip(batches_done), first, first + 1))
-            first += 1
-        if first < epoch:
-            parts.append((data, first, epoch))
-    return parts
 
 
 def sorted_batches(lengths: np.ndarray | Sequence[int], max_tokens: int, max_rows: int | None = None) -> list[np.ndarray]:

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from kbert.training import keras_internals
 from kbert.training.losses import NO_LABEL
 
 
@@ -25,35 +26,38 @@ class MacroF1(keras.metrics.Metric):
     Args:
       labels: the number of labels.
       name: the metric's name in Keras's logs.
+      one_label: whether each text has one label, so that a row of targets is the share of each.
       **kwargs: the other arguments of `keras.metrics.Metric`.
     """
 
-    def __init__(self, labels: int, name: str = "macro_f1", **kwargs: Any) -> None:
+    def __init__(self, labels: int, name: str = "macro_f1", one_label: bool = False, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
-        self.labels = labels
+        keras_internals.set_direction(self, "up")
+        self.labels, self.one_label = labels, one_label
         self.counts = self.add_weight(shape=(3, labels), initializer="zeros", name="counts")  # right, answered, given
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Counts a batch; sample weights are not read."""
+        """Counts a batch; each text counts as often as its sample weight says."""
         logits, targets = tf.convert_to_tensor(y_pred), tf.convert_to_tensor(y_true)
-        if targets.shape.rank == 1 or targets.shape[-1] != self.labels:
-            targets = tf.reshape(tf.cast(targets, tf.int32), [-1])
-            given = tf.one_hot(targets, self.labels)
-            labelled = tf.cast(tf.not_equal(targets, NO_LABEL), tf.float32)
-            answered = tf.one_hot(tf.argmax(logits, -1), self.labels) * labelled[:, None]
-        else:
+        in_rows = targets.shape.rank == 2 and targets.shape[-1] == self.labels
+        if in_rows and not self.one_label:
             given, answered = tf.cast(targets, tf.float32), tf.cast(logits > 0, tf.float32)
-        self.counts.assign_add(tf.stack([tf.reduce_sum(part, 0) for part in (given * answered, answered, given)]))
+        else:
+            indices = tf.argmax(targets, -1) if in_rows else tf.reshape(tf.cast(targets, tf.int32), [-1])
+            labelled = tf.cast(tf.not_equal(indices, NO_LABEL), tf.float32)[:, None]
+            given, answered = tf.one_hot(indices, self.labels), tf.one_hot(tf.argmax(logits, -1), self.labels) * labelled
+        weights = 1.0 if sample_weight is None else tf.reshape(tf.cast(sample_weight, tf.float32), [-1, 1])
+        self.counts.assign_add(tf.stack([tf.reduce_sum(part * weights, 0) for part in (given * answered, answered, given)]))
 
     def result(self) -> tf.Tensor:
         """Returns the mean of the labels' F1, from 0 to 1."""
         right, answered, given = tf.unstack(tf.convert_to_tensor(self.counts))
         occurs = tf.cast(answered + given > 0, tf.float32)
-        scores = 2 * right / tf.maximum(answered + given, 1.0)
+        scores = tf.math.divide_no_nan(2 * right, answered + given)
         return tf.reduce_sum(scores) / tf.maximum(tf.reduce_sum(occurs), 1.0)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "labels": self.labels}
+        return {**super().get_config(), "labels": self.labels, "one_label": self.one_label}
 
 
 @keras.saving.register_keras_serializable("kbert")
@@ -65,7 +69,8 @@ class LabelledAccuracy(keras.metrics.Mean):
     >>> float(metric.result())
     1.0
 
-    Labels `[B, M]` are indices, or -100 for none; logits are `[B, M, C]`.
+    Labels `[B, M]` are indices, or -100 for none; logits are `[B, M, C]`. Without positions, labels are `[B]` or rows of shares
+    `[B, C]`, of which the largest counts, and logits `[B, C]`.
 
     Args:
       name: the metric's name in Keras's logs.
@@ -74,10 +79,31 @@ class LabelledAccuracy(keras.metrics.Mean):
 
     def __init__(self, name: str = "accuracy", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
+        keras_internals.set_direction(self, "up")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Counts a batch; sample weights are not read."""
-        answers = tf.argmax(y_pred, -1, tf.int32)
-        labels = tf.reshape(tf.cast(y_true, tf.int32), tf.shape(answers))
-        right = tf.cast(tf.equal(answers, labels), tf.float32)
-        super().update_state(right, tf.cast(tf.not_equal(labels, NO_LABEL), tf.float32))
+        """Counts a batch; each position counts as often as its sample weight says."""
+        logits = tf.convert_to_tensor(y_pred)
+        labels, weights = labels_and_weights(tf.convert_to_tensor(y_true), logits, sample_weight)
+        answers = tf.reshape(tf.argmax(logits, -1, tf.int32), [-1])
+        super().update_state(tf.cast(tf.equal(answers, labels), tf.float32), weights)
+
+
+def labels_and_weights(targets: tf.Tensor, outputs: tf.Tensor, sample_weight: Any = None) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the index of each output's class and its weight, int32 and float32 `[N]`.
+
+    Args:
+      targets: indices `[B, ...]` or `[B, 1]`, -100 for none; or rows of shares `[B, ..., classes]`, whose largest counts.
+      outputs: logits `[B, ..., classes]`.
+      sample_weight: the weight of each row `[B]`, or anything that broadcasts to the indices; or None.
+    """
+    if targets.shape.rank == outputs.shape.rank and targets.shape[-1] != 1:
+        targets = tf.argmax(targets, -1)
+    labels = tf.reshape(tf.cast(targets, tf.int32), tf.shape(outputs)[:-1])
+    weights = tf.cast(tf.not_equal(labels, NO_LABEL), tf.float32)
+    if sample_weight is not None:
+        of_row = tf.cast(sample_weight, tf.float32)
+        while of_row.shape.rank < labels.shape.rank:
+            of_row = of_row[..., None]
+        weights *= of_row if of_row.shape.rank == labels.shape.rank else tf.reshape(of_row, tf.shape(labels))
+    return tf.reshape(tf.maximum(labels, 0), [-1]), tf.reshape(weights, [-1])

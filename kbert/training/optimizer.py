@@ -8,7 +8,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from kbert.arguments import number, share, whole_number
 from kbert.training import keras_internals
+from kbert.training.accumulation import batches_per_step
 from kbert.training.replicas import WholeBatchGradients
 
 NOT_DECAYED = ("bias", "gamma", "beta")
@@ -33,8 +35,11 @@ class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
     def __init__(
         self, peak: float = 5e-5, total_steps: int | None = None, warmup_fraction: float = 0.1, first_step: int = 0
     ) -> None:
-        if not 0 <= warmup_fraction < 1:
-            raise ValueError(f"warmup_fraction should be in [0, 1), got {warmup_fraction}")
+        number("peak", peak, above=0)
+        share("warmup_fraction", warmup_fraction)
+        if total_steps is not None:
+            whole_number("total_steps", total_steps)
+        whole_number("first_step", first_step, least=0)
         self.peak = peak
         self.warmup_fraction = warmup_fraction
         # Variables, so that a second fit of another length does not trace the train step again.
@@ -77,26 +82,29 @@ class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
-def start_schedule(optimizer: keras.optimizers.Optimizer, batches: int | None, first_step: int) -> None:
-    """Tells an optimizer's `WarmupLinearDecay` how many batches the training has; does nothing to an optimizer without one.
+def start_schedule(optimizer: keras.optimizers.Optimizer, batches: int | None, first_batch: int) -> tuple[int, int | None]:
+    """Tells an optimizer's `WarmupLinearDecay`, if it has one, how many steps the training has.
 
     Args:
-      optimizer: a Keras optimizer.
+      optimizer: a Keras optimizer, with its loss scaling if it has one.
       batches: the number of batches of the training, or None if it is unknown. The rate then never falls, and a warning
         says so.
-      first_step: the number of batches that the optimizer has seen before (`keras_internals.batches_seen`).
+      first_batch: the number of batches that the optimizer has seen before (`keras_internals.batches_seen`).
+
+    Returns:
+      The number of steps that the optimizer has made before, and the number of steps of the training, or None.
     """
-    schedule = keras_internals.learning_rate_schedule(optimizer)
-    if not isinstance(schedule, WarmupLinearDecay):
-        return
-    if batches is None:
-        warnings.warn(
-            "the data set does not say how many batches it has, so the learning rate stays at its peak after the warm-up; pass "
-            "steps_per_epoch or total_steps, or apply tf.data.experimental.assert_cardinality, for it to fall to 0",
-            stacklevel=3,
-        )
-    accumulated = optimizer.gradient_accumulation_steps or 1
-    schedule.start(first_step, batches and max(1, batches // accumulated), accumulated)
+    schedule, accumulated = keras_internals.learning_rate_schedule(optimizer), batches_per_step(optimizer)
+    steps = None if batches is None else -(-batches // accumulated)
+    if isinstance(schedule, WarmupLinearDecay):
+        if steps is None:
+            warnings.warn(
+                "the data set does not say how many batches it has, so the learning rate stays at its peak after the warm-up; "
+                "pass steps_per_epoch or total_steps, or apply tf.data.experimental.assert_cardinality, for it to fall to 0",
+                stacklevel=3,
+            )
+        schedule.start(first_batch, steps, accumulated)
+    return first_batch // accumulated, steps
 
 
 @keras.saving.register_keras_serializable("kbert")
@@ -218,3 +226,41 @@ class Lamb(WholeBatchGradients, keras_internals.DecaysInItsStep, keras.optimizer
             of_weights, of_update = tf.norm(variable), tf.norm(update)
             ratio = tf.where((of_weights > 0) & (of_update > 0), of_weights / of_update, 1.0)
         self.assign_sub(variable, tf.cast(learning_rate, dtype) * ratio * update)
+
+
+def chosen_optimizer(
+    optimizer: Any, learning_rate: Any = None, gradient_accumulation_steps: int | None = None
+) -> keras.optimizers.Optimizer:
+    """Returns the optimizer that `compile` was asked for.
+
+    >>> float(chosen_optimizer("adamw", 2e-5).learning_rate) == np.float32(2e-5)
+    True
+
+    Args:
+      optimizer: `"auto"` for AdamW and `"lamb"` for LAMB, both with warm-up and linear decay; the name of one of Keras's; or a
+        Keras optimizer.
+      learning_rate: the peak of the rate, or with one of Keras's names the rate itself; or a schedule. By default 5e-5, or
+        Keras's own.
+      gradient_accumulation_steps: the number of batches whose mean gradient makes one step, or None for one.
+
+    Raises:
+      ValueError: a rate or a number of steps beside a Keras optimizer, which has its own; or one that is out of its range.
+    """
+    if gradient_accumulation_steps is not None:
+        # Keras takes numbers from 2 on, and 1 is no accumulation.
+        gradient_accumulation_steps = whole_number("gradient_accumulation_steps", gradient_accumulation_steps)
+        gradient_accumulation_steps = None if gradient_accumulation_steps == 1 else gradient_accumulation_steps
+    is_schedule = isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule)
+    if learning_rate is not None and not is_schedule:
+        learning_rate = number("learning_rate", learning_rate, above=0)
+    if isinstance(optimizer, str) and optimizer in ("auto", "lamb"):
+        rate = learning_rate if is_schedule else WarmupLinearDecay(5e-5 if learning_rate is None else learning_rate)
+        kind = AdamW if optimizer == "auto" else Lamb
+        return kind(learning_rate=rate, gradient_accumulation_steps=gradient_accumulation_steps)
+    given = {"learning_rate": learning_rate, "gradient_accumulation_steps": gradient_accumulation_steps}
+    given = {name: value for name, value in given.items() if value is not None}
+    if isinstance(optimizer, str):
+        return keras.optimizers.get({"class_name": optimizer, "config": given})
+    if given:
+        raise ValueError(f"give {' and '.join(given)} to your optimizer: {type(optimizer).__name__}({next(iter(given))}=...)")
+    return keras.optimizers.get(optimizer)

@@ -186,7 +186,7 @@ def test_bad_arguments_are_clear(letters):
         kbert.TextPreprocessor(letters, ragged=True, fixed_length=True)
     with pytest.raises(ValueError, match="longest_first, only_first, only_second, got 'first'"):
         kbert.TextPreprocessor(letters, truncation="first")
-    with pytest.raises(ValueError, match="at least 4 positions, got 3"):
+    with pytest.raises(ValueError, match="at least 4, got 3"):
         kbert.TextPreprocessor(letters, 3)
     with pytest.raises(ValueError, match="tuple of 3 columns"):
         kbert.TextPreprocessor(letters)((["a"], ["b"], ["c"]))

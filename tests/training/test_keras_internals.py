@@ -19,7 +19,8 @@ OPTIMIZERS = [AdamW, Lamb]
 MEMBERS = """
 _convert_input_args _allow_non_tensor_positional_args _flatten_layers _distribute_strategy _use_cached_eval_dataset
 _maybe_symbolic_build _learning_rate _iterations _momentums _velocities _get_variable_index _use_weight_decay
-_trainable_variables _apply_weight_decay _backend_apply_gradients _all_reduce_sum_gradients _distribution_strategy
+_apply_weight_decay _backend_apply_gradients _all_reduce_sum_gradients _distribution_strategy _accumulated_gradients
+_trainable_variables _direction _flatten_metrics_in_order
 """.split()
 
 
@@ -200,6 +201,51 @@ def test_batches_are_counted_while_gradients_are_accumulated():
     assert (keras_internals.batches_seen(optimizer), int(optimizer.iterations)) == (3, 1), (
         "Keras no longer counts batches in Optimizer._iterations"
     )
+
+
+def test_loss_scaling_hides_neither_the_schedule_nor_the_count():
+    schedule = WarmupLinearDecay(1e-3, total_steps=10)
+    inner = AdamW(schedule)
+    scaled, _ = built(keras.optimizers.LossScaleOptimizer(inner))
+    assert keras_internals.unscaled(scaled) is inner and keras_internals.learning_rate_schedule(scaled) is schedule
+    assert keras_internals.batches_seen(scaled) == 1, (
+        "Keras no longer counts batches in the _iterations of the optimizer inside a LossScaleOptimizer"
+    )
+
+
+def test_waiting_gradients_are_found():
+    optimizer, variables = built(AdamW(gradient_accumulation_steps=2))
+    for name in ("_accumulated_gradients", "_trainable_variables"):
+        assert hasattr(optimizer, name), (
+            f"Keras moved Optimizer.{name}: keras_internals.waiting_gradients() makes the last step of a training of them"
+        )
+    waiting = keras_internals.waiting_gradients(optimizer)
+    assert [variable is other for (variable, _), other in zip(waiting, variables)] == [True, True]
+    assert all(np.all(gradient.numpy() == 1) for _, gradient in waiting)
+    keras_internals.count_batches(optimizer, 5)
+    assert keras_internals.batches_seen(optimizer) == 5
+
+
+def test_a_metric_says_its_direction():
+    metric = keras.metrics.MeanMetricWrapper(lambda targets, outputs: outputs, name="score")
+    assert keras_internals.direction_of(keras.metrics.MeanSquaredError()) == "down", (
+        "Keras moved Metric._direction: keras_internals.set_direction() says by it which figures are better if higher"
+    )
+    keras_internals.set_direction(metric, "up")
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile(loss="mse", metrics=[metric])
+    stop = keras.callbacks.EarlyStopping("score")  # without a direction this is an error after the first epoch
+    model.fit(np.zeros((4, 2), "float32"), np.zeros((4, 1), "float32"), verbose=0, callbacks=[stop])
+
+
+def test_figures_are_listed_in_the_order_of_evaluate():
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile(loss="mse", metrics=["mse", "mae"])
+    figures = model.evaluate(np.zeros((4, 2), "float32"), np.zeros((4, 1), "float32"), verbose=0)
+    assert len(figures) == 3 and hasattr(model, "_flatten_metrics_in_order"), (
+        "Keras moved Model._flatten_metrics_in_order: keras_internals.in_list_order() orders figures by it"
+    )
+    assert keras_internals.in_list_order(model, ["mae", "other", "mse", "loss"]) == ["loss", "mse", "mae", "other"]
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)

@@ -1,0 +1,84 @@
+"""The numbers and choices that `fit`, `evaluate` and `predict` take, checked before any work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from kbert.arguments import check_verbose, known_only, number, share, whole_number, whole_numbers, yes_or_no
+
+OF_VALIDATION = ("validation_steps", "validation_batch_size", "validation_freq")
+
+
+def check_fit(
+    *,
+    epochs: Any,
+    initial_epoch: Any = 0,
+    verbose: Any = "auto",
+    shuffle: Any = True,
+    validation_split: Any = 0.0,
+    validation_data: Any = None,
+    resume_every: Any = 300,
+    class_weight: Any = None,
+    more: dict[str, Any] | None = None,
+    **numbers: Any,
+) -> None:
+    """Raises an error for arguments that `fit` cannot take, whatever the data are.
+
+    Args:
+      epochs: a whole number from 1 on.
+      initial_epoch: a whole number from 0 to the last epoch's.
+      verbose: Keras's.
+      shuffle: True or False.
+      validation_split: a share from 0 to less than 1; only 0 goes with `validation_data`.
+      validation_data: anything, or None.
+      resume_every: a number of seconds, 0 or more.
+      class_weight: a dictionary, or None.
+      more: the other arguments that were given, of which only those of validation are known.
+      **numbers: whole numbers from 1 on, or None.
+
+    Raises:
+      TypeError: an argument that `fit` does not have.
+      ValueError: an argument that is out of its range, or that cannot act.
+    """
+    more = more or {}
+    known_only("fit", more, OF_VALIDATION)
+    whole_number("epochs", epochs)
+    whole_number("initial_epoch", initial_epoch, least=0)
+    if initial_epoch >= epochs:
+        raise ValueError(
+            f"initial_epoch={initial_epoch} leaves nothing of epochs={epochs}, which counts from the first epoch of all"
+        )
+    share("validation_split", validation_split)
+    if validation_split and validation_data is not None:
+        raise ValueError("give validation_split or validation_data, not both")
+    of_validation = {name: value for name, value in more.items() if value is not None}
+    freq = of_validation.pop("validation_freq", 1)
+    for epoch in freq if isinstance(freq, (list, tuple, set)) else [freq]:
+        whole_number("validation_freq", epoch)
+    whole_numbers(**numbers, **of_validation)
+    if not validation_split and validation_data is None and (of_validation or freq != 1):
+        raise ValueError(
+            f"{', '.join(of_validation) or 'validation_freq'} is of validation data, and there are none: give validation_data"
+        )
+    number("resume_every", resume_every, least=0)
+    check_verbose(verbose)
+    yes_or_no(shuffle=shuffle)
+    if class_weight is not None and not isinstance(class_weight, dict):
+        raise TypeError(f"class_weight should be a dictionary from a label to its weight, got {class_weight!r}")
+
+
+def are_batches(x: Any) -> bool:
+    """Returns whether packed inputs come in batches of their own."""
+    return isinstance(x, (tf.data.Dataset, keras.utils.PyDataset))
+
+
+def refuse_beside_batches(x: Any, **given: Any) -> None:
+    """Raises a ValueError for an argument that `x`, packed batches with targets and weights of their own, would drop."""
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(
+                f"{name} is given beside a {type(x).__name__} of packed batches, which holds its own: leave it out"
+            )
