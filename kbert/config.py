@@ -7,6 +7,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
+from kbert.files.json import json_object, read_json
+
 NORMALIZATIONS = ("no_norm", "layer_norm")
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "tanh")
 
@@ -54,16 +56,8 @@ class _Json:
           TypeError: if a value is of another type than its field.
         """
         if isinstance(source, str) and source.lstrip().startswith("{"):
-            name, text = "the configuration", source
-        else:
-            name, text = str(source), pathlib.Path(source).read_text(encoding="utf-8")
-        try:
-            values = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{name} is not JSON: {error}") from None
-        if not isinstance(values, dict):
-            raise ValueError(f"{name} should hold a JSON object, got {type(values).__name__}")
-        return cls.from_dict(values, source=name)
+            return cls.from_dict(json_object(source, "the configuration"), source="the configuration")
+        return cls.from_dict(read_json(pathlib.Path(source)), source=str(source))
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the keys and values of a configuration file."""

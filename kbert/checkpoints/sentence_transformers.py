@@ -44,7 +44,7 @@ def read_modules(folder: pathlib.Path) -> Modules:
     if not listing.is_file():
         return Modules({}, None, [])
     try:
-        modules = json.loads(listing.read_text(encoding="utf-8"))
+        modules = json.loads(listing.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{listing} is not JSON: {error}") from None
     options: dict[str, Any] = {"normalize": False, "dense": []}

@@ -14,7 +14,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     """Reads a JSON file that holds one object.
 
     Args:
-      path: a UTF-8 text file.
+      path: a UTF-8 text file, with a byte order mark or without.
 
     Returns:
       The object as a dictionary.
@@ -24,11 +24,28 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
       ValueError: the file is not JSON, or its value is not an object; the file is named.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
+    return json_object(text, str(path))
+
+
+def json_object(text: str, name: str) -> dict[str, Any]:
+    """Returns a JSON object as a dictionary.
+
+    Args:
+      text: the object as JSON.
+      name: what an error calls the text, such as the path of its file.
+
+    Raises:
+      ValueError: the text is not JSON, or its value is not an object.
+    """
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{name} is not JSON: {error}") from None
     if not isinstance(values, dict):
-        raise ValueError(f"{path} should hold a JSON object, got {type(values).__name__}")
+        raise ValueError(f"{name} should hold a JSON object, got {type(values).__name__}")
     return values
 
 

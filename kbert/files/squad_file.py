@@ -88,9 +88,10 @@ def squad_questions(path: Path, encoding: str | None = None) -> Iterator[Questio
     Raises:
       ValueError: the file is not of that format; the message names the paragraph or the question.
     """
+    text = read_text(path, encoding)
     try:
-        data = json.loads(read_text(path, encoding))
-    except json.JSONDecodeError as error:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a SQuAD file: it is not JSON ({error})") from None
     articles = data.get("data") if isinstance(data, dict) else None
     if not isinstance(articles, list):

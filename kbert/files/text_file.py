@@ -7,6 +7,7 @@ import gzip
 import io
 import os
 import pathlib
+import zlib
 from collections.abc import Iterator
 from typing import IO, cast
 
@@ -65,14 +66,15 @@ def read_text(path: Path, encoding: str | None = None) -> str:
       FileNotFoundError: there is no such file.
       ValueError: the file is not in this encoding; the message names the line and what it looks like.
     """
-    return "".join(lines_with_ends(path, encoding))
+    return "".join(_lines(path, encoding))
 
 
 def read_lines(path: Path, encoding: str | None = None) -> Iterator[str]:
     """Yields the lines of a file, without their ends.
 
     A line ends at a line feed, or at a carriage return and a line feed. Other characters that end lines elsewhere (U+2028,
-    U+0085, form feeds, a lone carriage return) are part of the text.
+    U+0085, form feeds, a lone carriage return) are part of the text. A file of one line with carriage returns inside is
+    refused, because such files come from programs that end lines at carriage returns alone.
 
     Args:
       path: the file.
@@ -89,6 +91,19 @@ def read_lines(path: Path, encoding: str | None = None) -> Iterator[str]:
 
 def lines_with_ends(path: Path, encoding: str | None = None) -> Iterator[str]:
     """Yields the lines of a file with their ends, line feeds or carriage returns and line feeds; see `read_lines`."""
+    count, line = 0, ""
+    for line in _lines(path, encoding):
+        count += 1
+        yield line
+    if count == 1 and "\r" in line.rstrip("\r\n"):
+        raise ValueError(
+            f"{path} has no line feeds between its carriage returns: its lines seem to end at carriage returns alone, as on "
+            "old Macs; save it with line feeds (LF, or Windows' CRLF)"
+        )
+
+
+def _lines(path: Path, encoding: str | None) -> Iterator[str]:
+    """Yields what stands between the line feeds of a file, with the line feeds."""
     path = check_file(path)
     mark, encoding = _encoding(path, encoding)
     with open_bytes(path) as file:
@@ -98,7 +113,7 @@ def lines_with_ends(path: Path, encoding: str | None = None) -> Iterator[str]:
             yield from lines
         except UnicodeError:
             raise ValueError(f"{_place(path, encoding)} is not {encoding.upper()} text; {_look(path)}") from None
-        except (EOFError, OSError) as error:
+        except (EOFError, OSError, zlib.error) as error:
             raise ValueError(f"{path} could not be read: {error}") from None
 
 
@@ -125,7 +140,7 @@ def _first_bytes(path: pathlib.Path) -> bytes:
     with open_bytes(path) as file:
         try:
             return file.read(_FIRST)
-        except (EOFError, OSError) as error:
+        except (EOFError, OSError, zlib.error) as error:
             raise ValueError(f"{path} could not be read: {error}") from None
 
 

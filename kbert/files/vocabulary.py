@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -25,7 +26,8 @@ def read_vocabulary(path: str | os.PathLike[str]) -> list[str]:
     '[CLS]'
 
     Args:
-      path: a UTF-8 text file with one token a line. A line may end in a line feed or a carriage return and a line feed.
+      path: a UTF-8 text file with one token a line. A line may end in a line feed or a carriage return and a line feed. A byte
+        order mark at the beginning is not part of the first token.
 
     Returns:
       A list of `V` strings. Only the line end is cut off, since some published vocabularies hold odd spaces.
@@ -37,7 +39,7 @@ def read_vocabulary(path: str | os.PathLike[str]) -> list[str]:
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no vocabulary at {path}: a text file with one token a line is expected")
-    lines = path.read_bytes().split(b"\n")
+    lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
     if lines[-1] == b"":
         lines.pop()
     tokens = []

@@ -46,6 +46,7 @@ def test_marks_are_no_json(tmp_path, encoding):
     ("content", "message"),
     [
         ("{", "a.json is not a SQuAD file: it is not JSON"),
+        ("[" * 100_000, "a.json is not a SQuAD file: it is not JSON"),
         ("[]", "a.json is not a SQuAD file, a JSON object with data"),
         ('{"data": {}}', "a JSON object with data, a list of articles"),
         ('{"data": [[]]}', "article 1 should be an object, got list"),

@@ -85,6 +85,24 @@ def test_zeros_in_a_text_stay(tmp_path):
     assert list(read_lines(tmp_path / "a.txt")) == ["a text with\0a zero", "or two\0"]
 
 
+@pytest.mark.parametrize("text", ["one\rtwo\r", "one\rtwo", "a O\rb B-X\r\rc O\r\n"])
+def test_lines_that_end_at_carriage_returns_alone_are_refused(tmp_path, text):
+    (tmp_path / "a.txt").write_bytes(text.encode())
+    with pytest.raises(ValueError, match="a.txt has no line feeds.*save it with line feeds"):
+        list(read_lines(tmp_path / "a.txt"))
+    assert read_text(tmp_path / "a.txt") == text  # white space, to JSON
+    (tmp_path / "a.txt").write_bytes(b"one\r")
+    assert list(read_lines(tmp_path / "a.txt")) == ["one\r"]
+
+
+@pytest.mark.parametrize("place", range(10, 60, 7))
+def test_a_damaged_gzip_file_is_named(tmp_path, place):
+    whole = gzip.compress("".join(f"{number} {number**3}\n" for number in range(99)).encode())
+    (tmp_path / "a.txt.gz").write_bytes(whole[:place] + b"\xff" * 8 + whole[place + 8 :])
+    with pytest.raises(ValueError, match="a.txt.gz could not be read|a.txt.gz, line .* is not UTF-8"):
+        list(read_lines(tmp_path / "a.txt.gz"))
+
+
 def test_gzip_is_opened(tmp_path):
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(TEXT.encode()))
     assert list(read_lines(tmp_path / "a.txt.gz")) == LINES
@@ -93,8 +111,7 @@ def test_gzip_is_opened(tmp_path):
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.text(st.characters(exclude_characters="\0\n", exclude_categories=["Cs"])), min_size=1))
 def test_as_many_lines_come_as_were_written(tmp_path_factory, lines):
-    lines = [line.rstrip("\r") for line in lines]  # a carriage return before a line feed is a part of the end
+    lines = ["", *(line.rstrip("\r") for line in lines)]  # a carriage return before a line feed is a part of the end
     path = tmp_path_factory.getbasetemp() / "lines.txt"
     path.write_bytes("".join(line + "\n" for line in lines).encode("utf-8"))
-    marked = lines[0].startswith("\ufeff")
-    assert list(read_lines(path)) == [lines[0][1:] if marked else lines[0], *lines[1:]]
+    assert list(read_lines(path)) == lines

@@ -45,6 +45,8 @@ def test_a_file_comes_back_as_it_was_written(tmp_path):
     assert read_vocabulary(tmp_path / "vocab.txt") == tokens
     (tmp_path / "vocab.txt").write_bytes("\r\n".join(SPECIAL).encode())
     assert read_vocabulary(tmp_path / "vocab.txt") == SPECIAL
+    (tmp_path / "vocab.txt").write_bytes("\n".join(SPECIAL).encode("utf-8-sig"))
+    assert read_vocabulary(tmp_path / "vocab.txt") == SPECIAL
     assert [path.name for path in tmp_path.iterdir()] == ["vocab.txt"]
 
 
