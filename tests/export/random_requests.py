@@ -76,11 +76,11 @@ def ask(session, signature, inputs):
     """Returns "answered", "refused", or what is wrong."""
     try:
         outputs = session.run(signature, inputs)
-    except tf.errors.InvalidArgumentError as error:
-        return "refused" if any(name in error.message for name in inputs) else f"no input is named: {error.message[:300]}"
-    except UnicodeDecodeError as error:  # Python cannot read the message, in which the op quotes a corrupt example
-        is_example = error.object.startswith(b"Could not parse example input")  # a NUL in it cuts the message
-        return "refused" if is_example else f"no input is named: {error.object[:300]}"
+    except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
+        # Python cannot read a message in which the op quotes a corrupt example that is no UTF-8, and cuts it at a NUL.
+        message = error.object.decode("utf-8", "replace") if isinstance(error, UnicodeDecodeError) else error.message
+        is_named = message.startswith("Could not parse example input") or any(name in message for name in inputs)
+        return "refused" if is_named else f"no input is named: {message[:300]}"
     except tf.errors.OpError as error:
         return f"{type(error).__name__}: {error.message[:300]}"
     rows = {array.shape[0] for array in inputs.values() if array.ndim}
