@@ -56,7 +56,7 @@ def write_answers(file: IO[str], kind: str, asked: Asked, answers: Sequence[Any]
         ]
         for row, (given, answer) in enumerate(zip(asked.inputs, plain, strict=True), 1)
     ]
-    head = [_free("row", of_input), *of_input, *(_free(f"answer_{key}", of_input) for key in keys)]
+    head = [_free("row", of_input), *map(_writable, of_input), *(_free(f"answer_{key}", of_input) for key in keys)]
     head += [] if keys else [_free("answer", of_input)]
     file.writelines(line + "\n" for line in csv_lines([head, *rows], kind))
 
@@ -75,13 +75,18 @@ def _plain(answer: Any) -> Any:
 def _cell(value: Any) -> str:
     """Returns a value as the text of a cell: a text as it is, None as nothing, and anything else as JSON."""
     if value is None or isinstance(value, str):
-        return value or ""
+        return _writable(value or "")
     return _json(value)
 
 
 def _json(value: Any) -> str:
     """Returns a value as JSON, which has no NaN and no infinity: these are null. Dates and the like are texts."""
-    return json.dumps(_finite(value), ensure_ascii=False, default=str)
+    return _writable(json.dumps(_finite(value), ensure_ascii=False, default=str))
+
+
+def _writable(text: str) -> str:
+    """Returns a text with escapes such as `\\ud83d` for halves of characters, which JSON input may have and UTF-8 has not."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _finite(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -46,8 +47,9 @@ def read_asked(
 
 def _asked(table: Table, x: Any) -> Asked:
     names: list[str] = []
-    for name in table.names:
-        names.append(name if name not in names else f"{name}.{len(names)}")
+    for place, name in enumerate(table.names):
+        free = (f"{name}.{number}" for number in itertools.count(place))
+        names.append(name if name not in names else next(name for name in free if name not in (*table.names, *names)))
     return Asked(x, [dict(zip(names, row)) for row in table.rows])
 
 

@@ -39,7 +39,8 @@ class Job:
 
     Args:
       name: the value of `--task`, and the `job` of a trained task.
-      read: reads a labelled file. It takes a path and the command's options, and returns texts and targets.
+      read: reads a labelled file. It takes a path and the command's options, and returns texts and targets and, if it leaves
+        some of the file out, the number of each in the file, from 0.
       build: builds the task to train. It takes a preset, the targets whose labels the task is to know, and the options.
       check_targets: raises a ValueError if a task cannot have these targets, before any long work.
       read_asked: reads a file to answer, whose targets, if it has some, stand beside the answers. It takes a path and the
@@ -54,7 +55,7 @@ class Job:
     """
 
     name: str
-    read: Callable[[str, argparse.Namespace], Examples]
+    read: Callable[[str, argparse.Namespace], tuple[Any, ...]]
     build: Callable[[str, Any, argparse.Namespace], Task]
     check_targets: Callable[[Task, Any], None] = lambda task, y: None
     read_asked: Callable[[str, argparse.Namespace], asked.Asked] = _read_asked
@@ -157,12 +158,13 @@ def _read_asked_words(path: str, options: argparse.Namespace) -> asked.Asked:
     return asked.read_asked_words(path, options.text, reading(options))
 
 
-def _read_questions(path: str, options: argparse.Namespace) -> Examples:
-    return tables.read_questions(path, options.text, options.pair, _one_column(options), reading(options))
+def _read_questions(path: str, options: argparse.Namespace) -> tuple[Any, Any, Sequence[int]]:
+    return tables.numbered_questions(path, options.text, options.pair, _one_column(options), reading(options))
 
 
-def _read_plain(path: str, options: argparse.Namespace) -> Examples:
-    return tables.read_texts(path, options.text, how=reading(options)), None
+def _read_plain(path: str, options: argparse.Namespace) -> tuple[Any, None, Sequence[int]]:
+    texts, rows = tables.numbered_texts(path, options.text, how=reading(options))
+    return texts, None, rows
 
 
 def _read_pairs(path: str, options: argparse.Namespace) -> Examples:
@@ -302,10 +304,10 @@ def read(job: Job, path: str, options: argparse.Namespace) -> Part:
       ValueError: there are none, or an option names what the job does not have.
     """
     check_options(job, options)
-    x, y = job.read(path, options)
+    x, y, *numbers = job.read(path, options)
     if not count(x):
         raise ValueError(f"{path} holds no examples")
-    return Part(x, y, path, range(count(x)))
+    return Part(x, y, path, *(numbers or [range(count(x))]))
 
 
 def hold_out(job: Job, data: Part, options: argparse.Namespace) -> tuple[Part, Part]:

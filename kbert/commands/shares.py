@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import pathlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+
+from kbert.commands.tables import OF_LISTS
+from kbert.files.text_file import suffix_of
 
 Examples = tuple[Any, Any]  # texts, or a tuple of two columns, and their targets, None for a job without any
 PLACE = re.compile(r"\b(?:x|y|texts|sample_weight)\[(\d+)\](?:\[(\d+)\])?")  # how the library names a row, and a word of it
@@ -37,10 +39,17 @@ class Part:
 
     def where(self, place: int, word: str | None = None) -> str:
         """Returns what a message calls the example at a place, or the word at a place of it."""
-        kind = {".json": "question", ".txt": "text"}.get(pathlib.Path(self.path).suffix.lower())
-        is_table = pathlib.Path(self.path).suffix.lower() in (".csv", ".tsv", ".jsonl", ".parquet")
         of = "" if word is None else f"word {int(word) + 1} of "
-        return f"{of}{kind or ('row' if is_table else 'sentence')} {self.rows[place] + 1} of {self.path}"
+        return f"{of}{self._kind()} {self.rows[place] + 1} of {self.path}"
+
+    def _kind(self) -> str:
+        """Returns what an example of the file is called."""
+        suffix = suffix_of(self.path)
+        if isinstance(self.x, list) and self.x and isinstance(self.x[0], list) and suffix not in OF_LISTS:
+            return "sentence"  # of a BIO file, whatever its name ends in
+        if suffix == ".json" and isinstance(self.x, tuple):
+            return "question"
+        return "line" if suffix == ".txt" else "row"
 
     def at(self, places: Sequence[int]) -> Part:
         """Returns the examples at some places."""

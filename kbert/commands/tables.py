@@ -10,7 +10,7 @@ from typing import Any
 
 from kbert.commands.label_cells import LabelCells, answers_of_cell, list_of_cell
 from kbert.files.bio_file import read_bio
-from kbert.files.squad_file import answers_in_place, read_squad, report_misplaced
+from kbert.files.squad_file import answers_in_place, questions_in_place, report_misplaced
 from kbert.files.table_file import Table, read_table
 from kbert.files.text_file import Path, read_lines, suffix_of
 
@@ -93,8 +93,16 @@ def read_texts(path: Path, text: str | None = None, pair: str | None = None, how
       pair: the name of the column of second texts.
       how: how the file is read.
     """
+    return numbered_texts(path, text, pair, how)[0]
+
+
+def numbered_texts(
+    path: Path, text: str | None = None, pair: str | None = None, how: Reading = USUAL
+) -> tuple[Any, Sequence[int]]:
+    """Reads texts as `read_texts` does, and returns the number of each in the file too, from 0."""
     if suffix_of(path) != ".txt":
-        return texts_or_pairs(how.table(path), text, pair)
+        table = how.table(path)
+        return texts_or_pairs(table, text, pair), range(len(table.rows))
     lines = lines_of_text(path, text, pair, how)
     blank = [number for number, line in enumerate(lines, 1) if not line.strip()]
     if blank:
@@ -102,7 +110,8 @@ def read_texts(path: Path, text: str | None = None, pair: str | None = None, how
             f"{path}: {len(blank)} blank lines are left out: {', '.join(map(str, blank[:5]))}{', ...' * (len(blank) > 5)}",
             stacklevel=2,
         )
-    return [line for line in lines if line.strip()]
+    kept = {row: line for row, line in enumerate(lines) if line.strip()}
+    return list(kept.values()), list(kept)
 
 
 def texts_or_pairs(table: Table, text: str | None, pair: str | None, guesses: Sequence[str] = TEXT) -> Any:
@@ -268,16 +277,25 @@ def read_questions(
       label: the name of the column of answers; by default answers or answer.
       how: how the file is read.
     """
+    return numbered_questions(path, text, pair, label, how)[:2]
+
+
+def numbered_questions(
+    path: Path, text: str | None = None, pair: str | None = None, label: str | None = None, how: Reading = USUAL
+) -> tuple[tuple[list[str], list[str]], list[list[dict[str, Any]]], list[int]]:
+    """Reads questions and answers as `read_questions` does, and returns the number of each question in the file too, from 0."""
     if is_squad(path, how):
         check_no_columns(path, text, pair, label)
-        data = read_squad(path, encoding=how.only_text(path))
-        return (data["question"], data["context"]), data["answers"]
+        kept = questions_in_place(path, encoding=how.only_text(path))
+        questions = list(kept.values())
+        x = [question.question for question in questions], [question.context for question in questions]
+        return x, [question.answers or [] for question in questions], list(kept)
     table = how.table(path)
-    questions, contexts = texts_of(table, text, ("question",)), texts_of(table, pair, ("context",), "--pair")
+    asked, contexts = texts_of(table, text, ("question",)), texts_of(table, pair, ("context",), "--pair")
     name = column(table, label, ("answers", "answer"), "--label")
     starts = next((name for name in ("start", "answer_start") if name in table.names), None)
     places = [None] * len(table.rows) if starts is None else table.column(starts)
-    asked, texts, right_answers, wrong = [], [], [], []
+    right_answers, wrong = {}, []
     for row, cell in enumerate(table.column(name)):
         if starts is not None and (cell is None or isinstance(cell, str)):
             answers = [{"text": cell, "start": _start(places[row], table, row)}] if cell else []
@@ -287,11 +305,10 @@ def read_questions(
         if len(right) < len(answers):
             wrong.append(table.place(row).rsplit(", ", 1)[-1])
         if right or not answers:
-            asked.append(questions[row])
-            texts.append(contexts[row])
-            right_answers.append(right)
+            right_answers[row] = right
     report_misplaced(path, wrong, "drop")
-    return (asked, texts), right_answers
+    rows = list(right_answers)
+    return ([asked[row] for row in rows], [contexts[row] for row in rows]), list(right_answers.values()), rows
 
 
 def _start(value: Any, table: Table, row: int) -> int:

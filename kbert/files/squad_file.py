@@ -40,20 +40,24 @@ def read_squad(path: Path, on_mismatch: str = "drop", encoding: str | None = Non
     """
     if on_mismatch not in ("drop", "stop"):
         raise ValueError(f'on_mismatch should be "drop" or "stop", got {on_mismatch!r}')
-    examples: dict[str, list] = {"id": [], "question": [], "context": [], "answers": []}
+    questions = list(questions_in_place(path, on_mismatch, encoding).values())
+    return {name: [getattr(question, name) for question in questions] for name in ("id", "question", "context", "answers")}
+
+
+def questions_in_place(path: Path, on_mismatch: str = "drop", encoding: str | None = None) -> dict[int, Question]:
+    """Returns the questions of a file by their place in it, from 0, without misplaced answers; arguments as of `read_squad`."""
+    questions: dict[int, Question] = {}
     wrong: list[Any] = []
-    for question in squad_questions(path, encoding):
+    for place, question in enumerate(squad_questions(path, encoding)):
         if question.answers is None:
             raise ValueError(f"{path}, question {question.id}: there are no answers, which training and measuring need")
         right = answers_in_place(question.context, question.answers)
         if len(right) < len(question.answers):
             wrong.append(question.id)
-        if question.answers and not right:
-            continue
-        for name, value in zip(examples, (*question[:3], right)):
-            examples[name].append(value)
+        if right or not question.answers:
+            questions[place] = question._replace(answers=right)
     report_misplaced(path, wrong, on_mismatch)
-    return examples
+    return questions
 
 
 def report_misplaced(path: Path, wrong: list[Any], on_mismatch: str) -> None:

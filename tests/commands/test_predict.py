@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import kbert
 from kbert.commands import answers_file, cli
-from kbert.commands.asked import Asked
+from kbert.commands.asked import Asked, read_asked
 from kbert.commands.jobs import JOBS
 from kbert.files.table_file import read_table
 from tests.commands.test_measures import TAGS, untrained
@@ -146,6 +146,24 @@ def test_the_texts_that_were_asked_stand_in_each_kind_of_file(tmp_path, texts):
             assert table.column("answer") == answers and table.column("row") == list(range(1, len(texts) + 1))
         else:
             assert table.column("text") == table.column("answer_label") == texts
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".tsv"])
+def test_halves_of_characters_are_written_as_escapes(tmp_path, suffix):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": "a", "user\ud83d": "b\ud83d"}) + "\n")
+    path = tmp_path / f"out{suffix}"
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        answers_file.write_answers(file, answers_file.kind_of(path), read_asked(tmp_path / "a.jsonl"), ["x"])
+    table = read_table(path)
+    if suffix == ".jsonl":
+        assert table.column("input") == [{"text": "a", "user\ud83d": "b\ud83d"}]
+    else:
+        assert (table.names, table.rows) == (["row", "text", "user\\ud83d", "answer"], [["1", "a", "b\\ud83d", "x"]])
+
+
+def test_columns_of_one_name_stay_apart(tmp_path):
+    (tmp_path / "a.csv").write_text("x.3,text,x,x,x,x.2\n1,a,2,3,4,5\n")
+    assert list(read_asked(tmp_path / "a.csv").inputs[0].values()) == list("1a2345")
 
 
 def test_json_has_no_nan():

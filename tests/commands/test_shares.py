@@ -1,11 +1,13 @@
 """Shares of a file are drawn by label; what a user should know of a file is said; errors name the file's own rows."""
 
+import argparse
+import json
 import random
 from collections import Counter
 
 import pytest
 
-from kbert.commands import findings
+from kbert.commands import findings, jobs
 from kbert.commands.jobs import JOBS
 from kbert.commands.shares import Part, drawn, shares, split
 from kbert.commands.wording import in_flags
@@ -58,10 +60,62 @@ def test_an_error_names_the_row_of_the_file():
     place = held_out.rows.index(max(held_out.rows))
     with pytest.raises(TypeError, match=f"^row {max(held_out.rows) + 1} of sms.csv is 'x', not of"), held_out.named():
         raise TypeError(f"y[{place}] is 'x', not of [2]")
-    with pytest.raises(ValueError, match="^word 1 of sentence 2 of a.bio is"), part([["O"]] * 2, path="a.bio").named():
+    with pytest.raises(ValueError, match="^word 1 of sentence 2 of a.bio is"), part([["O"]] * 2, [["a"]] * 2, "a.bio").named():
         raise ValueError("y[1][0] is 'B-x'")
-    for path, name in (("a.bio", "sentence 3"), ("a.json", "question 3"), ("a.txt", "text 3"), ("a.parquet", "row 3")):
-        assert part([None] * 3, path=path).where(2) == f"{name} of {path}"
+
+
+@pytest.mark.parametrize(
+    ("x", "path", "name"),
+    [
+        ([["a"]] * 3, "a.bio", "sentence 3"),
+        ([["a"]] * 3, "a.txt", "sentence 3"),
+        ([["a"]] * 3, "a.tsv.gz", "sentence 3"),
+        ([["a"]] * 3, "a.parquet", "row 3"),
+        (["a"] * 3, "a.csv.gz", "row 3"),
+        (["a"] * 3, "a.ndjson", "row 3"),
+        (["a"] * 3, "a.json", "row 3"),
+        (["a"] * 3, "a.txt", "line 3"),
+        ((["a"] * 3, ["b"] * 3), "a.json", "question 3"),
+        ((["a"] * 3, ["b"] * 3), "a.tsv", "row 3"),
+    ],
+)
+def test_an_example_has_the_name_of_what_it_is_in_its_file(x, path, name):
+    assert part([None] * 3, x, path).where(2) == f"{name} of {path}"
+
+
+SQUAD = {
+    "data": [
+        {
+            "paragraphs": [
+                {
+                    "context": "in Paris",
+                    "qas": [
+                        {"id": str(start), "question": "?", "answers": [{"text": "Paris", "answer_start": start}]}
+                        for start in (3, 9, 3, 2, 3)
+                    ],
+                }
+            ]
+        }
+    ]
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*(not in the context|blank lines)")
+@pytest.mark.parametrize(
+    ("job", "name", "content", "rows"),
+    [
+        ("qa", "a.json", json.dumps(SQUAD), [0, 2, 4]),
+        ("qa", "a.csv", "question,context,answer,start\nw,in,x,0\nw,in,in,0\nw,in,,\nw,in,x,0\nw,in,in,0\n", [1, 2, 4]),
+        ("fill-mask", "a.txt", "\none\n \ntwo\n", [1, 3]),
+        ("fill-mask", "a.csv", "text\none\ntwo\n", [0, 1]),
+    ],
+)
+def test_examples_that_are_left_out_do_not_move_the_numbers_of_the_others(tmp_path, job, name, content, rows):
+    (tmp_path / name).write_text(content)
+    options = argparse.Namespace(text=None, pair=None, label=None, encoding=None, separator=None)
+    read = jobs.read(JOBS[job], str(tmp_path / name), options)
+    assert list(read.rows) == rows and len(read) == len(rows)
+    assert read.where(len(rows) - 1).split(" of ")[0].endswith(f" {rows[-1] + 1}")
 
 
 def test_what_is_odd_about_a_file_is_said():
