@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 import traceback
 import warnings
@@ -49,10 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
       arguments: what stands behind `kbert`; by default the process's own arguments.
 
     Returns:
-      The exit status: 0, 1 after an error, 130 after Ctrl-C.
+      The exit status: 0, 1 after an error, 130 after Ctrl-C, 141 if nobody reads the output any more.
     """
-    given = sys.argv[1:] if arguments is None else arguments
-    options = parser([word for word in given if word in COMMANDS][:1]).parse_args(given)
+    options = read_options(sys.argv[1:] if arguments is None else arguments)
     flags = [name for name in vars(options) if name not in ("run", "check", "command")]
 
     def say(message: Warning | str, category: type[Warning], *_: object) -> None:
@@ -66,6 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if arguments is None and not options.verbose:
                 hide_engine_lines()
             options.run(options)
+            sys.stdout.flush()
+        except BrokenPipeError:  # as of `kbert predict ... | head`; other programs end without a word as well
+            if arguments is None:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the process's end
+            return 141
         except KeyboardInterrupt:
             print("\nstopped; what was finished is kept, and nothing is half written. Run it again to go on.", file=sys.stderr)
             return 130
@@ -77,6 +82,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"kbert {options.command}: {kind}{in_flags(error, flags)}{where}", file=sys.stderr)
             return 1
     return 0
+
+
+def read_options(given: Sequence[str]) -> argparse.Namespace:
+    """Returns the options of a command; ends the process after an argument that the command does not have, or that is empty."""
+    options, unknown = parser([word for word in given if word in COMMANDS][:1]).parse_known_args(given)
+    command = options.parser  # it shows the options that there are, which the parser of all commands does not
+    del options.parser
+    early = [word for word in given[: given.index(options.command)] if word in unknown]
+    if early:
+        command.error(f"{early[0]} stands in front of the command; options stand behind it")
+    if unknown:
+        command.error(f"unrecognized arguments: {' '.join(unknown)}")
+    for before, word in zip(("", *given), given):
+        if word == "" or (word.startswith("--") and word.endswith("=")):  # a variable of the shell that is not set
+            command.error(f"argument {(word or before).rstrip('=')}: a value is expected, got ''")
+    return options
 
 
 def parser(chosen: Iterable[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
@@ -96,5 +117,5 @@ def parser(chosen: Iterable[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
         module.arguments(command)
         command.add_argument("--verbose", action="store_true", help="show what TensorFlow and other libraries log")
         command.add_argument("--debug", action="store_true", help="show where in the code an error comes from")
-        command.set_defaults(check=module.check, run=module.run)
+        command.set_defaults(check=module.check, run=module.run, parser=command)
     return whole

@@ -12,6 +12,7 @@ from kbert.commands import cli
 from kbert.commands.jobs import JOBS
 
 ROOT = Path(__file__).resolve().parents[2]
+TRAINING = ("--task", "ner", "--data", "none.bio", "--out", "out")
 
 
 def test_scores_do_not_need_tensorflow():
@@ -31,6 +32,33 @@ def test_each_command_is_a_module_of_its_name(name):
 def test_an_error_is_a_sentence_and_a_status(tmp_path, capsys):
     assert cli.main(["evaluate", str(tmp_path / "none.keras"), "--data", "x.csv"]) == 1
     assert capsys.readouterr().err.startswith("kbert evaluate: there is no file")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["finetune", *TRAINING, "--bath-size", "3"], "kbert finetune: unrecognized arguments: --bath-size 3; kbert finetune"),
+        (["--verbose", "finetune", *TRAINING], "kbert finetune: --verbose stands in front of the command; options stand"),
+        (["finetune", *TRAINING, "--pair", ""], "kbert finetune: argument --pair: a value is expected, got ''; kbert finetune"),
+        (["finetune", *TRAINING, "--text="], "kbert finetune: argument --text: a value is expected, got ''"),
+        (["finetune", *TRAINING, "--names", "a", ""], "a value is expected, got ''"),
+    ],
+)
+def test_an_argument_that_cannot_act_is_refused_by_its_command(given, said, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(given)
+    shown = capsys.readouterr().err
+    assert stop.value.code == 2 and said in shown and shown.count("\n") == 1, shown
+
+
+def test_output_that_nobody_reads_ends_a_command_without_a_word(tmp_path):
+    """As of `kbert predict ... | head -1`: what is still in Python's buffer at the end is not complained about either."""
+    code = "import kbert.commands.cli as cli, kbert.commands.serve as serve, sys\n"
+    code += "serve.run = lambda options: print('x' * 200_000)\nsys.argv[1:] = ['serve', '.', '--verbose']\nsys.exit(cli.main())"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait() == 141
 
 
 def test_the_version_is_that_of_the_package(capsys):
