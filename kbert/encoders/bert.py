@@ -243,6 +243,12 @@ def _chosen(view: View, only_at: tf.Tensor | None) -> FirstTokens:
     return view.choose(tf.pad(tf.cast(only_at, tf.int32), [[0, 0], [1, 0]]))  # [B, 1 + M]
 
 
+def as_int32(ids: tf.Tensor) -> tf.Tensor:
+    """Returns ids as int32. One beyond int32 becomes the largest, which has no vector and is refused; a cast would wrap it."""
+    ids = tf.convert_to_tensor(ids)
+    return ids if ids.dtype == tf.int32 else tf.saturate_cast(ids, tf.int32)  # its op ClipByValue is unknown to LiteRT
+
+
 def complete_inputs(inputs: dict[str, tf.Tensor], config: BertConfig | MobileBertConfig) -> dict[str, tf.Tensor]:
     """Checks packed inputs and fills in the tensors that were left out.
 
@@ -262,8 +268,7 @@ def complete_inputs(inputs: dict[str, tf.Tensor], config: BertConfig | MobileBer
         raise ValueError(f"the encoder takes a dictionary with {', '.join(INPUT_NAMES)}, got {given}")
     if "texts" in inputs:
         return inputs
-    # A cast would wrap an id beyond int32 to one that there is; saturated, it is refused as any other that has no vector.
-    token_ids = tf.saturate_cast(tf.convert_to_tensor(inputs["token_ids"]), tf.int32)
+    token_ids = as_int32(inputs["token_ids"])
     if token_ids.shape.rank != 2:
         raise ValueError(f"token_ids should be [batch, length], got shape {token_ids.shape}")
     if token_ids.shape[1] is not None and token_ids.shape[1] > config.max_position_embeddings:
@@ -274,6 +279,6 @@ def complete_inputs(inputs: dict[str, tf.Tensor], config: BertConfig | MobileBer
     segment_ids, mask = inputs.get("segment_ids"), inputs.get("padding_mask")
     return {
         "token_ids": token_ids,
-        "segment_ids": tf.zeros_like(token_ids) if segment_ids is None else tf.saturate_cast(segment_ids, tf.int32),
+        "segment_ids": tf.zeros_like(token_ids) if segment_ids is None else as_int32(segment_ids),
         "padding_mask": tf.ones_like(token_ids) if mask is None else tf.cast(mask, tf.int32),
     }
