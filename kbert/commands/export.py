@@ -69,6 +69,8 @@ def check(options: argparse.Namespace) -> None:
     if options.quantize and options.quantize not in QUANTIZED[written]:
         takes = " or ".join(QUANTIZED[written])
         raise ValueError(f"--quantize {options.quantize} is not for --format {written}, which takes {takes}")
+    if options.quantize == "int8-static" and not options.data:
+        raise ValueError("--quantize int8-static finds its ranges on texts like those that the file will read: give --texts")
     if options.text and not options.data:
         raise ValueError("--text names a column of --texts: give both")
     if options.serving:

@@ -96,6 +96,8 @@ def check_target(path: str | os.PathLike[str], overwrite: bool, kind: Kind = ANY
         raise FileExistsError(f"{path} exists; give another path, or pass overwrite=True to replace it")
     if path.is_dir() and kind.files is None:
         raise FileExistsError(f"{path} is a folder, and {kind.name} is a file, which does not replace it: give another path")
+    if not path.is_dir() and kind.files is not None:
+        raise FileExistsError(f"{path} is a file, which {kind.name} does not replace: give another path")
     if path.is_dir():
         check_own_folder(path, kind)
     return path

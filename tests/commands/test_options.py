@@ -11,7 +11,7 @@ import pytest
 from kbert.commands import cli
 
 # The values that an option takes of those which are tried: every other is refused.
-TAKEN = {"label_smoothing": {"0"}, "seed": {"0"}, "rest_port": {"0"}, "grpc_port": {"0"}}
+TAKEN = {"label_smoothing": {"0"}, "agreement": {"0"}, "seed": {"0"}, "rest_port": {"0"}, "grpc_port": {"0"}}
 TRIED = ("0", "-1", "nan", "inf", "abc", "1e400", "")
 
 
@@ -84,6 +84,8 @@ REFUSED = [
     (["export", "model.keras", "data.csv", "--overwrite", "--inputs", "text"], "--inputs is not for --format tf_saved_model"),
     (["export", "model.keras", "x", "--quantize", "int8"], "--quantize int8 is not for --format tf_saved_model, which takes"),
     (["export", "model.keras", "x.onnx", "--format", "onnx", "--max-length", "8"], "--max-length is not for --format onnx"),
+    (["export", "model.keras", "x.tflite", "--quantize", "int8-static"], "finds its ranges on texts .*: give --texts"),
+    (["export", "model.keras", "data.csv", "--overwrite"], "data.csv is a file, which a SavedModel's folder does not replace"),
     (["export", "model.keras", "x", "--serving", "spam", "--overwrite"], "goes without --overwrite"),
     (["distill", "--teacher", "model.keras", "--layers", "1", "--data", "data.csv", "--out", "folder"], "pass --overwrite"),
     (["distill", "--teacher", "none", "--layers", "1", "--data", "data.csv", "--out", "out"], "there is no file none"),

@@ -81,8 +81,13 @@ def test_what_is_there_is_not_overwritten_unasked(trained, tmp_path, format):
     with pytest.raises(FileExistsError, match="overwrite=True"):
         trained.export(target, format=format)
     assert target.read_text() == "mine"
-    trained.export(target, format=format, overwrite=True)
-    assert target.is_dir() == (format == "tf_saved_model")
+    if format == "tf_saved_model":
+        with pytest.raises(FileExistsError, match="target is a file, which a SavedModel's folder does not replace"):
+            trained.export(target, format=format, overwrite=True)
+        assert target.read_text() == "mine"
+    else:
+        trained.export(target, format=format, overwrite=True)
+        assert target.read_bytes() != b"mine"
     assert [path.name for path in tmp_path.iterdir()] == ["target"]
 
 

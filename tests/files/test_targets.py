@@ -94,14 +94,16 @@ def test_empty_folders_and_left_over_rooms_are_no_foreign_files(tmp_path):
     assert files_in(folder)[0] == "fingerprint.pb"
 
 
-def test_a_file_does_not_replace_a_folder(tmp_path):
+def test_a_file_does_not_replace_a_folder_nor_a_folder_a_file(tmp_path):
     (tmp_path / "file").write_text("")
     saved_model(tmp_path / "folder")
     for kind in (LITERT, ANY_FILE):
         with pytest.raises(FileExistsError, match="is a folder, and .* is a file"):
             check_target(tmp_path / "folder", True, kind)
-    for kind in (LITERT, ANY_FILE, SAVED_MODEL):
+    for kind in (LITERT, ANY_FILE):
         check_target(tmp_path / "file", True, kind)
+    with pytest.raises(FileExistsError, match="file is a file, which a SavedModel's folder does not replace"):
+        check_target(tmp_path / "file", True, SAVED_MODEL)
 
 
 def test_a_place_where_nothing_can_be_written_is_named(tmp_path, monkeypatch):
