@@ -16,7 +16,7 @@ from rich.console import Console
 
 from kbert.commands import options as shared
 from kbert.commands import report, tables
-from kbert.commands.jobs import Job, hold_out, job_of, open_task, read, reading
+from kbert.commands.jobs import Job, check_pairs, hold_out, job_of, open_task, read, reading
 from kbert.commands.measures import show_table
 from kbert.commands.shares import Examples, Part
 from kbert.files.atomic import written_aside
@@ -74,6 +74,7 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"--layers {wrong[0]}, but the teacher has {most}")
     train, test = hold_out(job, read(job, options.data, options), options)
     for part in (train, test):
+        check_pairs(teacher, part.x)
         with part.named():
             job.check_targets(teacher, part.y)
     recipe = recipes[options.recipe]

@@ -8,7 +8,7 @@ import json
 from rich.console import Console
 
 from kbert.commands import options as shared
-from kbert.commands.jobs import job_of, open_task, read
+from kbert.commands.jobs import check_pairs, job_of, open_task, read
 from kbert.commands.measures import show
 from kbert.scoring.figures import Figures
 
@@ -32,6 +32,7 @@ def run(options: argparse.Namespace) -> Figures:
     task = open_task(options.model)
     job = job_of(task)
     part = read(job, options.data, options)
+    check_pairs(task, part.x)
     with part.named():
         job.check_targets(task, part.y)
         figures: Figures = task.figures(part.x, part.y)

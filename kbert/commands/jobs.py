@@ -51,6 +51,7 @@ class Job:
       lesson: what a student learns from, texts and labels or None, from texts and targets.
       options: the names of those options that only some jobs have, as far as this one has them.
       has_named_labels: whether targets are names that somebody gave to whole texts.
+      takes_pairs: whether a text can be a pair, if the task was trained on pairs.
       litert_inputs: what an int8 LiteRT file of the task takes where texts are single: `"text"` or `"tokens"`.
     """
 
@@ -65,6 +66,7 @@ class Job:
     lesson: Callable[[Any, Any], Examples] = lambda x, y: (x, y)
     options: tuple[str, ...] = COLUMNS
     has_named_labels: bool = False
+    takes_pairs: bool = False
     litert_inputs: str = "tokens"
 
 
@@ -212,6 +214,7 @@ JOBS = {
             _check_labels,
             options=(*COLUMNS, "names", "window_stride", "label_smoothing", "balance"),
             has_named_labels=True,
+            takes_pairs=True,
             litert_inputs="text",
         ),
         Job(
@@ -221,6 +224,7 @@ JOBS = {
             _check_labels,
             options=(*COLUMNS, "names", "window_stride", "label_smoothing"),
             has_named_labels=True,
+            takes_pairs=True,
             litert_inputs="text",
         ),
         Job(
@@ -229,6 +233,7 @@ JOBS = {
             _build_numbers,
             _check_labels,
             options=(*COLUMNS, "window_stride"),
+            takes_pairs=True,
             litert_inputs="text",
         ),
         Job(
@@ -277,6 +282,12 @@ def job_of(task: Task) -> Job:
     if task.job not in JOBS:
         raise ValueError(f"a {type(task).__name__} does none of the command line's jobs, {', '.join(JOBS)}")
     return JOBS[task.job]
+
+
+def check_pairs(task: Task, x: Any) -> None:
+    """Raises a ValueError for single texts, or none, that a task is given which was trained on pairs."""
+    if job_of(task).takes_pairs and task.trained_on_pairs and not isinstance(x, tuple):
+        raise ValueError("the task was trained on pairs of texts: name the column of second texts with --pair")
 
 
 def open_task(path: str | pathlib.Path) -> Task:

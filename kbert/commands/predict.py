@@ -6,7 +6,7 @@ import argparse
 
 from kbert.commands import answers_file
 from kbert.commands import options as shared
-from kbert.commands.jobs import job_of, open_task
+from kbert.commands.jobs import check_pairs, job_of, open_task
 from kbert.commands.shares import Part
 from kbert.files.atomic import written_aside
 
@@ -37,6 +37,7 @@ def run(options: argparse.Namespace) -> None:
     task = open_task(options.model)
     job = job_of(task)
     asked = job.read_asked(options.data, options)
+    check_pairs(task, asked.x)
     with Part(asked.x, None, options.data, range(len(asked.inputs))).named():
         answers = job.answer(task, asked.x) if asked.inputs else []
     if not options.out:

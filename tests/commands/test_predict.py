@@ -127,6 +127,20 @@ def test_files_without_targets_are_asked_too(tmp_path, task, name, content, expe
     assert JOBS[task].read_asked(str(tmp_path / name), OPTIONS).x == expected
 
 
+@pytest.mark.parametrize("job", ["classification", "multi-label", "regression"])
+@pytest.mark.parametrize("command", ["predict", "evaluate", "distill"])
+def test_a_task_that_was_trained_on_pairs_is_not_asked_single_texts(command, job, tmp_path, monkeypatch, capsys):
+    config = argparse.Namespace(num_hidden_layers=2)
+    task = argparse.Namespace(job=job, trained_on_pairs=True, encoder=argparse.Namespace(config=config))
+    monkeypatch.setattr(f"kbert.commands.{command}.open_task", lambda path: task)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.keras").touch()
+    pd.DataFrame({"sentence1": ["a"] * 9, "sentence2": "b", "label": 1}).to_csv("pairs.csv")
+    model = ["--teacher", "model.keras", "--layers", "1", "--out", "out"] if command == "distill" else ["model.keras"]
+    assert cli.main([command, *model, "--data", "pairs.csv"]) == 1
+    assert "was trained on pairs of texts: name the column of second texts with --pair" in capsys.readouterr().err
+
+
 # Answers as files
 
 ASKED = Asked(["a"] * 2, [{"text": 'a "b",\r\n c\rd', "label": None, "row": 7}, {"text": "", "label": ["x"], "row": 8}])
