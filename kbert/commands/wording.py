@@ -13,9 +13,16 @@ PHRASES = (
     ("; a preset folder is opened by from_preset", ""),
     ("; this is said once", ""),
     ("call fit() first", "run kbert finetune first"),
+    ("; predict() gives the labels of words whatever they are called", ""),
+    ("give some hundred as texts=[...]", "give some hundred with --texts"),
+    ("and word_column is", "and --text is"),
+    ("and tag_column is", "and --label is"),
+    ("stride should be at least 0", "--window-stride should be at least 0"),
+    ("name should be of letters", "--serving should be of letters"),
 )
 # What is said to those who write Python: how a kind of file is written, and the argument beside the flag that has its name.
 METHODS = re.compile(r" \([a-z_]+\([^()]*\) writes it[^()]*\)| \((?:encoding|names|tag_column)=[^()]*\)")
+QUOTED = r"""(?<!\w)(?:'(?:[^'\\]|\\.)*(?:'|$)|"(?:[^"\\]|\\.)*(?:"|$))"""  # a value of the user's, also one that is cut
 LONGEST = 1500  # characters of an error
 
 
@@ -35,7 +42,12 @@ def in_flags(message: object, flags: Iterable[str]) -> str:
     text = METHODS.sub("", text)
     for name in flags:
         flag = f"--{name.replace('_', '-')}"
-        text = re.sub(rf"(?<![\w-]){name}=(?=\S)", f"{flag} ", text)
+        text = _replaced(rf"(?<![\w./-]){name}=(?=\S)", f"{flag} ", text)
         if "_" in name:  # a word with _ is no word of a sentence
-            text = re.sub(rf"(?<![\w./-]){name}(?![\w(./])", flag, text)
+            text = _replaced(rf"(?<![\w./-]){name}(?![\w(./])", flag, text)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+
+
+def _replaced(pattern: str, replacement: str, text: str) -> str:
+    """Returns a text with a pattern replaced, except inside quotation marks, where a user's own words stand."""
+    return re.sub(rf"({QUOTED})|{pattern}", lambda found: found[1] or replacement, text)

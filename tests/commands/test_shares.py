@@ -155,6 +155,11 @@ def test_a_task_that_is_no_better_than_one_answer_is_said():
         ('x.onnx is an ONNX file (export(format="onnx") writes it)', "x.onnx is an ONNX file"),
         ("the text of the label", "the text of the label"),
         ("a/max_length/b and max_length.csv", "a/max_length/b and max_length.csv"),
+        ("runs/text=3/a.csv is empty", "runs/text=3/a.csv is empty"),
+        ("the texts' column: got 'say text=hi, label_smoothing'", "the texts' column: got 'say text=hi, label_smoothing'"),
+        ('got "it\'s label=1"; give text=a', 'got "it\'s label=1"; give --text a'),
+        ("a.csv, line 2 has 'see label=7 and so o", "has 'see label=7 and so o"),
+        ('"int8" is for text="a"', '"int8" is for --text "a"'),
     ],
 )
 def test_messages_speak_of_flags(message, said):
