@@ -52,6 +52,22 @@ def seeded():
     keras.utils.set_random_seed(7)
 
 
+@pytest.fixture
+def without_autograph(monkeypatch):
+    """Fails if AutoGraph reads a function of kbert's: it takes source from files, which may have changed since the import."""
+    from tensorflow.python.autograph.impl import api
+
+    convert, read = api._convert_actual, []
+
+    def recorded(function, *arguments):
+        read.extend([function.__qualname__] if function.__module__.startswith("kbert") else [])
+        return convert(function, *arguments)
+
+    monkeypatch.setattr(api, "_convert_actual", recorded)
+    yield
+    assert read == []
+
+
 @pytest.fixture(autouse=True)
 def doctest_names(doctest_namespace):
     import tensorflow as tf

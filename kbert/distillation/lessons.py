@@ -171,8 +171,12 @@ def masked_anew(student: Task, chunk: Chunk, batch_size: int, shuffle: bool) -> 
       batch_size: texts of a batch.
       shuffle: whether the texts come in another order in each epoch. If not, the hidden tokens are the same in each, too.
     """
-    data = student.batches_of(student.encode(chunk), batch_size, shuffle)
-    return data.map(lambda inputs, labels: (inputs, {"targets": labels, "labelled": tf.ones(tf.shape(labels)[0])}))
+
+    @tf.autograph.experimental.do_not_convert
+    def with_names(inputs: dict, labels: tf.Tensor) -> tuple[dict, dict]:
+        return inputs, {"targets": labels, "labelled": tf.ones(tf.shape(labels)[0])}
+
+    return student.batches_of(student.encode(chunk), batch_size, shuffle).map(with_names)
 
 
 def count_tokens(inputs: dict[str, tf.Tensor]) -> tf.Tensor:

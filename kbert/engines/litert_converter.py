@@ -34,7 +34,10 @@ def convert(
     """
     module = tf.Module()
     module.weights = list(weights)
-    module.functions = {name: tf.function(function, input_signature=[spec]) for name, (function, spec) in functions.items()}
+    # AutoGraph would read the functions' source again, and take other code where a file has changed since its import.
+    module.functions = {
+        name: tf.function(function, input_signature=[spec], autograph=False) for name, (function, spec) in functions.items()
+    }
     with tempfile.TemporaryDirectory() as folder:
         # Only a conversion from a SavedModel gives several signatures on one copy of the weights.
         save(module, pathlib.Path(folder))

@@ -357,9 +357,14 @@ def _serialized_examples(files: Sequence[pathlib.Path], shuffle: bool, seed: int
 
 def _count(file: pathlib.Path) -> int:
     """Returns the number of a file's examples, or raises ValueError if the file is damaged."""
+
+    @tf.autograph.experimental.do_not_convert
+    def add(count: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
+        return count + tf.size(batch, tf.int64)
+
     try:
         records = tf.data.TFRecordDataset(str(file), "GZIP" if file.suffix == ".gz" else "").batch(1024)
-        return int(records.reduce(np.int64(0), lambda count, batch: count + tf.size(batch, tf.int64)))
+        return int(records.reduce(np.int64(0), add))
     except tf.errors.OpError as error:
         raise ValueError(f"{file} breaks off or is damaged: write it again ({error.message})") from None
 

@@ -299,7 +299,7 @@ class _Reader:
 
         spec = {f"text_{n}": tf.TensorSpec([None], tf.string, name=f"text_{n}") for n in range(columns)}
         if preprocessor.tokenizer.recognize_special_tokens:  # takes a regular expression, which LiteRT does not have
-            compute = tf.function(read, input_signature=[spec])
+            compute = tf.function(read, input_signature=[spec], autograph=False)
             self._run: Callable = lambda texts: tf.nest.map_structure(
                 lambda t: t.numpy(), compute({name: tf.constant(column, tf.string) for name, column in texts.items()})
             )

@@ -63,6 +63,7 @@ def test_a_task_that_is_its_own_teacher_has_nothing_to_learn(kind):
     assert float(task.soft_loss(outputs, outputs, 2.0, mask, y["targets"])) == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.usefixtures("without_autograph")
 @pytest.mark.parametrize("kind", ["masks", "vectors"])
 def test_tasks_that_learn_from_texts_alone_take_no_labels(kind, tmp_path):
     teacher = make(kind)

@@ -133,6 +133,7 @@ def test_a_full_disk_is_named_and_what_was_finished_stays(tokenizer, tmp_path):
     assert int(read_records(tmp_path / "records", 1, tokenizer, count=True).cardinality()) > 100
 
 
+@pytest.mark.usefixtures("without_autograph")
 def test_a_file_that_breaks_off_is_named_before_the_training(folder, tmp_path):
     file = sorted(folder.glob("*.gz"))[1]
     file.write_bytes(file.read_bytes()[:-40])

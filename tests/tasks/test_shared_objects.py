@@ -1,14 +1,18 @@
 """Tasks that share an encoder, and threads that share a task: no call changes what another one computes."""
 
 import concurrent.futures
+import importlib
 import threading
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import kbert
 from kbert.encoders.real_tokens import all_positions, are_all_positions_asked
+from kbert.engines.litert_converter import convert
+from kbert.engines.litert_interpreter import interpreter_maker
 from kbert.export.verify import check
 from tests.conftest import TINY
 
@@ -90,6 +94,20 @@ def test_threads_share_a_task_from_the_first_call_on(still_encoder, tokenizer):
         np.testing.assert_allclose(answer, expected, atol=1e-5)
 
 
+def test_what_is_converted_is_what_was_imported(tmp_path, monkeypatch):
+    """A file that changes under a running process, as in an upgrade, has other functions at the lines of the old ones."""
+    other = "def serve(inputs):\n    return {'y': inputs['x'] * 100}\n\n\n"
+    source = other + "def serve_tokens(inputs):\n    return {'y': inputs['x'] + 1}\n"
+    (tmp_path / "changing.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    function = importlib.import_module("changing").serve_tokens
+    (tmp_path / "changing.py").write_text("# four more lines\n\n\n\n" + source)
+    content = convert({"serving_default": (function, {"x": tf.TensorSpec([1], tf.float32, name="x")})})
+    run = interpreter_maker()(content, 1).get_signature_runner("serving_default")
+    assert next(iter(run(x=np.array([3], np.float32)).values())) == [4]
+
+
+@pytest.mark.usefixtures("without_autograph")
 def test_fit_predict_freeze_and_export_of_one_encoder_in_threads(still_encoder, tokenizer, tmp_path):
     """One task trains while others on its encoder, all of whose weights stay, answer, freeze and are exported."""
     still_encoder.trainable = False
