@@ -24,7 +24,7 @@ from kbert.files.bio_file import read_bio
 from kbert.files.squad_file import squad_questions
 from kbert.files.table_file import Table
 from kbert.files.text_file import Path, read_lines, suffix_of
-from kbert.scoring.tag_schemes import NotATag, has_prefixes, read_tags
+from kbert.scoring.tag_schemes import OUTSIDE, NotATag, has_prefixes, read_tags
 
 
 class Asked(NamedTuple):
@@ -81,6 +81,8 @@ def read_asked_words(path: Path, text: str | None = None, how: Reading = USUAL) 
 
 def _names_a_text(path: Path, text: str | None, how: Reading) -> bool:
     first = next(read_lines(path, how.encoding), "").split(how.separator or "\t")
+    if OUTSIDE[0] in first:  # a word called text, with its tag
+        return False
     return bool({text} & set(first) if text else set(TEXT) & set(first))
 
 

@@ -175,7 +175,11 @@ def _read_pairs(path: str, options: argparse.Namespace) -> Examples:
 
 def _read_asked_to_embed(path: str, options: argparse.Namespace) -> asked.Asked:
     _refuse(options, "pair")
-    return asked.read_asked(path, options.text, how=reading(options), guesses=(*tables.TEXT, "anchor"))
+    read = asked.read_asked(path, options.text, how=reading(options), guesses=(*tables.TEXT, "anchor"))
+    other = next((name for name in ("positive", *tables.PAIR) if read.inputs and name in read.inputs[0]), None)
+    if options.text is None and other is not None:
+        warnings.warn(f"of the pairs in {path}, the first texts are embedded; --text {other} embeds the others", stacklevel=2)
+    return read
 
 
 def _fill(task: Task, x: Sequence[str]) -> Sequence[Any]:

@@ -11,6 +11,9 @@ from kbert.files.numbered_labels import check_names, label_of
 from kbert.files.text_file import Path, read_lines
 from kbert.scoring.tag_schemes import NotATag, are_tags, check_tags, has_prefixes, read_tags
 
+# What a line that names the columns calls them.
+WORD_NAMES = ("word", "words", "token", "tokens", "text", "form")
+TAG_NAMES = ("tag", "tags", "label", "labels", "ner", "ner_tag", "ner_tags", "entity")
 _PART = re.compile(r"\d+[-.]\d+")  # the number of a line of CoNLL-U that is no word of its own: 1-2, or 1.1
 
 
@@ -60,6 +63,7 @@ def read_bio(
     if not sentences:
         raise ValueError(f"{path} holds no sentence")
     sentences, word, tag = _places(path, sentences, word_column, tag_column)
+    _check_header(path, sentences[0][0], word, tag)
     tags = [[line.columns[tag] for line in sentence] for sentence in sentences]
     if names is not None:
         tags = [[_named(path, line, line.columns[tag], names) for line in sentence] for sentence in sentences]
@@ -171,6 +175,12 @@ def _tags_stand_first(sentences: list[list[_Line]]) -> bool:
     if not are_tags(before):
         return False
     return not are_tags(behind) or (has_prefixes(read_tags(before)) and not _are_prefixed_or_o(behind))
+
+
+def _check_header(path: Path, first: _Line, word: int, tag: int) -> None:
+    """Raises a ValueError for a first line that names the columns; without prefixes it would be a word and its type."""
+    if first.columns[word].lower() in WORD_NAMES and first.columns[tag].lower() in TAG_NAMES:
+        raise ValueError(f"{path}, line {first.number} names the columns, {first.columns}; remove the line")
 
 
 def _named(path: Path, line: _Line, tag: str, names: Sequence[str]) -> str:

@@ -43,7 +43,14 @@ SAVED_MODEL = Kind(
 )
 ANY_FILE = Kind("a file")
 FORMATS = {"tf_saved_model": SAVED_MODEL, "litert": LITERT, "onnx": ONNX}  # of `Task.export`
-NAMED = (KERAS, LITERT, ONNX, WEIGHTS, SAFETENSORS, TORCH, GRAPH)
+OTHER_FILES = (  # of models, which kbert does not write
+    Kind("a file of weights in Keras's old format", ".hdf5"),
+    Kind("a LiteRT file under its old suffix", ".lite", cure="such a file's name ends in .tflite"),
+    Kind("a file of PyTorch", ".pth"),
+    Kind("a file of PyTorch", ".bin"),
+    Kind("a zip archive", ".zip"),
+)
+NAMED = (KERAS, LITERT, ONNX, WEIGHTS, SAFETENSORS, TORCH, GRAPH, *OTHER_FILES)
 
 
 def kind_by_name(path: str | os.PathLike[str]) -> Kind | None:

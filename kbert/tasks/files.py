@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import pathlib
+import zipfile
 from typing import Any
 
 import keras
 
 from kbert.files.keras_file import LAMBDA, unknown_objects
-from kbert.files.targets import format_by_name
+from kbert.files.targets import KERAS, format_by_name, kind_by_name
 from kbert.tasks.encoding import Encoding
 from kbert.training.whole_files import WholeFiles
 
@@ -113,9 +114,16 @@ def load(path: str | os.PathLike, custom_objects: dict[str, Any] | None = None, 
     Raises:
       FileNotFoundError: there is no such file.
       TypeError: the file names a function or a class that is not known.
+      ValueError: the file is not a .keras file, or not a whole one.
     """
     if not pathlib.Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}; a preset folder is opened by from_preset")
+    named = kind_by_name(path)
+    if named != KERAS:
+        what = "" if named is None else f", but that of {named.name}"
+        raise ValueError(f"{path} is not the name of a .keras file{what}; load opens those that save wrote")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is not a whole .keras file, which is a zip archive: it may be broken off; save it again")
     unknown = unknown_objects(path, custom_objects or {}, compile)
     if unknown:
         cures = ["custom_objects={" + ", ".join(f'"{name}": {name}' for name in unknown) + "}"]

@@ -4,6 +4,7 @@ import argparse
 import csv
 import io
 import json
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -91,6 +92,7 @@ EXPECTED = {"ner": [["a", "b"], ["c"]], "embedding": ["a b", "d"], "qa": (["q", 
 OPTIONS = argparse.Namespace(text=None, pair=None, label=None, names=None, encoding=None, separator=None)
 
 
+@pytest.mark.filterwarnings("ignore:.*the first texts are embedded")
 @pytest.mark.parametrize(("task", "suffix"), FILES)
 def test_what_finetune_reads_predict_reads_row_by_row(tmp_path, task, suffix):
     path, content, rows = tmp_path / f"a.{suffix}", FILES[task, suffix], OBJECTS[task]
@@ -114,6 +116,7 @@ def test_what_finetune_reads_predict_reads_row_by_row(tmp_path, task, suffix):
     [
         ("ner", "a.txt", "Anna sang in New York\nrain\n\n", ["Anna sang in New York", "rain", ""]),
         ("ner", "a.tsv", "text\tid\nAnna sang\t1\n", ["Anna sang"]),
+        ("ner", "a.tsv", "message\tO\nfrom\tO\n", [["message", "from"]]),
         ("ner", "a.jsonl", '{"text": "Anna sang"}\n', ["Anna sang"]),
         ("ner", "a.bio", "Anna NOUN\nsang VERB\n", [["Anna", "sang"]]),
         ("classification", "a.txt", "a\r\n\r\nb", ["a", "", "b"]),
@@ -139,6 +142,16 @@ def test_a_task_that_was_trained_on_pairs_is_not_asked_single_texts(command, job
     model = ["--teacher", "model.keras", "--layers", "1", "--out", "out"] if command == "distill" else ["model.keras"]
     assert cli.main([command, *model, "--data", "pairs.csv"]) == 1
     assert "was trained on pairs of texts: name the column of second texts with --pair" in capsys.readouterr().err
+
+
+def test_the_embedded_column_of_pairs_is_said(tmp_path):
+    (tmp_path / "a.csv").write_text("anchor,positive\na,b\n")
+    with pytest.warns(UserWarning, match="the first texts are embedded; --text positive embeds the others"):
+        assert JOBS["embedding"].read_asked(str(tmp_path / "a.csv"), OPTIONS).x == ["a"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        options = argparse.Namespace(**{**vars(OPTIONS), "text": "positive"})
+        assert JOBS["embedding"].read_asked(str(tmp_path / "a.csv"), options).x == ["b"]
 
 
 # Answers as files

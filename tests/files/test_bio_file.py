@@ -76,6 +76,8 @@ def test_files_of_each_shape_give_their_words_and_tags(tmp_path, text, expected)
         ("# a comment\n", {}, "no sentence"),
         ("New B-city\nYork city\n", {}, "line 2: 'city' is not a tag of the scheme of 'B-city'"),
         ("cat NOUN\n\nran VERB\n", {}, r"line 1: 'NOUN' is not a BIO.*column 2.*--label \(tag_column=\)"),
+        ("Token Label\nAnna PER\nsang O\n", {}, r"line 1 names the columns, \['Token', 'Label'\]; remove the line"),
+        ("tag\tword\nPER\tAnna\nO\tsang\n", {}, "line 1 names the columns"),
         ("New 1\n\nYork 0\n", {}, "line 1: .*The tags are numbers: give their names in order with --names"),
         ("New 1\n\nYork x\n", {}, r"line 1: '1' is not a BIO.*column 2.*--label \(tag_column=\)"),
         ("New 1\n\nYork 3\n", {"names": ["O", "B-x"]}, "line 3: '3' is no number of the 2 names"),

@@ -151,6 +151,20 @@ def own_loss(targets, logits):
     return keras.losses.sparse_categorical_crossentropy(targets, logits, from_logits=True)
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a.keras", "a.keras is not a whole .keras file"),
+        ("a.tflite", "not the name of a .keras file, but that of a LiteRT file"),
+        ("a", "a is not the name of a .keras file; load opens"),
+    ],
+)
+def test_a_file_that_save_did_not_write_is_named(name, message, tmp_path):
+    (tmp_path / name).write_bytes(b"PK\x03\x04 broken off")
+    with pytest.raises(ValueError, match=message):
+        kbert.load(tmp_path / name)
+
+
 def test_a_loss_of_ones_own_is_given_or_named(classifier, tmp_path):
     path = tmp_path / "task.keras"
     classifier.compile("sgd", loss=own_loss, metrics=["accuracy"])
