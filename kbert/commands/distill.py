@@ -55,7 +55,7 @@ def check(options: argparse.Namespace) -> None:
     """Raises an error for a file that is not there, or cannot be written."""
     shared.model_file(options.teacher)
     shared.check_files(options.data, options.test, options.unlabelled)
-    shared.check_out(options.out, options.overwrite, FOLDER)
+    shared.check_out(options.out, options.overwrite, FOLDER, read=[options.teacher])
     if options.cache:
         shared.check_writable(options.cache)
 

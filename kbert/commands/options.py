@@ -9,7 +9,7 @@ import argparse
 import math
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from kbert.checkpoints import catalogue, hub
 from kbert.files.atomic import recover
@@ -212,18 +212,23 @@ def model_file(path: str | pathlib.Path) -> pathlib.Path:
     return path
 
 
-def check_out(path: str, overwrite: bool, kind: Kind = ANY_FILE) -> None:
+def check_out(path: str, overwrite: bool, kind: Kind = ANY_FILE, read: Sequence[str] = ()) -> None:
     """Raises an error if a command cannot write its result.
 
     Args:
       path: the file or folder to write.
       overwrite: whether what is there may be replaced.
       kind: the kind of the result.
+      read: files and folders that the command reads, which the result may not replace.
 
     Raises:
+      ValueError: the path is one of those that the command reads.
       FileExistsError: something is there, and is not to be replaced.
       PermissionError: nothing can be written there.
     """
+    for given in read:
+        if os.path.exists(path) and os.path.samefile(path, given):
+            raise ValueError(f"{path} is what the command reads, and would be lost: give another path to write to")
     check_target(path, overwrite, kind)
 
 

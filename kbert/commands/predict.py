@@ -26,7 +26,7 @@ def check(options: argparse.Namespace) -> None:
     shared.check_files(options.data)
     if options.out:
         answers_file.kind_of(options.out)
-        shared.check_out(options.out, options.overwrite)
+        shared.check_out(options.out, options.overwrite, read=[options.data])
     elif options.overwrite:
         raise ValueError("--overwrite replaces the file of --out: give both")
 

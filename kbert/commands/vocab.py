@@ -22,7 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def check(options: argparse.Namespace) -> None:
     """Raises an error for a file that is not there, or cannot be written."""
     shared.check_files(*options.files)
-    shared.check_out(options.out, options.overwrite)
+    shared.check_out(options.out, options.overwrite, read=options.files)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -30,7 +30,7 @@ def written_aside(path: str | os.PathLike[str], keep: Callable[[str], bool] | No
     """Gives a path beside the target to write to, and puts it into the target's place when the block ends without an error.
 
     After an error, Ctrl-C, a full disk or a kill at any moment, the target is whole: as it was before, or as it was written.
-    What was written is on the disk before it takes its place.
+    What was written is on the disk before it takes its place. It has the permissions of what it replaces.
 
     Args:
       path: the file or folder to write or replace. Its parent folders are made. A symbolic link is followed.
@@ -41,7 +41,7 @@ def written_aside(path: str | os.PathLike[str], keep: Callable[[str], bool] | No
       A path of the same name in a temporary folder beside the target.
 
     Raises:
-      OSError: a file would replace a folder; or the target cannot be replaced as a whole.
+      OSError: a file would replace a folder, or a folder a file; or the target cannot be replaced as a whole.
     """
     name = os.path.basename(os.path.abspath(path))  # that of a symbolic link, whose suffix says what is written
     path = pathlib.Path(os.path.realpath(path))
@@ -52,8 +52,10 @@ def written_aside(path: str | os.PathLike[str], keep: Callable[[str], bool] | No
         aside = room / "new" / name
         os.mkdir(aside.parent)
         yield aside
-        if path.is_dir() and not aside.is_dir():
-            raise FileExistsError(f"{path} is a folder and would be replaced by a file; give another path")
+        if path.exists() and path.is_dir() != aside.is_dir():
+            there, new = ("folder", "file") if path.is_dir() else ("file", "folder")
+            raise FileExistsError(f"{path} is a {there} and would be replaced by a {new}; give another path")
+        _set_modes(aside, path)
         if keep is not None and path.is_dir():
             _link_entries([entry for entry in path.iterdir() if keep(entry.name)], aside)
         flush(aside)
@@ -67,6 +69,10 @@ def check_replaceable(path: pathlib.Path) -> None:
         return
     if not path.is_dir() and not path.is_file():
         raise OSError(f"{path} is neither a file nor a folder (a device or a pipe, say), and cannot be replaced")
+    if path.is_file() and os.path.ismount(path):
+        raise OSError(
+            f"{path} is a mounted file, which cannot be replaced as a whole; mount its folder and give a path inside it"
+        )
     if path.is_dir() and (os.path.ismount(path) or path == pathlib.Path.cwd() or path in pathlib.Path.cwd().parents):
         raise OSError(
             f"{path} is a mounted folder, or this process works in it, so that it cannot be replaced as a whole; "
@@ -92,6 +98,28 @@ def recover(path: str | os.PathLike[str]) -> None:
             return
 
 
+def _set_modes(aside: pathlib.Path, path: pathlib.Path) -> None:
+    """Gives what was written the permissions of the files that it replaces, by name.
+
+    A new file has those of any new file: some libraries' writers let its owner alone read it.
+    """
+    of_new_files = (
+        stat.S_IMODE(aside.parent.stat().st_mode) & 0o666
+    )  # the process's umask, which cannot be asked for in threads
+    for new in [aside, *aside.rglob("*")]:
+        old = path / new.relative_to(aside)
+        mode = stat.S_IMODE(new.lstat().st_mode)
+        if new.is_symlink():
+            continue
+        if old.exists() and old.is_dir() == new.is_dir():
+            wanted = stat.S_IMODE(old.stat().st_mode)
+        else:
+            wanted = mode if new.is_dir() else mode | of_new_files
+        if wanted != mode:
+            with contextlib.suppress(PermissionError):  # of a file system without permissions
+                os.chmod(new, wanted)
+
+
 def _put(aside: pathlib.Path, path: pathlib.Path, room: pathlib.Path) -> None:
     """Puts what was written into its place; what a folder replaces is in the room afterwards."""
     if not path.exists() or not aside.is_dir():
@@ -109,7 +137,7 @@ def _put(aside: pathlib.Path, path: pathlib.Path, room: pathlib.Path) -> None:
 
 
 def exchange(one: pathlib.Path, other: pathlib.Path) -> bool:
-    """Lets two folders, or a folder and a file, change places in one step; returns False where the file system cannot."""
+    """Lets two folders change places in one step; returns False where the file system cannot."""
     library = ctypes.CDLL(None, use_errno=True)
     paths = os.fsencode(one), os.fsencode(other)
     if hasattr(library, "renameat2"):
@@ -123,6 +151,8 @@ def exchange(one: pathlib.Path, other: pathlib.Path) -> bool:
     number = ctypes.get_errno()
     if number in NOT_THERE:
         return False
+    if number == errno.EXDEV:
+        raise OSError(f"{other} cannot be replaced as a whole: it is of a container's image; give another path, or remove it")
     raise OSError(number, os.strerror(number), str(one), None, str(other))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-from typing import Any
 
 import keras
 
@@ -15,16 +14,16 @@ from kbert.files.targets import KERAS, WEIGHTS, check_target
 class WholeFiles(keras.Model):
     """A model whose `save` and `save_weights` leave the old file whole if they are stopped, also those of callbacks."""
 
-    def save(self, path: str | os.PathLike[str], overwrite: bool = True, **kwargs: Any) -> None:
+    def save(self, path: str | os.PathLike[str], overwrite: bool = True, zipped: bool | None = None) -> None:
         """Writes a `.keras` file. A crash leaves the old file.
 
         Args:
           path: the file to write.
           overwrite: replaces a file that is there.
-          **kwargs: `zipped`, as in `keras.Model.save`.
+          zipped: Keras's argument. A `.keras` file is zipped, so that False is refused.
 
         Raises:
-          ValueError: the path does not end in `.keras`.
+          ValueError: the path does not end in `.keras`, or `zipped` is False.
           FileExistsError: the file is there, and `overwrite` is False.
         """
         if pathlib.Path(path).suffix != KERAS.suffix:
@@ -32,25 +31,32 @@ class WholeFiles(keras.Model):
                 f"a {type(self).__name__} is saved as a .keras file, got {path}; save_to_preset writes a folder for others, "
                 "and a task's export a file or folder for where it is to run"
             )
+        if zipped is not None and not zipped:
+            raise ValueError("a .keras file is zipped: leave zipped=False out; save_to_preset writes a folder")
         with written_aside(check_target(path, overwrite, KERAS)) as aside:
-            super().save(aside, **kwargs)
+            super().save(aside)
 
-    def save_weights(self, filepath: str | os.PathLike[str], overwrite: bool = True, **kwargs: Any) -> None:
+    def save_weights(
+        self, filepath: str | os.PathLike[str], overwrite: bool = True, max_shard_size: float | None = None
+    ) -> None:
         """Writes the weights to a `.weights.h5` file. A crash leaves the old file.
 
         Args:
           filepath: the file to write.
           overwrite: replaces a file that is there.
-          **kwargs: `max_shard_size`, as in `keras.Model.save_weights`, which then writes several files, and not as a whole.
+          max_shard_size: Keras's argument, which is refused. A stopped save of several files would leave new ones beside old
+            ones.
 
         Raises:
-          ValueError: the path does not end in `.weights.h5`.
+          ValueError: the path does not end in `.weights.h5`, or `max_shard_size` is given.
           FileExistsError: the file is there, and `overwrite` is False.
         """
-        if kwargs.get("max_shard_size") is not None:
-            super().save_weights(filepath, overwrite=overwrite, **kwargs)
-            return
+        if max_shard_size is not None:
+            raise ValueError(
+                "max_shard_size would write several files, which no save replaces as a whole: leave it out; save_to_preset "
+                "replaces a folder as a whole"
+            )
         if not str(filepath).endswith(".weights.h5"):
             raise ValueError(f"weights are saved as a .weights.h5 file, got {filepath}")
         with written_aside(check_target(filepath, overwrite, WEIGHTS)) as aside:
-            super().save_weights(aside, **kwargs)
+            super().save_weights(aside)

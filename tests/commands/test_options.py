@@ -78,7 +78,10 @@ REFUSED = [
     (["evaluate", "data.csv", "--data", "data.csv"], "data.csv is no .keras file"),
     (["evaluate", "folder", "--data", "data.csv"], "the folder folder holds no task.keras"),
     (["evaluate", "model.keras", "--data", "none.csv"], "there is no file none.csv"),
-    (["predict", "model.keras", "--data", "data.csv", "--out", "data.csv"], "pass --overwrite"),
+    (["predict", "model.keras", "--data", "data.csv", "--out", "other.csv"], "pass --overwrite"),
+    (["predict", "model.keras", "--data", "other.csv", "--out", "folder/../other.csv", "--overwrite"], "is what the comm"),
+    (["vocab", "other.csv", "v", "--out", "v", "--overwrite"], "v is what the command reads, and would be lost"),
+    (["distill", "--teacher", "run", "--layers", "1", "--data", "v", "--out", "run", "--overwrite"], "run is what the command"),
     (["predict", "model.keras", "--data", "data.csv", "--overwrite"], "--overwrite replaces the file of --out"),
     (["export", "model.keras", "folder"], "pass --overwrite"),
     (["export", "model.keras", "data.csv", "--overwrite", "--inputs", "text"], "--inputs is not for --format tf_saved_model"),
@@ -121,7 +124,8 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "folder").mkdir()
     (tmp_path / "records").mkdir()
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    for name in ("data.csv", "model.keras", "v", "records/about.json"):
+    (tmp_path / "run").mkdir()
+    for name in ("data.csv", "model.keras", "v", "records/about.json", "run/task.keras"):
         (tmp_path / name).touch()
     return tmp_path
 

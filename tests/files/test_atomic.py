@@ -5,6 +5,7 @@ import fcntl
 import os
 import pathlib
 import shutil
+import stat
 import subprocess
 import sys
 
@@ -186,14 +187,47 @@ def test_rooms_of_the_living_stay_and_those_of_the_dead_are_removed(tmp_path):
     assert (tmp_path / "other").read_text() == "1"
 
 
-def test_a_file_does_not_replace_a_folder_but_a_folder_a_file(tmp_path):
+def test_a_file_does_not_replace_a_folder_nor_a_folder_a_file(tmp_path):
     write_file(tmp_path / "file", "1")
     write_folder(tmp_path / "folder", "1")
     with pytest.raises(FileExistsError, match="folder is a folder and would be replaced by a file"):
         write_file(tmp_path / "folder", "2")
-    write_folder(tmp_path / "file", "2")
-    assert version_of(tmp_path / "file") == "2" and version_of(tmp_path / "folder") == "1"
+    with pytest.raises(FileExistsError, match="file is a file and would be replaced by a folder"):
+        write_folder(tmp_path / "file", "2")
+    assert version_of(tmp_path / "file") == "1" and version_of(tmp_path / "folder") == "1"
     assert {path.name for path in tmp_path.iterdir()} == {"file", "folder"}
+
+
+def modes_of(path):
+    return {file.name: stat.S_IMODE(file.stat().st_mode) for file in [path, *path.rglob("*")]}
+
+
+@pytest.mark.parametrize("exchanges", [True, False], ids=["exchange", "renames"])
+def test_what_is_replaced_keeps_its_permissions_and_what_is_new_has_those_of_any_new_file(tmp_path, monkeypatch, exchanges):
+    if not exchanges:
+        monkeypatch.setattr(atomic, "exchange", lambda one, other: False)
+    file, folder = tmp_path / "file", tmp_path / "folder"
+
+    def write(version):
+        with written_aside(file) as aside:
+            aside.write_text(version)
+            aside.chmod(0o600)  # as safetensors writes its files
+        write_folder(folder, version)
+
+    write("1")
+    (tmp_path / "any").touch()
+    (tmp_path / "any folder").mkdir()
+    of_file, of_folder = modes_of(tmp_path / "any")["any"], modes_of(tmp_path / "any folder")["any folder"]
+    assert modes_of(file) == {"file": of_file}
+    assert modes_of(folder) == {"folder": of_folder, "variables": of_folder, "model": of_file, "data": of_file}
+    (folder / "README.md").touch()
+    given = {"folder": 0o750, "variables": 0o700, "model": 0o640, "data": 0o604, "README.md": 0o400}
+    for name, mode in given.items():
+        next(path for path in [folder, *folder.rglob("*")] if path.name == name).chmod(mode)
+    file.chmod(0o664)
+    write("2")
+    assert version_of(file) == version_of(folder) == "2"
+    assert modes_of(file) == {"file": 0o664} and modes_of(folder) == given
 
 
 def test_what_cannot_be_replaced_as_a_whole_is_refused(tmp_path, monkeypatch):

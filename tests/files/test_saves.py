@@ -82,6 +82,14 @@ def test_a_stopped_save_leaves_the_old_version_or_the_new(task, tmp_path, monkey
         assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".kbert-")] == [name]
 
 
+def test_what_keras_writes_in_parts_is_refused(task, tmp_path):
+    with pytest.raises(ValueError, match="a .keras file is zipped: leave zipped=False out"):
+        task.save(tmp_path / "task.keras", zipped=False)
+    with pytest.raises(ValueError, match="max_shard_size would write several files"):
+        task.save_weights(tmp_path / "task.weights.json", max_shard_size=0.1)
+    assert list(tmp_path.iterdir()) == []
+
+
 # Modules that open a file for writing, or call another library's writer, where what they write is inside of `written_aside` or
 # of a temporary folder, or is no result.
 WRITERS = {
