@@ -10,6 +10,7 @@ import tensorflow as tf
 from kbert.arguments import check_verbose, known_only, number, share, whole_number, whole_numbers, yes_or_no
 
 OF_VALIDATION = ("validation_steps", "validation_batch_size", "validation_freq")
+KEEP_EVERY = 300  # seconds, by default, after which the state of a training is kept
 
 
 def check_fit(
@@ -20,7 +21,8 @@ def check_fit(
     shuffle: Any = True,
     validation_split: Any = 0.0,
     validation_data: Any = None,
-    resume_every: Any = 300,
+    resume: Any = None,
+    resume_every: Any = KEEP_EVERY,
     class_weight: Any = None,
     more: dict[str, Any] | None = None,
     **numbers: Any,
@@ -34,7 +36,8 @@ def check_fit(
       shuffle: True or False.
       validation_split: a share from 0 to less than 1; only 0 goes with `validation_data`.
       validation_data: anything, or None.
-      resume_every: a number of seconds, 0 or more.
+      resume: a folder, or None.
+      resume_every: a number of seconds, 0 or more; of a folder to resume from.
       class_weight: a dictionary, or None.
       more: the other arguments that were given, of which only those of validation are known.
       **numbers: whole numbers from 1 on, or None.
@@ -64,6 +67,8 @@ def check_fit(
             f"{', '.join(of_validation) or 'validation_freq'} is of validation data, and there are none: give validation_data"
         )
     number("resume_every", resume_every, least=0)
+    if resume is None and resume_every != KEEP_EVERY:
+        raise ValueError(f"resume_every is of a state, and none is kept: give resume=folder beside resume_every={resume_every}")
     check_verbose(verbose)
     yes_or_no(shuffle=shuffle)
     if class_weight is not None and not isinstance(class_weight, dict):

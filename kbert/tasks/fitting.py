@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from kbert.tasks.compiled_state import CompiledState
 from kbert.tasks.encoding import BATCH_SIZE, texts_of
-from kbert.tasks.fit_arguments import are_batches, check_fit, refuse_beside_batches
+from kbert.tasks.fit_arguments import KEEP_EVERY, are_batches, check_fit, refuse_beside_batches
 from kbert.tasks.inputs import Texts, is_packed
 from kbert.tasks.measuring import ValidationScores
 from kbert.tasks.packed import check_packed, check_packed_weights, checked_batches
@@ -50,7 +50,7 @@ class Fitting(CompiledState):
         steps_per_epoch: int | None = None,
         max_tokens: int | None = None,
         resume: Any = None,
-        resume_every: float = 300,
+        resume_every: float = KEEP_EVERY,
         total_steps: int | None = None,
         **kwargs: Any,
     ) -> keras.callbacks.History:
@@ -96,7 +96,7 @@ class Fitting(CompiledState):
         self._compile_if_needed()
         check_fit(
             epochs=epochs, initial_epoch=initial_epoch, verbose=verbose, shuffle=shuffle, validation_split=validation_split,
-            validation_data=validation_data, resume_every=resume_every, class_weight=class_weight, more=kwargs,
+            validation_data=validation_data, resume=resume, resume_every=resume_every, class_weight=class_weight, more=kwargs,
             batch_size=batch_size, steps_per_epoch=steps_per_epoch, max_tokens=max_tokens, total_steps=total_steps,
         )  # fmt: skip
         if resume is not None:
@@ -213,7 +213,7 @@ class Fitting(CompiledState):
         initial_epoch: int = 0,
         callbacks: Any = None,
         resume: Any = None,
-        resume_every: float = 300,
+        resume_every: float = KEEP_EVERY,
         **kwargs: Any,
     ) -> keras.callbacks.History:
         """Runs Keras's `fit` on each phase, as one training: one schedule, one state to resume, one history.
