@@ -15,6 +15,7 @@ import tensorflow as tf
 from kbert.messages import reads_own_texts
 from kbert.tasks.columns import PAIR, TEXT, Chunk, Columns, WrongColumns
 from kbert.tasks.inputs import CHUNK, Texts, is_packed, is_stream, open_input
+from kbert.tasks.packed import check_packed_weights, finite_arrays, packed_arrays
 from kbert.tasks.row_weights import weights_of_rows
 from kbert.tasks.streams import Targets
 from kbert.training.examples import Examples
@@ -125,6 +126,31 @@ class Encoding(DistributedModel, keras.Model):
     def encode_targets(self, y: list) -> np.ndarray:
         """Returns the targets `y`, a Python value for each row, as an array `[rows, ...]`."""
         raise NotImplementedError
+
+    def encode_packed_targets(self, y: Any) -> Any:
+        """Returns `y`, the targets of packed rows in memory, as arrays that the loss takes."""
+        return finite_arrays(y)
+
+    def packed_in_memory(self, x: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
+        """Returns packed rows in memory with their targets and weights as arrays, checked.
+
+        Raises:
+          TypeError: something is no number.
+          ValueError: a number out of its range, sizes that do not go together, or no targets.
+        """
+        if not isinstance(x, dict):
+            raise TypeError(f"rows in memory are a packed dictionary, got {type(x).__name__}: {self.fit_call}")
+        x = packed_arrays(x, self.encoder.config)
+        rows = len(keras.tree.flatten(x)[0])
+        if y is None and self.targets == "required":
+            raise ValueError("targets are missing: packed rows need y, a target for each")
+        y = None if y is None else self.encode_packed_targets(y)
+        for part in keras.tree.flatten(y):
+            if part is not None and np.shape(part)[:1] != (rows,):
+                raise ValueError(f"each row needs one target: got {rows} packed rows and targets of shape {np.shape(part)}")
+        if isinstance(sample_weight, (list, tuple)):
+            sample_weight = np.asarray(sample_weight, np.float32)
+        return x, y, check_packed_weights(sample_weight, rows)
 
     def encode_class_weight(self, class_weight: dict) -> np.ndarray:
         """Returns `class_weight`, a dictionary of weights by label, as float32 `[labels]`.

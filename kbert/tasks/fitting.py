@@ -12,14 +12,14 @@ from kbert.tasks.encoding import BATCH_SIZE, texts_of
 from kbert.tasks.fit_arguments import KEEP_EVERY, are_batches, check_fit, refuse_beside_batches
 from kbert.tasks.inputs import Texts, is_packed
 from kbert.tasks.measuring import ValidationScores
-from kbert.tasks.packed import check_packed, check_packed_weights, checked_batches
+from kbert.tasks.packed import check_packed_batches, checked_batches
 from kbert.tasks.resuming import open_state
 from kbert.training import keras_internals
 from kbert.training.accumulation import LastStep, drop_waiting, warn_of_too_few
 from kbert.training.fingerprint import digest
 from kbert.training.one_training import OneTraining
 from kbert.training.optimizer import start_schedule
-from kbert.training.phases import Phase, batches_in, batches_of_training, remaining_phases, rows_of
+from kbert.training.phases import Phase, batches_in, batches_of_training, remaining_phases
 from kbert.training.precision import check_trainable_precision
 from kbert.training.resume import EpochNumbers, random_at_start
 from kbert.training.watching import as_list, check_callbacks
@@ -179,21 +179,21 @@ class Fitting(CompiledState):
             kwargs["class_weight"] = dict(enumerate(self.encode_class_weight(kwargs["class_weight"]).tolist()))
         held_out = kwargs["validation_data"]
         if isinstance(held_out, (tuple, list)) and is_packed_pair(held_out):
-            check_packed(held_out[0], self.encoder.config)
-            check_packed_weights(held_out[2] if len(held_out) > 2 else None, rows_of(held_out[0]))
+            held_out = self.packed_in_memory(*(*held_out, None, None)[:3])
+            kwargs["validation_data"] = held_out if held_out[2] is not None else held_out[:2]
         if held_out is not None and not is_packed_pair(held_out):
             rows = kwargs.pop("validation_batch_size", None) or batch_size or BATCH_SIZE
             kwargs["validation_data"] = self._evaluation_data(self._open_validation(held_out), rows)
         steps_per_epoch, share = kwargs["steps_per_epoch"], kwargs.pop("validation_split")
         if x is None:
             raise TypeError(f"fit needs texts or packed dictionaries, got None: {self.fit_call}")
-        check_packed(x, self.encoder.config)
         if are_batches(x):
+            check_packed_batches(x, self.targets == "required")
             x, sample_weight = checked_batches(x), kwargs.pop("sample_weight")
             refuse_beside_batches(x, y=y, sample_weight=sample_weight, validation_split=share or None, batch_size=batch_size)
         else:
             batch_size = batch_size or BATCH_SIZE
-            check_packed_weights(kwargs["sample_weight"], rows_of(x))
+            x, y, kwargs["sample_weight"] = self.packed_in_memory(x, y, kwargs["sample_weight"])
             kwargs.update(y=y, batch_size=batch_size, validation_split=share)
         if isinstance(x, tf.data.Dataset):
             phase = Phase.of(x, epochs, steps_per_epoch)
@@ -292,7 +292,10 @@ class Fitting(CompiledState):
         self._compile_if_needed()
         if not self._is_packed(x):
             x, y, sample_weight = self._one_batch(x, y, sample_weight, class_weight)
-        elif class_weight is not None:
+            class_weight = None
+        else:
+            x, y, sample_weight = self.packed_in_memory(x, y, sample_weight)
+        if class_weight is not None:
             class_weight = dict(enumerate(self.encode_class_weight(class_weight).tolist()))
             return super().train_on_batch(x, y, sample_weight, class_weight, return_dict=return_dict)
         return super().train_on_batch(x, y, sample_weight, return_dict=return_dict)
@@ -309,6 +312,8 @@ class Fitting(CompiledState):
         self._compile_if_needed()
         if not self._is_packed(x):
             x, y, sample_weight = self._one_batch(x, y, sample_weight, None, trains=False)
+        else:
+            x, y, sample_weight = self.packed_in_memory(x, y, sample_weight)
         return super().test_on_batch(x, y, sample_weight, return_dict=return_dict)
 
     def _one_batch(

@@ -163,6 +163,13 @@ def _has_ragged_rows(x: Any) -> bool:
     return isinstance(spec, tf.RaggedTensorSpec) and spec.ragged_rank == 0
 
 
+def _has_batches_of_batches(x: tf.data.Dataset) -> bool:
+    """Returns whether an element's texts are rows of no fixed size, which are batches and not the texts of a pair."""
+    spec = x.element_spec[0] if isinstance(x.element_spec, tuple) else x.element_spec
+    shapes = [part.shape for part in tf.nest.flatten(spec) if isinstance(part, tf.TensorSpec) and part.dtype == tf.string]
+    return any(shape.rank is not None and shape.rank > 1 and shape[-1] is None for shape in shapes)
+
+
 def _open_stream(forms: tuple[Columns, ...], x: Any, targets: Targets) -> Texts:
     """Returns a stream as `Texts`; its first element is read to learn whether elements are rows or batches."""
     elements, count = elements_of(x)
@@ -179,6 +186,8 @@ def _open_stream(forms: tuple[Columns, ...], x: Any, targets: Targets) -> Texts:
         return Texts(lambda size: iter([]), kind, rows=0, once=once)
     try:
         row = parts_of(forms, began[0], targets)
+        if is_dataset and not any(form.words for form in forms) and _has_batches_of_batches(x):
+            raise ValueError("an element holds batches of texts, as if the dataset was batched twice: call unbatch() on it")
         if ragged and not any(form.words for form in forms):
             raise ValueError(f"the rows are lists of texts, {began[0]!r:.80}: join each to one text")
         size = None if is_row(forms, row, of_rows, is_dataset) else len(first_column(row.inputs))

@@ -14,9 +14,8 @@ from kbert.tasks.compiling import Compiling
 from kbert.tasks.encoding import BATCH_SIZE, texts_of
 from kbert.tasks.fit_arguments import are_batches, refuse_beside_batches
 from kbert.tasks.inputs import CHUNK, Texts
-from kbert.tasks.packed import check_packed, check_packed_weights, checked_batches
+from kbert.tasks.packed import check_packed_batches, checked_batches
 from kbert.training import keras_internals
-from kbert.training.phases import rows_of
 
 
 class Measuring(Compiling):
@@ -58,14 +57,14 @@ class Measuring(Compiling):
         check_verbose(verbose)
         texts = rows = None
         if self._is_packed(x):
-            check_packed(x, self.encoder.config)
             if x is None:
                 raise TypeError(f"evaluate needs texts or packed dictionaries, got None: {self.fit_call}")
             if are_batches(x):
+                check_packed_batches(x, self.targets == "required")
                 x = checked_batches(x)
                 refuse_beside_batches(x, y=y, sample_weight=sample_weight, batch_size=batch_size)
             else:
-                check_packed_weights(sample_weight, rows_of(x))
+                x, y, sample_weight = self.packed_in_memory(x, y, sample_weight)
                 kwargs.update(y=y, batch_size=batch_size or BATCH_SIZE, sample_weight=sample_weight)
         else:
             texts = self._open_for_training(x, y, sample_weight)

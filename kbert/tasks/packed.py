@@ -24,6 +24,7 @@ def check_packed(inputs: Any, config: Any) -> None:
     """
     if not isinstance(inputs, dict):
         return
+    check_sizes(inputs)
     length = np.shape(inputs["token_ids"])[-1] if "token_ids" in inputs else config.max_position_embeddings
     sizes = {
         "token_ids": (config.vocab_size, f"the encoder embeds {config.vocab_size} tokens"),
@@ -41,6 +42,68 @@ def check_packed(inputs: Any, config: Any) -> None:
         if len(wrong):
             place = tuple(wrong[0].tolist())
             raise ValueError(f"{name}{list(place)} is {values[place]}; it should be from 0 to {size - 1}, for {why}")
+
+
+def packed_arrays(inputs: Any, config: Any) -> Any:
+    """Returns a packed dictionary with arrays in the place of lists, checked by `check_packed`; other inputs as they are."""
+    if isinstance(inputs, dict):
+        inputs = {name: np.asarray(values) if isinstance(values, (list, tuple)) else values for name, values in inputs.items()}
+    check_packed(inputs, config)
+    return inputs
+
+
+def check_sizes(inputs: dict[str, Any]) -> None:
+    """Raises a ValueError for packed arrays whose sizes do not go together."""
+    if "token_ids" not in inputs:
+        raise ValueError(f"a packed dictionary has token_ids, got {', '.join(map(str, inputs)) or 'nothing'}")
+    shape = np.shape(inputs["token_ids"])
+    if len(shape) != 2:
+        raise ValueError(f"token_ids should be [rows, positions], got shape {shape}")
+    for name, values in inputs.items():
+        same = 2 if name in ("segment_ids", "padding_mask") else 1
+        if np.shape(values)[:same] != shape[:same]:
+            raise ValueError(f"{name} has shape {np.shape(values)}, but token_ids has {shape}: give as many rows and positions")
+
+
+def finite_arrays(y: Any) -> Any:
+    """Returns the targets of packed rows as arrays of finite numbers: one, or a dictionary or tuple of one for each output.
+
+    Raises:
+      TypeError: something is no number; ValueError: a number is not finite, or rows differ in size.
+    """
+    if isinstance(y, dict):
+        return {name: finite_arrays(part) for name, part in y.items()}
+    if isinstance(y, tuple):
+        return tuple(finite_arrays(part) for part in y)
+    try:
+        numbers = np.asarray(y)
+    except ValueError:
+        raise ValueError("the targets of packed rows should be an array of numbers, got rows of several sizes") from None
+    if numbers.dtype.kind in "OUSMm":
+        raise TypeError(f"the targets of packed rows should be numbers, got {numbers.dtype} values")
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"y{np.argwhere(~np.isfinite(numbers))[0].tolist()} is not a finite number")
+    return numbers
+
+
+def check_packed_batches(data: Any, has_targets: bool) -> None:
+    """Raises an error for a dataset of packed dictionaries that could make no step; other data are not looked at.
+
+    Args:
+      data: the dataset.
+      has_targets: whether the task learns from targets.
+    """
+    spec = getattr(data, "element_spec", None)
+    if not isinstance(data, tf.data.Dataset) or spec is None:
+        return
+    parts = spec if isinstance(spec, tuple) else (spec,)
+    ids = parts[0].get("token_ids") if isinstance(parts[0], dict) else None
+    if ids is not None and ids.shape.rank == 1:
+        raise ValueError("the dataset gives packed rows one by one: call batch(32) on it, for example")
+    if has_targets and len(parts) < 2:
+        raise ValueError("targets are missing: a dataset of packed dictionaries gives (inputs, targets)")
+    if len(parts) > 1 and any(part.dtype == tf.string for part in tf.nest.flatten(parts[1])):
+        raise TypeError("the dataset has strings as the targets of packed rows: give the places of the labels, as numbers")
 
 
 def check_packed_weights(sample_weight: Any, rows: int) -> Any:

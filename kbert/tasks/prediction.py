@@ -15,7 +15,7 @@ from kbert.tasks.columns import Chunk
 from kbert.tasks.encoding import Encoding
 from kbert.tasks.fit_arguments import are_batches, refuse_beside_batches
 from kbert.tasks.inputs import open_input
-from kbert.tasks.packed import check_packed
+from kbert.tasks.packed import packed_arrays
 from kbert.tasks.progress import Progress
 from kbert.training import keras_internals
 from kbert.training.length_batches import sorted_batches
@@ -56,7 +56,7 @@ class Prediction(Encoding):
         whole_numbers(batch_size=batch_size, steps=kwargs.get("steps"))
         check_verbose(verbose)
         if self._is_packed(x):
-            check_packed(x, self.encoder.config)
+            x = packed_arrays(x, self.encoder.config)
             if are_batches(x):
                 refuse_beside_batches(x, batch_size=batch_size)
             return super().predict(x, batch_size=batch_size, verbose=verbose, **kwargs)
@@ -70,7 +70,9 @@ class Prediction(Encoding):
         Args:
           x: texts in memory, as `predict` takes them.
         """
-        return super().predict_on_batch(x) if self._is_packed(x) else self._predict_texts(x, None, 0)
+        if self._is_packed(x):
+            return super().predict_on_batch(packed_arrays(x, self.encoder.config))
+        return self._predict_texts(x, None, 0)
 
     def _predict_texts(self, x: Any, batch_size: int | None, verbose: int | str) -> Any:
         """Returns the outputs for texts in the order given, chunk by chunk."""

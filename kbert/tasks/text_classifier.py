@@ -265,6 +265,12 @@ class TextClassifier(ReadsLongTexts):
         loss = getattr(self, "loss", None)
         return rows is None and loss is not None and not isinstance(loss, (SmoothedCrossentropy, LabelledCrossentropy))
 
+    def encode_packed_targets(self, y: Any) -> Any:
+        """Returns the labels of packed rows as those of texts; a dictionary that is not by label belongs to other outputs."""
+        if isinstance(y, dict) and set(y) != set(self.labels):
+            return super().encode_packed_targets(y)
+        return self.encode_targets(plain_targets(y))
+
     def encode_class_weight(self, class_weight: dict) -> np.ndarray:
         """Returns a dictionary of weights by label or index as float32 `[labels]`; a label left out weighs 1."""
         if self.problem_type != SINGLE:

@@ -539,6 +539,8 @@ ONE_TEXT_MORE = [
     (lambda: iter(["a", ("b", "c")]), "give all in one form"),
     (lambda: tf.data.Dataset.from_tensor_slices(tf.ragged.constant([["a"], ["b", "c"]])), "lists of texts"),
     (lambda: tf.data.Dataset.from_tensor_slices(({"text": TEXTS, "id": TEXTS}, LABELS)), "has id beside text"),
+    (lambda: tf.data.Dataset.from_tensor_slices(TEXTS).batch(2).batch(2), "batched twice.*unbatch"),
+    (lambda: tf.data.Dataset.from_tensor_slices((TEXTS, LABELS)).batch(2).batch(3), "batched twice.*unbatch"),
 ]
 
 
