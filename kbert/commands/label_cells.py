@@ -16,6 +16,8 @@ SEPARATOR = ";"  # between the labels of a text, where it can have several
 OTHER_SEPARATORS = (",", "|")  # that files have in its place, such as GoEmotions'
 _ITEM = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d*)?|True|False"""
 _LIST = re.compile(rf"\[\s*(?:(?:{_ITEM})(?:(?:\s*,\s*|\s+)(?:{_ITEM}))*\s*,?)?\s*\]", re.DOTALL)
+# What Python writes of lists, sets, tuples and arrays; brackets other than square ones may stand in names too.
+_LOOKS_LIKE_A_LIST = re.compile(r"""\[.*\]|[a-z]*[({\[]+\s*['"].*['"].*[)}\]]""", re.DOTALL)
 _ONES_AND_ZEROS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
 
 
@@ -82,7 +84,7 @@ class LabelCells:
         """Returns the labels of a cell as the cell states them."""
         values = list_of_cell(value)
         if values is None and isinstance(value, str):
-            if value.strip().startswith("[") and value.strip().endswith("]"):
+            if _LOOKS_LIKE_A_LIST.fullmatch(value.strip()):
                 raise ValueError(f"{self.table.place(row)}: {value!r:.80} looks like a list; write it as ['a', 'b'] or as a;b")
             values = [name.strip() for name in value.split(SEPARATOR) if name.strip()]
         if values is None and isinstance(value, (int, float)) and value == value:

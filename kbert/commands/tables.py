@@ -13,6 +13,7 @@ from kbert.files.bio_file import read_bio
 from kbert.files.squad_file import answers_in_place, questions_in_place, report_misplaced
 from kbert.files.table_file import Table, read_table
 from kbert.files.text_file import Path, read_lines, suffix_of
+from kbert.scoring.tag_schemes import NotATag, check_tags
 
 # The usual names of columns.
 TEXT, PAIR, LABEL = ("text", "sentence", "message", "sentence1"), ("pair", "sentence2", "other"), ("label", "labels", "target")
@@ -216,7 +217,8 @@ def read_words(
     Args:
       path: a table whose columns of words and tags hold lists, or a BIO file.
       text: the name of the column of words, by default words or tokens; of a BIO file its number, counted from 1.
-      label: the name of the column of tags, by default tags, ner_tags or labels; of a BIO file its number, counted from 1.
+      label: the name of the column of tags, whose values can be any labels, by default tags, ner_tags or labels, whose values
+        are tags; of a BIO file its number, counted from 1.
       how: how the file is read.
     """
     if suffix_of(path) not in OF_LISTS:
@@ -226,10 +228,27 @@ def read_words(
     words = words_of(table, text)
     name = column(table, label, TAGS, "--label")
     tags = LabelCells(table, how.names).tags(name)
+    if label is None and how.names is None:
+        check_scheme(table, tags)
     for row, (of_words, of_tags) in enumerate(zip(words, tags)):
         if len(of_words) != len(of_tags):
             raise ValueError(f"{table.place(row)} has {len(of_words)} words and {len(of_tags)} tags; each word needs one")
     return words, tags
+
+
+def check_scheme(table: Table, tags: Sequence[Sequence[str]]) -> None:
+    """Raises a ValueError that names the row of the first label from which no entities can be read."""
+    first: dict[str, int] = {}
+    for row, of_row in enumerate(tags):
+        for tag in of_row:
+            first.setdefault(tag, row)
+    try:
+        check_tags(first)
+    except NotATag as error:
+        cure = "If they are right, name the column with --label to take any labels"
+        if all(tag.isdecimal() for tag in first):
+            cure = "The tags are numbers: give their names in order with --names"
+        raise NotATag(error.label, error.reason, f"{table.place(first[error.label])}: ", cure) from None
 
 
 def column_number(path: Path, value: str | None, option: str) -> int | None:

@@ -14,7 +14,8 @@ from kbert.files.text_file import Path, check_file, lines_with_ends, read_lines,
 
 KINDS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".parquet": "parquet"}
 SEPARATORS = {";": "semicolon", "\t": "tab", "|": "bar", ",": "comma"}
-_LONE_RETURN = "\U0010fffe"  # stands for a carriage return inside a line, which Python's csv would take for a line's end
+# Stands for a carriage return inside a line, which Python's csv would take for a line's end. No decoded file holds a surrogate.
+_LONE_RETURN = "\udc0d"
 _LONGEST_CELL = 2**31 - 1
 
 
@@ -165,7 +166,8 @@ def _long_cells() -> Iterator[None]:
 def _is_quoted(lines: Sequence[str], separator: str) -> bool:
     """Returns whether a tsv file has quoted cells: whether it is, to the letter, what a csv writer writes of its cells.
 
-    In most tsv files a quotation mark is a character like any other; pandas and spreadsheets quote cells.
+    In most tsv files a quotation mark is a character like any other; pandas and spreadsheets quote cells. A cell with line ends
+    and separators whose lines are whole rows by themselves is read as these rows.
     """
     if not any('"' in line for line in lines):
         return False
@@ -173,6 +175,9 @@ def _is_quoted(lines: Sequence[str], separator: str) -> bool:
         with _long_cells():
             rows = list(csv.reader(lines, delimiter=separator, strict=True))
     except csv.Error:
+        return False
+    of_lines = {line.count(separator) for line in lines if line.strip("\r\n")}
+    if len(of_lines) == 1 and any(separator in cell and "\n" in cell for row in rows for cell in row):
         return False
     end = "\r\n" if lines[0].endswith("\r\n") else "\n"
     written = "".join(lines).removesuffix(end)

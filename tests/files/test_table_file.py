@@ -106,6 +106,20 @@ def test_tsv_files_without_quoting_have_quotation_marks(tmp_path):
         assert read(tmp_path, "a.tsv", f"text\tlabel\n{cell}\tx\nb\ty\n").rows == [[cell, "x"], ["b", "y"]], cell
 
 
+def test_marks_around_rows_of_a_tsv_file_do_not_join_the_rows(tmp_path):
+    (tmp_path / "a.tsv").write_text('text\tlabel\n"a\tx\nb"\ty\n')
+    assert read_table(tmp_path / "a.tsv").rows == [['"a', "x"], ['b"', "y"]]
+    (tmp_path / "a.tsv").write_text('text\tlabel\n"a\tb\nc\td\te"\ty\n')
+    assert read_table(tmp_path / "a.tsv").rows == [["a\tb\nc\td\te", "y"]]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_no_character_stands_for_another(tmp_path, name):
+    cells = ["\U0010fffe", "\U0010ffff", "\ufdd0", "a\rb"]
+    (tmp_path / name).write_bytes("".join(f"{cell}\n" for cell in ["text", *cells]).encode())
+    assert read_table(tmp_path / name).column("text") == cells
+
+
 def test_encodings_and_separators_are_taken(tmp_path):
     expected = [["Café, bar", "x"]]
     assert (
