@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kbert.export.agreement import AGREEMENT, agreement_of, refusal
-from kbert.export.exported_file import ExportedFile, open_exported
+from kbert.export.exported_file import TEXT, ExportedFile, open_exported
 from kbert.messages import own_texts
 from kbert.tasks.exported_answers import ComparableAnswer
 from kbert.text.packing import TextPreprocessor
@@ -101,6 +101,7 @@ def check(
       agreement: without a tolerance, the least share of labels that has to stay; see `kbert.export.agreement`.
 
     Raises:
+      ValueError: the file takes other texts than the task.
       RuntimeError: ids or answers differ; the texts are named.
     """
     if columns is None:
@@ -108,6 +109,11 @@ def check(
             return check(path, task, pairs, task.probes(pairs), tolerance, max_length, agreement)
     file = open_exported(path)
     names = task.string_inputs(pairs)
+    if (file.takes_many_texts or set(file.inputs) & set(TEXT)) and set(names) != set(file.inputs):
+        raise ValueError(
+            f"{path} takes {', '.join(file.inputs)}, and the task's files take {', '.join(names)}: it was made from another "
+            "task"
+        )
     if file.takes_many_texts:
         answers = answers_in_batches(file, task, names, columns)
     elif set(names) <= set(file.inputs):
@@ -146,7 +152,7 @@ def answers_in_batches(file: ExportedFile, task: Task, names: Sequence[str], col
         inputs = dict(zip(names, batch))
         compare_ids(file, task.preprocessor, inputs)
         expected += task.expected_answers(batch)
-        served += task.served_answers(file.run(inputs))
+        served += served_by(file, task, inputs)
     return expected, served
 
 
@@ -167,7 +173,18 @@ def answers_one_by_one(
         preprocessor = task.preprocessor.with_length(max_length, fixed_length=True)
         for inputs in rows:
             compare_ids(file, preprocessor, inputs)
-    return task.expected_answers(columns), [answer for inputs in rows for answer in task.served_answers(file.run(inputs))]
+    return task.expected_answers(columns), [answer for inputs in rows for answer in served_by(file, task, inputs)]
+
+
+def served_by(file: ExportedFile, task: Task, inputs: Mapping[str, Sequence[str]]) -> Sequence[ComparableAnswer]:
+    """Returns the file's answers to columns of texts; raises a ValueError if they are not of the task's kind."""
+    outputs = file.run(inputs)
+    try:
+        return task.served_answers(outputs)
+    except KeyError as error:
+        raise ValueError(
+            f"{file.path} has no output {error}, only {', '.join(sorted(outputs))}: it was made from another task"
+        ) from None
 
 
 def answers_from_tokens(file: ExportedFile, task: Task, columns: Columns) -> Answers:

@@ -1,8 +1,10 @@
 """LiteRT and ONNX files of every task: token ids in, the task's outputs out, in runtimes that know nothing of kbert."""
 
 import json
+import re
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -288,6 +290,25 @@ def test_int8_static_products_have_ranges_from_texts(kind, encoder, tokenizer, t
         before.values() if kind == "answers" else [before], after.values() if kind == "answers" else [after]
     ):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "said"),
+    [
+        (["context", "question"], "x takes context, question, and the task's files take text: it was made from another task"),
+        (["text", "text_pair"], "x takes text, text_pair, and the task's files take text: it was made from"),
+        (["text"], "x has no output 'probabilities', only label, scores: it was made from another task"),
+    ],
+)
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_file_of_another_kind_of_task_is_named(classifier, monkeypatch, inputs, said, at_once):
+    file = types.SimpleNamespace(path="x", inputs=inputs, takes_many_texts=at_once, signatures=[], length=None)
+    file.run = lambda given, signature="serving_default": {"label": [b"a"], "scores": [1.0]}
+    module = sys.modules[compare.__module__]
+    monkeypatch.setattr(module, "open_exported", lambda path: file)
+    monkeypatch.setattr(module, "compare_ids", lambda *_: None)
+    with pytest.raises(ValueError, match=re.escape(said)):
+        module.check("x", classifier, columns=(["a cat"],))
 
 
 def with_other_weights(task, seed):
