@@ -62,6 +62,7 @@ class FrozenTask:
         whole_numbers(threads=threads)
         self._interpreter = interpreter_maker()
         self._task, self._threads = task, threads or min(8, os.cpu_count() or 1)
+        self.preprocessor = task.preprocessor.with_length()  # a copy: the task's may get another length
         self._lock = threading.Lock()
         self._readers: dict[int, _Reader] = {}  # by the number of texts of a row
         interpreter = self._interpreter(_convert_model(task), self._threads)
@@ -113,7 +114,7 @@ class FrozenTask:
         self, ids: tuple[tf.RaggedTensor, ...], batch_size: int | None, progress: Progress
     ) -> tuple[list, list]:
         """Returns groups of row numbers, and the outputs of each group, for ragged ids that fit."""
-        packed = self._task.preprocessor.pack(*ids)
+        packed = self.preprocessor.pack(*ids)
         lengths = packed["padding_mask"].numpy().sum(1)
         token_ids, segments = (
             [row[:n] for row, n in zip(packed[name].numpy(), lengths)] for name in ("token_ids", "segment_ids")
@@ -165,7 +166,7 @@ class FrozenTask:
         """Returns texts as packed rows `[B, L]`, and their numbers of pieces `[B]`."""
         with self._lock:
             if len(columns) not in self._readers:
-                self._readers[len(columns)] = _Reader(self._task.preprocessor, len(columns))
+                self._readers[len(columns)] = _Reader(self.preprocessor, len(columns))
             return self._readers[len(columns)](columns)
 
     def _run(self, rows: list[list[int]], ids: list[np.ndarray], segments: list[np.ndarray]) -> Any:
@@ -182,7 +183,7 @@ class FrozenTask:
         size = max(sum(len(ids[place]) for place in row) for row in rows)
         inputs: dict[str, np.ndarray] = {name: np.zeros((len(rows), size), np.int32) for name in row_inputs(self._task)}
         inputs["texts"] -= 1
-        reads_next, most = AFTER in inputs, self._task.preprocessor.max_length
+        reads_next, most = AFTER in inputs, self.preprocessor.max_length
         pad = [self._task.encoder.config.pad_token_id]
         first: list[int] = []
         lengths: list[int] = []
@@ -205,7 +206,7 @@ class FrozenTask:
             outputs = self._models["rows", len(rows)](**inputs)
         outputs = outputs["output_0"] if set(outputs) == {"output_0"} else outputs
         if self._task.positional:
-            width = int(self._task.preprocessor.row_length(max(lengths)))
+            width = int(self.preprocessor.row_length(max(lengths)))
             return tf.nest.map_structure(lambda output: _apart(output, first, lengths, width), outputs)
         return outputs
 

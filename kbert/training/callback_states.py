@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -56,21 +56,41 @@ def check_callbacks(callbacks: Sequence[keras.callbacks.Callback]) -> None:
                 ) from None
 
 
-def states_of(callbacks: Sequence[keras.callbacks.Callback], arrays: list[np.ndarray]) -> list[dict[str, Any]]:
-    """Returns the state of each callback as JSON's types.
+def settings_of(callbacks: Sequence[keras.callbacks.Callback]) -> list[dict[str, Any]]:
+    """Returns what each callback holds as a training begins: its arguments, and its state before the first step.
+
+    Args:
+      callbacks: the callbacks of a `fit`, after their `on_train_begin`.
+    """
+    return [
+        {name: packed_apart(value) for name, value in vars(callback).items() if name not in OF_KERAS} for callback in callbacks
+    ]
+
+
+def states_of(
+    callbacks: Sequence[keras.callbacks.Callback],
+    arrays: list[np.ndarray],
+    settings: Sequence[Mapping[str, Any]],
+    kept: Sequence[Mapping[str, Any]] = (),
+) -> list[dict[str, Any]]:
+    """Returns the state of each callback as JSON's types: what a training changed of it. Its arguments are given anew.
 
     Args:
       callbacks: the callbacks of a `fit`.
       arrays: a list to which the arrays in the states are appended; the states hold their places in it.
+      settings: what `settings_of` gave as the training began.
+      kept: the states that the callbacks were put into, all of whose attributes are kept again.
     """
     states = []
-    for callback in callbacks:
+    before = [state or {} for state in _matched(callbacks, kept)]
+    for callback, given, earlier in zip(callbacks, settings, before):
         state: Any = {}
         if _has_own_state(callback):
             state = packed(callback.get_state(), arrays)
         elif not _is_of("kbert", callback) and not isinstance(callback, REPORTS):
             for name, value in vars(callback).items():
-                if name not in OF_KERAS:
+                changed = name in earlier.get("state", {}) or not _are_same(given.get(name), packed_apart(value))
+                if name not in OF_KERAS and changed:
                     with contextlib.suppress(NotPlain):  # `check_callbacks` has seen that it is nothing that changes
                         state[name] = packed(value, arrays)
         states.append({"class": type(callback).__name__, "state": state})
@@ -87,17 +107,41 @@ def set_states(
       states: the states of the callbacks of an earlier one.
       arrays: the arrays that the states hold the places of.
     """
-    left = list(states)
-    for callback in callbacks:
-        kept = next((state for state in left if state["class"] == type(callback).__name__), None)
+    for callback, kept in zip(callbacks, _matched(callbacks, states)):
         if kept is None:
             continue
-        left.remove(kept)
         if _has_own_state(callback):
             callback.set_state(unpacked(kept["state"], arrays))
             continue
         for name, value in kept["state"].items():
             vars(callback)[name] = unpacked(value, arrays)
+
+
+def _matched(
+    callbacks: Sequence[keras.callbacks.Callback], states: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any] | None]:
+    """Returns for each callback the next state of its class, or None."""
+    left, matched = list(states), []
+    for callback in callbacks:
+        kept = next((state for state in left if state["class"] == type(callback).__name__), None)
+        left = [state for state in left if state is not kept]
+        matched.append(kept)
+    return matched
+
+
+def packed_apart(value: Any) -> tuple[Any, list[np.ndarray]] | None:
+    """Returns what `packed` makes of a value, and copies of its arrays; None if the value is not plain."""
+    arrays: list[np.ndarray] = []
+    with contextlib.suppress(NotPlain):
+        return packed(value, arrays), [array.copy() for array in arrays]
+    return None
+
+
+def _are_same(a: tuple[Any, list[np.ndarray]] | None, b: tuple[Any, list[np.ndarray]] | None) -> bool:
+    """Returns whether two results of `packed_apart` are of equal values."""
+    if a is None or b is None:
+        return a is b
+    return a[0] == b[0] and all(map(np.array_equal, a[1], b[1]))
 
 
 def _is_of(package: str, callback: keras.callbacks.Callback) -> bool:

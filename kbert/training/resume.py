@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from kbert.files.atomic import written_aside
 from kbert.files.rooms import remove_dead_rooms
-from kbert.training.callback_states import check_callbacks, set_states, states_of
+from kbert.training.callback_states import check_callbacks, set_states, settings_of, states_of
 from kbert.training.fingerprint import differing
 from kbert.training.keras_internals import batches_seen
 
@@ -89,7 +89,8 @@ class TrainingState(keras.callbacks.Callback):
         self.made_of, self.callbacks, self.random = dict(made_of), list(callbacks), random
         self.has_stopped = False  # whether a callback had ended the training
         self._figures: list[np.ndarray] = []  # the values of the metrics' variables, within an epoch
-        self._kept: tuple[list, list] = [], []  # the states of callbacks, and their arrays, until the training begins
+        self._kept: tuple[list, list] = [], []  # the states that the callbacks are put into, and their arrays
+        self._settings: list[dict[str, Any]] = []  # what the callbacks hold as the training begins
         self.path = pathlib.Path(folder) / STATE
         self.training = [steps, epochs]
         self._has_begun = False
@@ -151,6 +152,7 @@ class TrainingState(keras.callbacks.Callback):
             return
         self._has_begun = True
         check_callbacks(self.callbacks)
+        self._settings = settings_of(self.callbacks)
         set_states(self.callbacks, *self._kept)
         if not self.path.is_file():
             self.write(0)
@@ -187,7 +189,7 @@ class TrainingState(keras.callbacks.Callback):
                 "first_step": self.first_step,
                 "batches": batches,
                 "logs": self.logs,
-                "callbacks": states_of(self.callbacks, of_callbacks),
+                "callbacks": states_of(self.callbacks, of_callbacks, self._settings, self._kept[0]),
                 "stopped": bool(self.model.stop_training),
                 "random": [item.tolist() if isinstance(item, np.ndarray) else item for item in self.random],
             }

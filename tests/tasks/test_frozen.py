@@ -122,6 +122,13 @@ def test_each_verb_keeps_the_weights_and_options_that_it_was_made_from(kind, enc
         assert str(ask(task)) != str(before[verb]), verb
 
 
+def test_it_keeps_the_length_that_it_was_made_with(classifier):
+    fast = classifier.freeze()
+    expected = classifier.predict(["a very good day"])
+    classifier.preprocessor.max_length = 4  # before the first text is read
+    np.testing.assert_allclose(fast.predict(["a very good day"]), expected, atol=1e-5)
+
+
 def test_what_would_change_it_is_refused(classifier, encoder):
     fast = classifier.freeze()
     for verb in ("fit", "compile", "evaluate", "save", "export", "get_weights", "variables", "predict_on_batch"):

@@ -1,5 +1,6 @@
 """A training that is killed and started again ends as one that was not."""
 
+import json
 import os
 import random
 import signal
@@ -15,6 +16,7 @@ import pytest
 import tensorflow as tf
 
 import kbert
+from kbert.training.callback_states import set_states, settings_of, states_of
 from kbert.training.resume import STATE
 from tests.conftest import TINY, VOCABULARY
 
@@ -246,6 +248,36 @@ def test_callbacks_know_what_they_knew(crash, tmp_path):
     assert not list((tmp_path / "state").iterdir())
 
 
+def test_arguments_of_callbacks_are_those_that_are_given_now(tmp_path):
+    """What a training changed comes back; a patience or a file's name is what the new process says."""
+
+    def made(patience, name, steps=0):
+        callbacks = [keras.callbacks.EarlyStopping("loss", patience=patience), Counting()]
+        callbacks += [keras.callbacks.ModelCheckpoint(tmp_path / f"{name}.keras", "loss", save_best_only=True)]
+        for callback in callbacks:
+            callback.on_train_begin()
+        callbacks[1].steps = steps
+        return callbacks
+
+    def kept(callbacks, settings, *states):
+        arrays = []
+        return json.loads(json.dumps(states_of(callbacks, arrays, settings, *states))), arrays
+
+    first = made(3, "first")
+    settings = settings_of(first)
+    first[0].wait, first[0].best, first[2].best, first[1].steps = 2, 0.25, 0.25, 7
+    first[1].seen["losses"].append(0.25)
+    states = kept(first, settings)
+    again = made(5, "again", steps=7)  # a callback that is used again counts on
+    settings = settings_of(again)
+    set_states(again, *states)
+    for callbacks in (again, made(5, "again")):
+        set_states(callbacks, *kept(again, settings, states[0]))
+        assert (callbacks[0].patience, callbacks[0].wait, callbacks[0].best) == (5, 2, 0.25)
+        assert callbacks[2].best == 0.25 and callbacks[2].filepath.endswith("again.keras")
+        assert callbacks[1].steps == 7 and callbacks[1].seen == {"losses": [0.25]}
+
+
 def test_without_a_seed_it_goes_on_in_its_own_order(tmp_path):
     whole = make()
     whole.fit(*FEW, epochs=3, **HOW)
@@ -317,7 +349,7 @@ def test_what_cannot_be_resumed_exactly_is_refused_at_the_start(tmp_path):
     }
     for message, options in refused.items():
         with pytest.raises(ValueError, match=message):
-            task.fit(epochs=2, verbose=0, resume=tmp_path / "state", total_steps=6, **{"callbacks": [never], **options})
+            task.fit(epochs=2, verbose=0, resume=tmp_path / "state", **{"callbacks": [never], **options})
     kept = Keeping()
     with pytest.raises(KeyboardInterrupt):
         task.fit(data.batch(2), epochs=2, verbose=0, resume=tmp_path / "state", callbacks=[kept, Crash(1)])
