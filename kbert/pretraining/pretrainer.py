@@ -19,6 +19,7 @@ from kbert.pretraining.throughput import Throughput, counted
 from kbert.tasks.columns import rows_kept
 from kbert.tasks.fit_arguments import check_fit
 from kbert.tasks.from_preset import load_task
+from kbert.tasks.inputs import is_packed
 from kbert.tasks.on_logits import Logits
 from kbert.tasks.task import Task
 from kbert.tasks.token_head import TokenHead, only_at_masks, vectors_at_masks
@@ -178,7 +179,7 @@ class Pretrainer(Task):
             keras_internals.hide(self, "_random_at_start", random_at_start(kwargs["resume"]))
         if phases is not None and epochs is not None:
             raise ValueError("phases say how many epochs there are: give one of both")
-        if isinstance(x, (dict, tf.data.Dataset, type(None))):
+        if is_packed(x, self.preprocessor is not None):
             if phases is not None:
                 raise ValueError("phases are for documents: records have the length that they were written with")
             if (objective, whole_words, mask_rate) != ("nsp", False, 0.15):
@@ -272,7 +273,7 @@ class Pretrainer(Task):
           mask_rate: the share of tokens to hide.
           **kwargs: the other arguments of a task's `evaluate`, such as `return_dict`.
         """
-        if not isinstance(x, (dict, tf.data.Dataset, type(None))):
+        if not is_packed(x, self.preprocessor is not None):
             if y is not None or kwargs.get("sample_weight") is not None:
                 raise ValueError("pretraining learns from the documents alone: evaluate(documents)")
             x, batch_size = self.batches(x, batch_size or 32, False, objective, whole_words, mask_rate), None

@@ -13,10 +13,13 @@ import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from kbert.files.text_file import read_lines, suffix_of
+from kbert.messages import listed
+from kbert.tasks.named_columns import columns_by_name
 from kbert.text.texts import text_list
 from kbert.text.tokenizer import WordPieceTokenizer
 from kbert.training.losses import NO_LABEL
@@ -150,13 +153,24 @@ def tokenize_documents(
         raise TypeError(
             "documents should be a list (or another iterable) of texts, got one text; read files with read_documents([path])"
         )
+    named = None if isinstance(documents, (list, tuple)) else columns_by_name(documents, "documents")
+    if named is not None:
+        raise TypeError(
+            f"documents is a {type(documents).__name__} with {listed(list(named)) or 'no columns'}: give the column that holds "
+            "the documents alone"
+        )
+    if isinstance(documents, (tf.data.Dataset, keras.utils.PyDataset, set, frozenset)):
+        raise TypeError(
+            f"documents is a {type(documents).__name__}; give a list or another iterable of texts or of lists of sentences. "
+            "A dataset is read if it holds packed dictionaries, as those of read_records"
+        )
     dtype = np.uint16 if tokenizer.vocabulary_size <= 2**16 else np.int32
     pieces: list[np.ndarray] = []
     lengths: list[np.ndarray] = []
     numbers: list[np.ndarray] = []  # of the document of each sentence
     with contextlib.nullcontext() if into is None else open(into, "wb") as file:
         for lines, of_lines in _sentences_in_groups(documents, sentences_at_once):
-            ids = tokenizer(text_list(lines, "sentences"))
+            ids = tokenizer(lines)
             values = ids.values.numpy().astype(dtype)
             if file is None:
                 pieces.append(values)
@@ -175,9 +189,9 @@ def tokenize_documents(
     return Corpus(all_pieces, sentence_splits, np.r_[starts, len(all_lengths)])
 
 
-def _sentences_in_groups(documents: Iterable[Document], at_least: int) -> Iterator[tuple[list[str], list[int]]]:
+def _sentences_in_groups(documents: Iterable[Document], at_least: int) -> Iterator[tuple[list[bytes], list[int]]]:
     """Yields groups of sentences, `at_least` in each but the last, with the number of each sentence's document."""
-    lines: list[str] = []
+    lines: list[bytes] = []
     numbers: list[int] = []
     for number, document in enumerate(documents):
         if isinstance(document, str):
@@ -185,7 +199,7 @@ def _sentences_in_groups(documents: Iterable[Document], at_least: int) -> Iterat
             document = of_text if len(of_text) > 1 else sentences(document)
         elif not isinstance(document, (list, tuple)):
             raise TypeError(f"documents[{number}] should be a text or a list of sentences, got {type(document).__name__}")
-        lines += document
+        lines += text_list(document, f"documents[{number}]")
         numbers += [number] * len(document)
         if len(lines) >= at_least:
             yield lines, numbers

@@ -134,11 +134,11 @@ def is_packed(x: Any, has_preprocessor: bool = True) -> bool:
 
 
 def texts_in_list(x: Any) -> list:
-    """Returns single texts as a list: those of a list as they were given, those of another container as strings.
+    """Returns single texts as a list of strings, whatever container holds them.
 
     A stream is read to its end.
     """
-    if isinstance(x, (list, tuple)) and all(isinstance(text, (str, bytes)) for text in x):
+    if isinstance(x, (list, tuple)) and all(isinstance(text, str) for text in x):
         return list(x)
     return [text.decode("utf-8") for chunk in open_input((TEXT,), x) for text in chunk.columns[0]]
 

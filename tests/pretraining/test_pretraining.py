@@ -1,6 +1,7 @@
 """Pretraining from documents: which tokens are hidden, which segments are paired, and that it learns."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 
@@ -247,6 +248,10 @@ def test_its_encoder_goes_on_as_any_task(pretrainer, tmp_path, texts_and_labels)
         (DOCUMENTS, {"phases": [(16, 1), (24, 1)], "batch_size": [8]}, ValueError, "one for each of the 2 phases"),
         (DOCUMENTS, {"batch_size": 0}, ValueError, "batch_size should be a positive whole number"),
         ("the cat sat", {}, TypeError, "got one text"), ([3], {}, TypeError, r"documents\[0\] should be a text"),
+        (pd.DataFrame({"title": ["a"], "text": ["b"]}), {}, TypeError, "a DataFrame with .'title', 'text'.: give"),
+        ({"text": DOCUMENTS}, {}, TypeError, "a dict with .'text'.: give the column"),
+        (tf.data.Dataset.from_tensor_slices(["a", "b"]), {}, TypeError, "Dataset; give a list or another iterable"),
+        ([["the cat", "a"], ["a dog", float("nan")]], {}, TypeError, r"documents\[1\]\[1\] is nan"),
         (DOCUMENTS, {"y": [1]}, ValueError, "documents alone"), (["a", "b"], {}, ValueError, "no two sentences"),
     ],
 )  # fmt: skip

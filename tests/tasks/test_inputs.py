@@ -87,6 +87,22 @@ def test_answers_are_the_same_for_every_container(classifier):
         assert [answer["label"] for answer in classifier.classify(value_of(container))] == names, kind
 
 
+def test_fill_embed_and_search_read_every_container(encoder, tokenizer):
+    preprocessor = kbert.TextPreprocessor(tokenizer, 24)
+    embedder, masked = kbert.TextEmbedder(encoder, preprocessor), kbert.MaskedLM(encoder, preprocessor)
+    vectors, found = embedder.embed(TEXTS), embedder.search(TEXTS[:2], TEXTS, top_k=2)
+    filled = masked.fill([f"{text} [MASK]" for text in TEXTS], top_k=1)
+    for kind, container in TEXT_CONTAINERS.items():
+        if kind == "generator of labelled":
+            continue  # two strings in a row could be a pair, which these verbs do not read
+        np.testing.assert_allclose(embedder.embed(value_of(container)), vectors, atol=1e-6, err_msg=kind)
+        answers = embedder.search(TEXTS[:2], value_of(container), top_k=2)
+        assert [[hit["text"] for hit in hits] for hits in answers] == [[hit["text"] for hit in hits] for hits in found], kind
+    for make in (iter, tf.data.Dataset.from_tensor_slices, odd_index, np.array):
+        answers = masked.fill(make([f"{text} [MASK]" for text in TEXTS]), top_k=1)
+        assert [[guess["id"] for guess in one] for one in answers] == [[guess["id"] for guess in one] for one in filled]
+
+
 TARGETS = {
     "names": LABELS,
     "indices": [1, 0, 1, 1, 0, 1],
