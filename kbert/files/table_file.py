@@ -197,7 +197,9 @@ def csv_lines(rows: Iterable[Sequence[str]], separator: str, quoting: Literal[0,
 
 
 def _look(names: Sequence[str], separator: str) -> str:
-    """Returns what a header looks like, if another character separates its names."""
+    """Returns what a header looks like, if another character separates its names, or if they have kept quotation marks."""
+    if all(len(name) > 1 and name[0] == name[-1] == '"' for name in names):
+        return "; some of its cells are quoted and others not, which a tsv file's are not: save it as csv"
     if len(names) == 1:
         for other, name in SEPARATORS.items():
             if other != separator and other in names[0]:

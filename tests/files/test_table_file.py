@@ -178,3 +178,9 @@ def test_parquet_keeps_whole_numbers_and_names_classes(tmp_path):
         rows = [{"label": 1, "tags": [0, 1], "text": "a", "n": 5}, {"label": -1, "tags": None, "text": None, "n": None}]
         pq.write_table(pa.Table.from_pylist(rows, schema), tmp_path / "a.parquet")
         assert read_table(tmp_path / "a.parquet").rows == [["B-x", ["O", "B-x"], "a", 5], [None, None, None, None]]
+
+
+def test_a_tsv_file_that_is_quoted_in_part_is_said_to_be(tmp_path):
+    (tmp_path / "a.tsv").write_text('"text"\t"label"\n"a"\t1\n')
+    with pytest.raises(ValueError, match="no column named 'text'; some of its cells are quoted.*save it as csv"):
+        read_table(tmp_path / "a.tsv").column("text")
