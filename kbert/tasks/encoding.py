@@ -142,9 +142,9 @@ class Encoding(DistributedModel, keras.Model):
             raise TypeError(f"rows in memory are a packed dictionary, got {type(x).__name__}: {self.fit_call}")
         x = packed_arrays(x, self.encoder.config)
         rows = len(keras.tree.flatten(x)[0])
-        if y is None and self.targets == "required":
+        if y is None:
             raise ValueError("targets are missing: packed rows need y, a target for each")
-        y = None if y is None else self.encode_packed_targets(y)
+        y = self.encode_packed_targets(y)
         for part in keras.tree.flatten(y):
             if part is not None and np.shape(part)[:1] != (rows,):
                 raise ValueError(f"each row needs one target: got {rows} packed rows and targets of shape {np.shape(part)}")

@@ -188,7 +188,7 @@ class Fitting(CompiledState):
         if x is None:
             raise TypeError(f"fit needs texts or packed dictionaries, got None: {self.fit_call}")
         if are_batches(x):
-            check_packed_batches(x, self.targets == "required")
+            check_packed_batches(x)
             x, sample_weight = checked_batches(x), kwargs.pop("sample_weight")
             refuse_beside_batches(x, y=y, sample_weight=sample_weight, validation_split=share or None, batch_size=batch_size)
         else:

@@ -60,7 +60,7 @@ class Measuring(Compiling):
             if x is None:
                 raise TypeError(f"evaluate needs texts or packed dictionaries, got None: {self.fit_call}")
             if are_batches(x):
-                check_packed_batches(x, self.targets == "required")
+                check_packed_batches(x)
                 x = checked_batches(x)
                 refuse_beside_batches(x, y=y, sample_weight=sample_weight, batch_size=batch_size)
             else:

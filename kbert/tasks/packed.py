@@ -86,13 +86,8 @@ def finite_arrays(y: Any) -> Any:
     return numbers
 
 
-def check_packed_batches(data: Any, has_targets: bool) -> None:
-    """Raises an error for a dataset of packed dictionaries that could make no step; other data are not looked at.
-
-    Args:
-      data: the dataset.
-      has_targets: whether the task learns from targets.
-    """
+def check_packed_batches(data: Any) -> None:
+    """Raises an error for a dataset of packed dictionaries that could make no step; other data are not looked at."""
     spec = getattr(data, "element_spec", None)
     if not isinstance(data, tf.data.Dataset) or spec is None:
         return
@@ -100,7 +95,7 @@ def check_packed_batches(data: Any, has_targets: bool) -> None:
     ids = parts[0].get("token_ids") if isinstance(parts[0], dict) else None
     if ids is not None and ids.shape.rank == 1:
         raise ValueError("the dataset gives packed rows one by one: call batch(32) on it, for example")
-    if has_targets and len(parts) < 2:
+    if len(parts) < 2:
         raise ValueError("targets are missing: a dataset of packed dictionaries gives (inputs, targets)")
     if len(parts) > 1 and any(part.dtype == tf.string for part in tf.nest.flatten(parts[1])):
         raise TypeError("the dataset has strings as the targets of packed rows: give the places of the labels, as numbers")

@@ -101,6 +101,14 @@ def test_a_dataset_of_packed_rows_that_could_make_no_step_is_refused(task, packe
             call(make(packed), verbose=0)
 
 
+def test_a_task_that_draws_its_targets_from_texts_needs_them_beside_packed_rows(packed, task):
+    masked = kbert.MaskedLM(task.encoder, task.preprocessor)
+    for x in (packed, tf.data.Dataset.from_tensor_slices(packed).batch(2)):
+        for call in (masked.fit, masked.evaluate):
+            with pytest.raises(ValueError, match="targets are missing"):
+                call(x, verbose=0)
+
+
 def test_other_tasks_take_finite_numbers(packed, task):
     tagger = kbert.TokenClassifier(task.encoder, task.preprocessor, labels=["O", "B-x"])
     targets = np.zeros(packed["token_ids"].shape, np.int32)
