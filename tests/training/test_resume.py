@@ -82,7 +82,7 @@ def test_stopped_in_this_process_it_ends_with_the_same_weights_too(texts_and_lab
 
     def make():
         keras.utils.set_random_seed(4)
-        encoder = kbert.BertEncoder(kbert.BertConfig(**TINY))
+        encoder = kbert.BertEncoder(kbert.BertConfig(**{**TINY, "num_hidden_layers": 1}))
         return kbert.TextClassifier(encoder, kbert.TextPreprocessor(tokenizer, 24), labels=["bad", "good"])
 
     class Crash(keras.callbacks.Callback):
@@ -113,7 +113,9 @@ def test_stopped_between_an_epochs_last_batch_and_its_end_no_figure_is_missing(t
     def make():
         keras.utils.set_random_seed(4)
         task = kbert.TextClassifier(
-            kbert.BertEncoder(kbert.BertConfig(**TINY)), kbert.TextPreprocessor(tokenizer, 24), labels=["bad", "good"]
+            kbert.BertEncoder(kbert.BertConfig(**{**TINY, "num_hidden_layers": 1})),
+            kbert.TextPreprocessor(tokenizer, 24),
+            labels=["bad", "good"],
         )
         task.compile(steps_per_execution=at_once)
         return task
