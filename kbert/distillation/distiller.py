@@ -302,7 +302,7 @@ class Distiller(keras.Model):
             validation_data=validation_data, steps_per_epoch=steps_per_epoch, batch_size=whole_number("batch_size", batch_size),
         )  # fmt: skip
         validates, callbacks = bool(validation_split) or validation_data is not None, as_list(callbacks)
-        of_student = self.student.figure_names if validates else None
+        of_student = self.student.figure_names() if validates else None
         figures = ["loss", *(metric.name for metric in self.loss_means.values())]
         scores = self.student.score_names
         if scores is not None:  # the student's metrics are none of the distiller's, so that Keras knows no direction of theirs

@@ -145,12 +145,15 @@ def _first_bytes(path: pathlib.Path) -> bytes:
 
 
 def _utf_16(first: bytes) -> str | None:
-    """Returns the kind of UTF-16 that bytes look like: most of its spaces and line feeds, or of all its units, have a zero."""
+    """Returns the kind of UTF-16 that bytes look like: most of its spaces and line feeds, or of all its units, have a zero.
+
+    Some zeros are needed for that, for a text may hold a NUL.
+    """
     for name, high in (("utf-16-le", first[1::2]), ("utf-16-be", first[::2])):
         low = first[::2] if name == "utf-16-le" else first[1::2]
         of_blanks = [above for below, above in zip(low, high) if below in b" \n"]
         zeros = high.count(0)
-        if zeros >= 4 * low.count(0) and (2 * of_blanks.count(0) > len(of_blanks) > 0 or zeros > 0.9 * len(high)):
+        if zeros >= max(3, 4 * low.count(0)) and (2 * of_blanks.count(0) > len(of_blanks) > 0 or zeros > 0.9 * len(high)):
             return name
     return None
 

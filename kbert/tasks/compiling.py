@@ -88,9 +88,11 @@ class Compiling(Encoding):
         """What each output says of classes; None for numbers and vectors."""
         return None
 
-    @property
     def figure_names(self) -> list[str]:
-        """The names of the loss and of the metrics in Keras's logs, after `compile`."""
+        """Returns the names of the loss and of the metrics in Keras's logs; compiles the task if it is not.
+
+        It is no property: Keras reads those while it loads a file, and a task loaded with `compile=False` is to stay so.
+        """
         self._compile_if_needed()
         return self._figure_names
 

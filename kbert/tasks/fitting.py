@@ -137,7 +137,8 @@ class Fitting(CompiledState):
 
     def _check_callbacks(self, callbacks: Any, validates: bool, scores: list[str] | None) -> None:
         """Raises an error for callbacks that could not do their work; see `check_callbacks` for `scores`."""
-        check_callbacks(as_list(callbacks), self.optimizer, self.figure_names, self.figure_names if validates else None, scores)
+        names = self.figure_names()
+        check_callbacks(as_list(callbacks), self.optimizer, names, names if validates else None, scores)
 
     def _hold_out(self, texts: Texts, share: float, data: Any) -> tuple[Texts, Texts | None]:
         """Returns the texts to train on, and those to validate on: a share at the end, `validation_data`, or None."""
