@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import pathlib
 from collections.abc import Mapping
@@ -290,5 +291,8 @@ def _check_values(config: "BertConfig | MobileBertConfig") -> None:
     for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
         if not 0 <= getattr(config, name) < 1:
             raise ValueError(f"{name} should be a probability below 1, got {getattr(config, name)}")
+    for name in ("initializer_range", "layer_norm_eps"):
+        if not 0 <= getattr(config, name) < math.inf:
+            raise ValueError(f"{name} should be a finite number of at least 0, got {getattr(config, name)}")
     if config.pad_token_id >= config.vocab_size:
         raise ValueError(f"pad_token_id {config.pad_token_id} is outside the vocabulary of {config.vocab_size} tokens")

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from kbert.arguments import yes_or_no
 from kbert.config import BertConfig, MobileBertConfig
 from kbert.encoders.layers import Embeddings, EncoderBlock, Projection
 from kbert.encoders.real_tokens import FirstTokens, PaddedView, RealTokensView, RowsView, View, are_all_positions_asked
@@ -49,7 +50,10 @@ class BertEncoder(WholeFiles):
         super().__init__(**kwargs)
         self.config: Any = self.config_class.from_dict(config) if isinstance(config, dict) else config
         if not isinstance(self.config, self.config_class):
-            raise TypeError(f"{type(self).__name__} takes a {self.config_class.__name__}, got {type(config).__name__}")
+            raise TypeError(
+                f"config should be a {self.config_class.__name__} for a {type(self).__name__}, got {type(config).__name__}"
+            )
+        yes_or_no(real_tokens=real_tokens)
         self.real_tokens = bool(real_tokens)
         policy = self.dtype_policy
         self.embeddings = self.embeddings_class(self.config, dtype=policy, name="embeddings")

@@ -7,6 +7,7 @@ import fnmatch
 import os
 import pathlib
 
+from kbert.arguments import yes_or_no
 from kbert.files.atomic import check_replaceable, recover
 from kbert.files.rooms import PREFIX
 
@@ -89,6 +90,7 @@ def check_target(path: str | os.PathLike[str], overwrite: bool, kind: Kind = ANY
       FileExistsError: something is there, and `overwrite` is False or it holds what kbert did not write.
       OSError: the path is a device, a mounted folder or the folder that the process works in, or nothing can be written there.
     """
+    yes_or_no(overwrite=overwrite)
     path = pathlib.Path(path)
     named = kind_by_name(path)
     if named is not None and named != kind and kind != ANY_FILE:

@@ -63,8 +63,9 @@ class Compiling(Encoding):
             raise ValueError(f'jit_compile should be True, False or "auto", got {jit_compile!r}')
         jit_compile = jit_compile is True  # "auto" too: on real tokens only, XLA has nothing to add
         whole_numbers(steps_per_execution=kwargs.get("steps_per_execution"))
-        if kwargs.get("run_eagerly") is not None:
-            yes_or_no(run_eagerly=kwargs["run_eagerly"])
+        for name in ("run_eagerly", "auto_scale_loss"):
+            if kwargs.get(name) is not None:
+                yes_or_no(**{name: kwargs[name]})
         optimizer = chosen_optimizer(optimizer, learning_rate, gradient_accumulation_steps)
         default = self.default_loss()
         chosen_loss = default if is_auto(loss) else self._loss_of_outputs(loss, default)

@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from kbert.arguments import yes_or_no
 from kbert.files.keras_file import LAMBDA, unknown_objects
 from kbert.files.targets import KERAS, format_by_name, kind_by_name
 from kbert.tasks.encoding import Encoding
@@ -116,6 +117,7 @@ def load(path: str | os.PathLike, custom_objects: dict[str, Any] | None = None, 
       TypeError: the file names a function or a class that is not known.
       ValueError: the file is not a .keras file, or not a whole one.
     """
+    yes_or_no(compile=compile)
     if not pathlib.Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}; a preset folder is opened by from_preset")
     named = kind_by_name(path)

@@ -70,3 +70,25 @@ class ReadsLongTexts(Task):
     @property
     def reads_one_window(self) -> bool:
         return self.window_stride is None
+
+
+def chosen_stride(given: int | None, default: int, room: int | None) -> int:
+    """Returns how many pieces neighbouring windows of a long text share.
+
+    Args:
+      given: the user's `window_stride`, or None for the default.
+      default: the number that is taken by default.
+      room: the pieces of a text that have room in every window, or None for packed input.
+
+    Raises:
+      ValueError: `given` is no whole number from 0 on, or leaves a window no room for other pieces.
+    """
+    if given is None:
+        return default
+    whole_number("window_stride", given, least=0)
+    if room is not None and given >= room:
+        raise ValueError(
+            f"window_stride should be less than the {room} pieces of a window, got {given}; choose a smaller "
+            "window_stride or a larger max_length"
+        )
+    return given

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.arguments import number, whole_number
+from kbert.config import ACTIVATIONS
 from kbert.scoring.figures import Figures
 from kbert.tasks.columns import TEXT, Chunk
 from kbert.tasks.exported_answers import ComparableAnswer, rows_with_count, values_by_text
@@ -73,6 +74,8 @@ class MaskedLM(TokenProbabilities):
         super().__init__(encoder, preprocessor, **kwargs)
         if head_layer_norm_eps is not None:
             number("head_layer_norm_eps", head_layer_norm_eps, above=0)
+        if head_act is not None and head_act not in ACTIVATIONS:
+            raise ValueError(f"head_act should be one of {', '.join(ACTIVATIONS)}, got {head_act!r}")
         self.head_act = head_act or encoder.config.hidden_act
         self.head_layer_norm_eps = head_layer_norm_eps or encoder.config.layer_norm_eps
         self.token_head = TokenHead(

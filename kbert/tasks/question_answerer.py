@@ -28,6 +28,7 @@ from kbert.tasks.answer_decoder import (
 from kbert.tasks.columns import Chunk, Columns, plain_columns
 from kbert.tasks.exported_answers import ComparableAnswer
 from kbert.tasks.from_preset import head_dropout, load_task
+from kbert.tasks.long_texts import chosen_stride
 from kbert.tasks.on_logits import Logits
 from kbert.tasks.one_window import answer_of_window
 from kbert.tasks.probes import PROBES
@@ -61,7 +62,8 @@ class QuestionAnswerer(Task):
       encoder: a `BertEncoder` or `MobileBertEncoder`; its pooler, if it has one, is not used.
       preprocessor: a `TextPreprocessor`, or None for packed input.
       dropout: the rate of the dropout on the tokens' vectors in training; 0, but for DistilBERT's checkpoints.
-      window_stride: the pieces that neighbouring windows of a long text share; fewer where a window has no room for so many.
+      window_stride: the pieces that neighbouring windows of a long text share. By default 128, or half of the room
+        beside the longest question where this is less.
       **kwargs: `name`, and `dtype`, a Keras dtype policy.
 
     Calling the task with the packed dictionary gives `start_logits` and `end_logits`, both `[B, L]`. They are computed on every
@@ -75,15 +77,15 @@ class QuestionAnswerer(Task):
         encoder: Any,
         preprocessor: TextPreprocessor | None = None,
         dropout: float = 0.0,
-        window_stride: int = 128,
+        window_stride: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(encoder, preprocessor, **kwargs)
-        whole_number("window_stride", window_stride, least=0)
         share("dropout", dropout)
-        if preprocessor is not None:  # less than the pieces that always have room beside the longest question
-            window_stride = min(window_stride, (preprocessor.max_length - 3 - preprocessor.longest_query) // 2)
-        self.window_stride = window_stride
+        # The pieces that always have room beside the longest question.
+        room = None if preprocessor is None else preprocessor.max_length - 3 - preprocessor.longest_query
+        default = 128 if room is None else min(128, room // 2)
+        self.given_stride, self.window_stride = window_stride, chosen_stride(window_stride, default, room)
         self.dropout_rate = dropout
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
         self.spans = Projection(2, encoder.config.initializer_range, dtype="float32", name="spans")
@@ -393,4 +395,4 @@ class QuestionAnswerer(Task):
         return {"qa_dropout": self.dropout_rate} if self.encoder.config.type_vocab_size == 0 else {}
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "dropout": self.dropout_rate, "window_stride": self.window_stride}
+        return {**super().get_config(), "dropout": self.dropout_rate, "window_stride": self.given_stride}

@@ -13,6 +13,7 @@ from kbert.tasks.exporting import Exporting
 from kbert.tasks.files import Files
 from kbert.tasks.fitting import Fitting
 from kbert.tasks.prediction import Prediction
+from kbert.text.packing import TextPreprocessor
 from kbert.training import keras_internals
 from kbert.training.soft_targets import mean_of_labelled, soft_targets
 from kbert.training.trainable_flags import set_trainable, trainable_flags
@@ -48,6 +49,13 @@ class Task(Fitting, Prediction, Exporting, Files):
     on_real_tokens = True  # whether the head is indifferent to what stands at padding
 
     def __init__(self, encoder: Any, preprocessor: Any, **kwargs: Any) -> None:
+        if not hasattr(encoder, "config"):
+            raise TypeError(
+                f"encoder should be a BertEncoder or a MobileBertEncoder, got {encoder!r}; {type(self).__name__}.from_preset "
+                "opens checkpoints"
+            )
+        if preprocessor is not None and not isinstance(preprocessor, TextPreprocessor):
+            raise TypeError(f"preprocessor should be a TextPreprocessor, got {preprocessor!r}")
         if kwargs.get("dtype") is None:
             kwargs["dtype"] = encoder.dtype_policy
         super().__init__(**kwargs)

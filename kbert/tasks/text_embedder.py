@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kbert.arguments import whole_number
+from kbert.arguments import whole_number, yes_or_no
 from kbert.checkpoints import sentence_transformers
 from kbert.checkpoints.opened import open_preset, writer_of
 from kbert.encoders.layers import ACTIVATIONS, Projection
@@ -75,11 +75,11 @@ class TextEmbedder(Task):
         super().__init__(encoder, preprocessor, **kwargs)
         if pooling not in POOLINGS:
             raise ValueError(f"pooling should be one of {', '.join(POOLINGS)}, got {pooling!r}")
-        self.pooling, self.normalize, self.dense = pooling, bool(normalize), [dict(layer) for layer in dense]
+        yes_or_no(normalize=normalize)
+        self.pooling, self.normalize, self.dense = pooling, bool(normalize), [checked_dense(layer) for layer in dense]
         width = encoder.config.hidden_size
         self.dense_layers: list[Projection] = []
         for number, layer in enumerate(self.dense):
-            whole_number(f"dense[{number}]['width']", layer["width"])
             projection = Projection(layer["width"], encoder.config.initializer_range, dtype="float32", name=f"dense_{number}")
             projection.build((None, width))
             self.dense_layers.append(projection)
@@ -391,3 +391,18 @@ class TextEmbedder(Task):
             "normalize": self.normalize,
             "dense": json.loads(json.dumps(self.dense)),
         }
+
+
+def checked_dense(layer: dict[str, Any]) -> dict[str, Any]:
+    """Returns a copy of one of the dictionaries of `dense`; raises a ValueError if it is none of these.
+
+    Args:
+      layer: `width`, and `activation`, a name among `ACTIVATIONS` or None.
+    """
+    if not isinstance(layer, dict) or set(layer) - {"width", "activation"} or "width" not in layer:
+        raise ValueError(f'a layer of dense should be such as {{"width": 256, "activation": "tanh"}}, got {layer!r}')
+    whole_number("the width of a layer of dense", layer["width"])
+    if layer.get("activation") not in (None, *ACTIVATIONS):
+        known = ", ".join(ACTIVATIONS)
+        raise ValueError(f"the activation of a layer of dense should be one of {known}, got {layer['activation']!r}")
+    return {"activation": None, **layer}

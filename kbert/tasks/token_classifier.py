@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kbert.arguments import check_verbose, share, whole_number, whole_numbers
+from kbert.arguments import check_verbose, share, whole_numbers, yes_or_no
 from kbert.encoders.layers import Projection
 from kbert.scoring.entities import scores_of_entities
 from kbert.scoring.figures import Figures, figures_of_entities
@@ -28,6 +28,7 @@ from kbert.tasks.exported_answers import ComparableAnswer, rows_with_count, valu
 from kbert.tasks.from_preset import head_dropout, load_task, stated_labels
 from kbert.tasks.inputs import open_input
 from kbert.tasks.labels import check_labels, check_same_labels, label_keys
+from kbert.tasks.long_texts import chosen_stride
 from kbert.tasks.on_logits import Logits
 from kbert.tasks.one_window import entities_of_window
 from kbert.tasks.prediction import Prediction, softmax
@@ -67,8 +68,8 @@ class TokenClassifier(Task):
       label_all_pieces: trains on all pieces of a word, of which the later ones of a B- word are I-; by default on its first
         alone, as in the BERT paper. The answer is always that of the first piece.
       window_stride: the pieces that neighbouring windows share, where a text is longer than `max_length`. A piece's answer is
-        that of the window in which it stands farthest from an edge. A quarter of a window's pieces, where it has no room for so
-        many.
+        that of the window in which it stands farthest from an edge. By default 32, or a quarter of a window's pieces where it
+        has no room for 32.
       **kwargs: `name`, and `dtype`, a Keras dtype policy.
 
     Calling the task with the packed dictionary gives logits `[B, L, labels]`.
@@ -83,16 +84,16 @@ class TokenClassifier(Task):
         labels: Sequence[str] | None = None,
         dropout: float | None = None,
         label_all_pieces: bool = False,
-        window_stride: int = 32,
+        window_stride: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(encoder, preprocessor, **kwargs)
         self.labels = check_labels(labels)
+        yes_or_no(label_all_pieces=label_all_pieces)
         self.label_all_pieces = bool(label_all_pieces)
-        whole_number("window_stride", window_stride, least=0)
-        if preprocessor is not None and window_stride >= preprocessor.max_length - 2:
-            window_stride = (preprocessor.max_length - 2) // 4
-        self.window_stride = window_stride
+        room = None if preprocessor is None else preprocessor.max_length - 2
+        default = 32 if room is None or room > 32 else room // 4
+        self.given_stride, self.window_stride = window_stride, chosen_stride(window_stride, default, room)
         self.dropout_rate = encoder.config.hidden_dropout_prob if dropout is None else share("dropout", dropout)
         self.dropout = keras.layers.Dropout(self.dropout_rate, dtype=self.dtype_policy, name="dropout")
         # Logits keep their precision under a mixed policy.
@@ -406,5 +407,5 @@ class TokenClassifier(Task):
         return stated
 
     def get_config(self) -> dict[str, Any]:
-        own = ("labels", "label_all_pieces", "window_stride")
-        return {**super().get_config(), **{name: getattr(self, name) for name in own}, "dropout": self.dropout_rate}
+        own = {"labels": self.labels, "label_all_pieces": self.label_all_pieces, "window_stride": self.given_stride}
+        return {**super().get_config(), **own, "dropout": self.dropout_rate}

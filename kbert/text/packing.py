@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from kbert.arguments import whole_number
+from kbert.arguments import whole_number, yes_or_no
 from kbert.text.texts import Texts, strings_of
 from kbert.text.tokenizer import WordPieceTokenizer
 from kbert.training import keras_internals
@@ -173,8 +173,11 @@ class TextPreprocessor(keras.layers.Layer):
         super().__init__(**kwargs)
         keras_internals.take_strings(self)
         self.built = True
+        if not isinstance(tokenizer, WordPieceTokenizer):
+            raise TypeError(f"tokenizer should be a WordPieceTokenizer, got {tokenizer!r}")
         if truncation not in TRUNCATIONS:
             raise ValueError(f"truncation should be one of {', '.join(TRUNCATIONS)}, got {truncation!r}")
+        yes_or_no(fixed_length=fixed_length, ragged=ragged, padded_end=padded_end)
         max_length = whole_number("max_length", max_length, least=4)
         if ragged and fixed_length:
             raise ValueError("ragged rows have no fixed length: choose ragged=True or fixed_length=True")

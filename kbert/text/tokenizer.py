@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kbert.arguments import yes_or_no
 from kbert.checkpoints.opened import open_preset
 from kbert.files.vocabulary import SPECIAL_TOKENS, check_vocabulary, read_vocabulary
 from kbert.text.detokenize import detokenize
@@ -85,6 +86,13 @@ class WordPieceTokenizer(keras.layers.Layer):
         keras_internals.take_strings(self)
         self.built = True
         self._tokens = tuple(read_vocabulary(vocabulary) if isinstance(vocabulary, (str, os.PathLike)) else vocabulary)
+        yes_or_no(
+            lowercase=lowercase,
+            tokenize_chinese_chars=tokenize_chinese_chars,
+            recognize_special_tokens=recognize_special_tokens,
+        )
+        if strip_accents is not None:
+            yes_or_no(strip_accents=strip_accents)
         self.lowercase = bool(lowercase)
         self.strip_accents = strip_accents
         self.tokenize_chinese_chars = bool(tokenize_chinese_chars)

@@ -161,7 +161,7 @@ def test_pairs_triplets_and_scored_pairs_train(encoder, tokenizer):
     [
         (["a", "b"], None, "learns from pairs"),
         ((["a"], ["b"], ["c"]), [1.0], "triplets have no scores"),
-        ((["a"], ["b"]), [float("nan")], "one finite number"),
+        ((["a"], ["b"]), [float("nan")], "finite number"),
         ((["a", "b"], ["b"]), None, "2 and 1"),
     ],
 )
