@@ -85,7 +85,7 @@ def entity_scores(
     return scores_of_entities(expected, answered, weights)
 
 
-def check_lengths(tags: Sequence[str], answers: Sequence[str]) -> None:
+def check_lengths(tags: Sequence[str | None], answers: Sequence[str]) -> None:
     """Raises a ValueError if a text has more or fewer predicted tags than tags."""
     if len(tags) != len(answers):
         raise ValueError(f"a sequence of {len(tags)} tags has {len(answers)} predicted ones")
@@ -127,6 +127,12 @@ def _scores(right: float, predicted: float, true: float) -> dict[str, float]:
     }
 
 
+def is_place(value: Any) -> bool:
+    """Returns whether a value is a whole number of characters."""
+    whole = isinstance(value, numbers.Integral) or (isinstance(value, float) and value.is_integer())
+    return whole and not isinstance(value, bool)
+
+
 def read_spans(given: Iterable[Any], text: str, where: str) -> list[tuple[str, int, int]]:
     """Returns the entities of one text, which are given in characters, as `(type, start, end)`, white space cut off.
 
@@ -151,7 +157,9 @@ def read_spans(given: Iterable[Any], text: str, where: str) -> list[tuple[str, i
                 f"{where}[{place}] should be a dictionary with start, end and label, or (start, end, label), got {entity!r}"
             )
         start, end = entity["start"], entity["end"]
-        if not all(isinstance(n, numbers.Integral) or (isinstance(n, float) and n.is_integer()) for n in (start, end)):
+        if not isinstance(entity["label"], str):
+            raise TypeError(f"{where}[{place}] is {entity!r}: its label should be the name of a type")
+        if not all(is_place(n) for n in (start, end)):
             raise TypeError(f"{where}[{place}] is {entity!r}: start and end should be whole numbers of characters")
         start, end = int(start), int(end)
         if not 0 <= start < end <= len(text):

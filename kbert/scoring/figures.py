@@ -126,14 +126,15 @@ def figures_of_entities(
 
     Args:
       sentences: lists of words, or texts.
-      y: for each list of words its tags; for each text its entities in characters, as `read_spans` takes them.
+      y: for each list of words its tags, None for a word without one; for each text its entities in characters, as
+        `read_spans` takes them.
       answers: the entities that were found in each sentence, dictionaries with `label`, `text`, `start`, `end` and `score`,
         whose places are characters of the text or of `" ".join(words)`.
       labels: the task's labels, which say the scheme of the tags together with them.
     """
     expected, answered, mistakes = [], [], []
     given_tags = (tag for words, tags in zip(sentences, y) if not isinstance(words, str) for tag in tags)
-    scheme = read_tags([*labels, *given_tags])
+    scheme = read_tags([*labels, *(tag for tag in given_tags if tag is not None)])
     for place, (words, tags, found) in enumerate(zip(sentences, y, answers)):
         if isinstance(words, str):
             text, true = words, set(read_spans(tags, words, f"y[{place}]"))
@@ -141,7 +142,9 @@ def figures_of_entities(
             check_lengths(tags, words)
             text = " ".join(words)
             starts = np.cumsum([0, *(len(word) + 1 for word in words)]).tolist()  # of words, in characters
-            true = {(kind, starts[first], starts[beyond] - 1) for kind, first, beyond in entities(tags, scheme=scheme)}
+            tagged = [n for n, tag in enumerate(tags) if tag is not None]
+            in_words = entities([tags[n] for n in tagged], scheme=scheme)
+            true = {(kind, starts[tagged[first]], starts[tagged[beyond - 1] + 1] - 1) for kind, first, beyond in in_words}
         given = [(entity["label"], entity["start"], entity["end"]) for entity in found]
         in_order = [f"{kind}: {text[start:end]}" for kind, start, end in sorted(true, key=lambda entity: entity[1])]
         mistakes += [

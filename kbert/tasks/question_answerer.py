@@ -25,14 +25,16 @@ from kbert.tasks.answer_decoder import (
     characters_of_answer,
     right_answers,
 )
-from kbert.tasks.columns import Chunk, Columns, plain_columns
+from kbert.tasks.columns import Chunk, Columns, joined_chunks, plain_columns
 from kbert.tasks.exported_answers import ComparableAnswer
 from kbert.tasks.from_preset import head_dropout, load_task
+from kbert.tasks.inputs import open_input
 from kbert.tasks.long_texts import chosen_stride
 from kbert.tasks.on_logits import Logits
 from kbert.tasks.one_window import answer_of_window
 from kbert.tasks.probes import PROBES
 from kbert.tasks.progress import Progress
+from kbert.tasks.targets import plain_targets
 from kbert.tasks.task import Task
 from kbert.text.packing import TextPreprocessor, Windows, windows
 from kbert.training.examples import Examples
@@ -292,17 +294,21 @@ class QuestionAnswerer(Task):
         exact.
 
         Args:
-          x: a tuple of two columns, questions and texts.
+          x: questions and texts, as `fit` takes them: two columns, or a table or dictionary of them.
           y: answers, as `fit` takes them.
         """
-        right = [right_answers(answer) for answer in y]
-        columns = plain_columns(self.columns, x)
-        spans = list(self._best_spans(columns, 30, Progress("auto")))
+        chunk = joined_chunks(list(open_input(self.columns, x)) or [Chunk(([], []))])._replace(targets=plain_targets(y))
+        self.check_rows(chunk)
+        right = [right_answers(answer) for answer in chunk.targets or []]
+        questions, contexts = ([text.decode("utf-8") for text in column] for column in chunk.columns)
+        for place, (answer, context) in enumerate(zip(chunk.targets or [], contexts)):
+            characters_of_answer(place, answer, context)  # raises an error for what is no answer
+        spans = list(self._best_spans(chunk.columns, 30, Progress("auto")))
         threshold = None if all(right) else 0.0
         found = [best_answers(*of_text, top_k=1, threshold=threshold)[0] for of_text in spans]
         mistakes = [
             Mistake(question, answers[0]["text"] if answers else "", answer["text"], answer["score"])
-            for question, answers, answer in zip(x[0], right, found)
+            for question, answers, answer in zip(questions, right, found)
             if not squad_scores([answer["text"]], [answers])["exact_match"]
         ]
         return Figures(

@@ -12,10 +12,10 @@ import tensorflow as tf
 
 from kbert.arguments import check_verbose, share, whole_numbers, yes_or_no
 from kbert.encoders.layers import Projection
-from kbert.scoring.entities import scores_of_entities
+from kbert.scoring.entities import check_lengths, scores_of_entities
 from kbert.scoring.figures import Figures, figures_of_entities
 from kbert.scoring.tag_schemes import are_tags, check_tags
-from kbert.tasks.columns import Chunk, Columns
+from kbert.tasks.columns import Chunk, Columns, joined_chunks
 from kbert.tasks.entity_decoder import (
     Entities,
     best_window,
@@ -33,8 +33,18 @@ from kbert.tasks.on_logits import Logits
 from kbert.tasks.one_window import entities_of_window
 from kbert.tasks.prediction import Prediction, softmax
 from kbert.tasks.progress import Progress
+from kbert.tasks.targets import plain_targets
 from kbert.tasks.task import Task
-from kbert.tasks.words import Words, entities_of_tags, labelled_words, piece_targets, read_words, true_entities
+from kbert.tasks.words import (
+    Words,
+    check_entities,
+    entities_of_tags,
+    labelled_words,
+    piece_targets,
+    read_words,
+    tags_of_words,
+    true_entities,
+)
 from kbert.text.packing import TextPreprocessor, Windows, windows
 from kbert.training.examples import Examples
 from kbert.training.losses import NO_LABEL, LabelledCrossentropy
@@ -56,17 +66,19 @@ class TokenClassifier(Task):
     as `evaluate` gives them. Tags are BIO, BIOES, BILOU or BMES, without types (B, I, O), or types without letters beside O.
 
     A text is read by BERT's own words, which end at punctuation: U.S. is four of them. A given word's answer is that of its
-    first piece, which `evaluate` and `figures` count. So that its sentence as a text has the same entities, training teaches
-    all of those parts of a tagged word: the later ones go on its entity. A checkpoint of others may not know them;
-    figures of texts with spans then say what it finds in texts.
+    first piece, which `evaluate` and `figures` count. So that the same sentence as a text has the same entities, training
+    teaches the first piece of each of BERT's words in a given word, where the BERT paper's code teaches that of the given word
+    alone: U.S. with the tag B-x is B-x I-x I-x I-x. A checkpoint that was trained elsewhere may not know these parts. Texts
+    with spans as `y` then measure what it finds in texts. In BIOES, BILOU and BMES one given word that holds white space
+    ("10 000") may be several entities in the text.
 
     Args:
       encoder: a `BertEncoder` or `MobileBertEncoder`; its pooler, if it has one, is not used.
       preprocessor: a `TextPreprocessor`, or None for packed input.
       labels: the names of the classes, in the order of their indices; for entities tags of one scheme.
       dropout: the rate of the dropout on the tokens' vectors in training; the encoder's own by default.
-      label_all_pieces: trains on all pieces of a word, of which the later ones of a B- word are I-; by default on its first
-        alone, as in the BERT paper. The answer is always that of the first piece.
+      label_all_pieces: trains on all pieces of a word, of which the later ones of a B- word are I-; by default on the first
+        piece of each of BERT's words in it. The answer is always that of the given word's first piece.
       window_stride: the pieces that neighbouring windows share, where a text is longer than `max_length`. A piece's answer is
         that of the window in which it stands farthest from an edge. By default 32, or a quarter of a window's pieces where it
         has no room for 32.
@@ -265,11 +277,17 @@ class TokenClassifier(Task):
         starts, ends = tf.gather(starts.values, found.first), tf.gather(ends.values, found.last)
         return entity_answers(self.labels, texts, found, starts, ends)
 
-    def _entities_of_given_words(self, rows: list[list[bytes]], batch_size: int | None, progress: Progress) -> list[list[dict]]:
+    def _entities_of_given_words(
+        self, rows: list[list[bytes]], batch_size: int | None, progress: Progress, counted: np.ndarray | None = None
+    ) -> list[list[dict]]:
+        """Returns the entities of lists of words; those of the words that are `counted` alone, bool `[W]`, if that is given."""
         words, probabilities = self._word_probabilities(rows, batch_size, progress)
-        text = tf.repeat(tf.range(len(rows)), tf.cast(words.splits[1:] - words.splits[:-1], tf.int32))
-        found = entities_of_words(self.labels, text, tf.constant(probabilities, tf.float32))
-        starts, ends = tf.gather(words.starts, found.first), tf.gather(words.ends, found.last)
+        text: np.ndarray = np.repeat(np.arange(len(rows), dtype=np.int32), np.diff(words.splits.numpy()))
+        starts, ends = words.starts.numpy(), words.ends.numpy()
+        if counted is not None:
+            text, probabilities, starts, ends = (part[counted] for part in (text, probabilities, starts, ends))
+        found = entities_of_words(self.labels, tf.constant(text), tf.constant(probabilities, tf.float32))
+        starts, ends = tf.gather(starts, found.first), tf.gather(ends, found.last)
         return entity_answers(self.labels, words.texts, found, starts, ends)
 
     def entities_of_windows(
@@ -362,13 +380,30 @@ class TokenClassifier(Task):
         """Returns precision, recall and F1 of entities, the same for each type of entity, and the wrong entities.
 
         Args:
-          x: lists of words, or texts.
-          y: for each list of words its tags; for each text its entities in characters, as `fit` takes them.
+          x: lists of words, or texts, as `predict` takes them.
+          y: for each list of words its tags, or their indices, -100 for a word that does not count; for each text its entities
+            in characters, as `fit` takes them. Tags and types that the task does not have are entities that it misses.
 
         Raises:
-          ValueError: the labels or `y` are no tags of entities.
+          TypeError: `y` is of other kinds.
+          ValueError: the labels or `y` are no tags of entities, or there are more or fewer of them than texts.
         """
-        return figures_of_entities(x, y, self.classify(x), self.labels)
+        check_tags(self.labels)
+        given = plain_targets(y)
+        chunk = joined_chunks(list(open_input(self.columns, x)) or [Chunk(([],))])._replace(targets=given)
+        self.check_rows(chunk)
+        rows, progress = chunk.columns[0], Progress("auto")
+        if not chunk.has_words:
+            for place, entities in enumerate(given):
+                check_entities(entities, f"y[{place}]")
+            texts = [text.decode("utf-8") for text in rows]
+            return figures_of_entities(texts, given, self._entities_of_texts(rows, None, progress), self.labels)
+        words = [[word.decode("utf-8") for word in row] for row in rows]
+        tags = [tags_of_words(self.labels, row, f"y[{place}]") for place, row in enumerate(given)]
+        for row, of_row in zip(words, tags):
+            check_lengths(of_row, row)
+        tagged = np.array([tag is not None for row in tags for tag in row], bool)
+        return figures_of_entities(words, tags, self._entities_of_given_words(rows, None, progress, tagged), self.labels)
 
     @property
     def logits(self) -> Logits | None:

@@ -120,6 +120,25 @@ def entities_of_tags(labels: list[str], tags: list[str]) -> set:
     return set(entities(tags, scheme=read_tags(labels)))
 
 
+def tags_of_words(labels: list[str], given: Any, where: str) -> list[str | None]:
+    """Returns the tags of one text's words, which are given by name or index; None for -100. A name may be of another task."""
+    if not isinstance(given, list):
+        raise TypeError(f"{where} is {given!r:.80}; a list of words needs a list with a label for each word")
+
+    def name(label: Any, place: int) -> str | None:
+        if isinstance(label, str):
+            return label
+        return None if is_no_label(label) else labels[label_index(labels, label, f"{where}[{place}]")]
+
+    return [name(label, place) for place, label in enumerate(given)]
+
+
+def check_entities(given: Any, where: str) -> None:
+    """Raises a TypeError if the entities of one text are no list."""
+    if not isinstance(given, list):
+        raise TypeError(f"{where} is {given!r:.80}; a text has a list of entities, which may be empty")
+
+
 def labels_of_given_words(labels: list[str], words: Words, place: int, given: list) -> list[int]:
     """Returns the indices of the labels of one text's words.
 
@@ -145,15 +164,25 @@ def labels_of_found_words(labels: list[str], words: Words, place: int, given: li
       words: the words of all texts.
       place: the number of the text.
       given: its entities in characters, as `read_spans` takes them.
+
+    Raises:
+      ValueError: two entities would give one word two tags.
     """
-    if not isinstance(given, list):
-        raise TypeError(f"y[{place}] is {given!r:.80}; a text has a list of entities, which may be empty")
+    check_entities(given, f"y[{place}]")
     text = words.texts[place].decode("utf-8")
     of_text = slice(words.splits[place], words.splits[place + 1])
     starts, ends = words.starts[of_text].numpy(), words.ends[of_text].numpy()
     tags, scheme = ["O"] * len(starts), read_tags(labels)
+    of_word: dict[int, tuple[str, int, int]] = {}
     for label, start, end in read_spans(given, text, f"y[{place}]"):
         inside = np.flatnonzero((starts < end) & (ends > start))
+        taken = next((word for word in inside if of_word.get(int(word), (label, start, end)) != (label, start, end)), None)
+        if taken is not None:
+            raise ValueError(
+                f"y[{place}] has two entities on the word {text[starts[taken] : ends[taken]]!r}, {of_word[int(taken)]} and "
+                f"{(label, start, end)}: a word has one tag, keep one of them"
+            )
+        of_word.update(dict.fromkeys(inside.tolist(), (label, start, end)))
         for word, tag in zip(inside, tags_of_entity(scheme, label, len(inside))):
             tags[word] = tag
     return [label_index(labels, tag, f"y[{place}]") for tag in tags]

@@ -39,7 +39,7 @@ def counted(task, monkeypatch):
 
         monkeypatch.setattr(task, name, watched)
 
-    for name in ("predict", "classify", "scores", "evaluate"):
+    for name in ("predict", "classify", "scores", "evaluate", "_compute_pieces"):
         watch(name)
     return asked
 

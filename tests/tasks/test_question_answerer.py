@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 
@@ -33,6 +34,22 @@ def test_it_learns_spans_and_answers_in_characters(task):
     assert [a["text"] for a in fast.answer(QUESTIONS[:3], CONTEXTS[:3])] == [
         a["text"] for a in task.answer(QUESTIONS[:3], CONTEXTS[:3])
     ]
+
+
+def test_figures_read_what_evaluate_reads(task):
+    task.compile(run_eagerly=True)
+    questions, contexts, answers = QUESTIONS[:2], CONTEXTS[:2], [ANSWERS[0], None]
+    table = pd.DataFrame({"question": questions, "context": contexts}, index=[7, 5])
+    hub = [{"text": ["sat"], "answer_start": [8]}, {"text": [], "answer_start": []}]
+    rows = [*zip(questions, contexts)]
+    for x, y in [((questions, contexts), answers), (table, pd.Series(hub)), (dict(table), [("sat", 8), []]), (rows, answers)]:
+        figures, measured = task.figures(x, y), task.evaluate(x, y, return_dict=True, verbose=0)
+        assert figures.scores == {name: measured[name] for name in figures.scores}
+        assert figures.mistakes and all(mistake.text in questions for mistake in figures.mistakes)
+    for y in ([ANSWERS[0]], ["sat", None], [("sat", 1), None], [5, None]):
+        for measure in (task.evaluate, task.figures):
+            with pytest.raises((TypeError, ValueError)):
+                measure((questions, contexts), y)
 
 
 def test_targets_are_the_answers_tokens(task):

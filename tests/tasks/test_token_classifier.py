@@ -4,6 +4,7 @@ import json
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 
@@ -83,6 +84,58 @@ def test_given_words_and_their_sentence_as_a_text_have_the_same_entities_and_f1(
     for of_words, of_text in zip(task.classify(words), task.classify(texts)):
         assert [(e["text"], e["start"]) for e in of_words] == [(e["text"], e["start"]) for e in of_text]
     assert task.figures(texts[:2], [[(0, 3, "animal")], []]).scores == {"precision": 0, "recall": 0, "f1": 0}
+
+
+def test_figures_read_what_evaluate_reads(task):
+    """The f1 of both, from names, indices, -100, bytes, arrays and tables; and what one refuses the other refuses too."""
+    task.compile(run_eagerly=True)
+    words = [["the", "cat", "sat", "day"], ["good", "dog"], ["bad"]]
+    draw = np.random.default_rng(0)
+    of_word = draw.normal(size=(task.encoder.config.hidden_size, 3)) * 9
+    task.classifier.kernel.assign(of_word)
+    tags = [[*row] for row in task.predict(words, verbose=0)]
+    assert {tag for row in tags for tag in row} != {"O"}
+    tags[0][1] = "O" if tags[0][1] != "O" else "B-animal"
+    numbers = [[LABELS.index(tag) for tag in row] for row in tags]
+    partly = [[*tags[0][:2], -100, tags[0][3]], tags[1], [-100]]
+    texts = [" ".join(row) for row in words]
+    spans = [[(entity["start"], entity["end"], entity["label"]) for entity in row] for row in task.classify(texts, verbose=0)]
+    spans[1] = [(0, 4, "animal")]
+    given = [
+        (words, tags), (words, numbers), (words, [np.array(row) for row in numbers]), (words, partly), (texts, spans),
+        (pd.Series(words, index=[4, 2, 0]), pd.Series(tags, index=[4, 2, 0])), ([text.encode() for text in texts], spans),
+        ([[word.encode() for word in row] for row in words], tags), (np.array(texts), pd.Series(spans, index=[1, 2, 3])),
+    ]  # fmt: skip
+    for x, y in given:
+        measured = task.evaluate(x, y, return_dict=True, verbose=0)
+        assert task.figures(x, y).scores == {name: measured[name] for name in ("precision", "recall", "f1")}
+    assert 0 < task.figures(words, partly).scores["f1"] <= 1
+    wrong = [
+        (words, tags[:2]), (words, [["O"], *tags[1:]]), (words, [[None] * 4, *tags[1:]]), (words, "O"), (words, [7, *tags[1:]]),
+        (words, [[0.5] * 4, *tags[1:]]), (words, [[9] * 4, *tags[1:]]), (texts, [None, [], []]), (texts, [[(0, 3, 1)], [], []]),
+        (texts, [[(True, 3, "animal")], [], []]), (texts, [{"start": 0, "end": 3, "label": "animal"}, [], []]),
+    ]  # fmt: skip
+    for x, y in wrong:
+        for measure in (task.evaluate, task.figures):
+            with pytest.raises((TypeError, ValueError)):
+                measure(x, y)
+
+
+@pytest.mark.parametrize(
+    ("spans", "twice"),
+    [
+        ([(0, 7, "animal"), (4, 7, "animal")], "'cat'"),
+        ([(0, 5, "animal"), (5, 7, "animal")], "'cat'"),
+        ([(0, 3, "animal"), {"start": 0, "end": 3, "label": "animal"}], None),
+        ([(4, 7, "animal"), (0, 3, "animal")], None),
+    ],
+)
+def test_entities_that_would_give_a_word_two_tags_are_refused(task, spans, twice):
+    if twice is None:
+        assert task.examples(["the cat sat"], [spans]).targets.to_list()[0][1:] in ([0, 0], [1, 0])
+        return
+    with pytest.raises(ValueError, match=rf"y\[0\] has two entities on the word {twice}.*keep one of them"):
+        task.examples(["the cat sat"], [spans])
 
 
 def test_offsets_always_cut_out_the_entity(task):
