@@ -172,6 +172,11 @@ def characters_of_answer(place: int, answer: Any, context: str) -> tuple[int, in
         raise TypeError(
             f"y[{place}] should be a dictionary with text and start, (text, start), a list of them, or None, got {answer!r}"
         )
+    for other in right[1:]:  # these are compared with, and need no place
+        if not isinstance(other, dict) or not isinstance(other.get("text"), str):
+            raise TypeError(
+                f"y[{place}] has the answer {other!r:.80}, which should be a dictionary with text, or (text, start)"
+            )
     text, start = right[0]["text"], right[0]["start"]
     if not isinstance(text, str):
         raise TypeError(f"y[{place}] has the text {text!r}, which is no string")

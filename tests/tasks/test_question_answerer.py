@@ -46,7 +46,14 @@ def test_figures_read_what_evaluate_reads(task):
         figures, measured = task.figures(x, y), task.evaluate(x, y, return_dict=True, verbose=0)
         assert figures.scores == {name: measured[name] for name in figures.scores}
         assert figures.mistakes and all(mistake.text in questions for mistake in figures.mistakes)
-    for y in ([ANSWERS[0]], ["sat", None], [("sat", 1), None], [5, None]):
+    for y in (
+        [ANSWERS[0]],
+        ["sat", None],
+        [[("sat", 8), 5], None],
+        [[("sat", 8), {"text": 5}], None],
+        [("sat", 1), None],
+        [5, None],
+    ):
         for measure in (task.evaluate, task.figures):
             with pytest.raises((TypeError, ValueError)):
                 measure((questions, contexts), y)
