@@ -325,8 +325,8 @@ def test_bad_pairs_are_named(teacher):
         kbert.Distiller(teacher, make(labels=("a", "b")))
     with pytest.raises(ValueError, match=r"different vocabularies \(\d+ and \d+ tokens\)"):
         kbert.Distiller(teacher, make(vocabulary=VOCABULARY[:-2]))
-    for temperature in (0, -1.0, "hot"):
-        with pytest.raises(ValueError, match="temperature should be a number above 0"):
+    for temperature in (0, -1.0, "hot", float("nan")):
+        with pytest.raises(ValueError, match="temperature should be a finite number above 0"):
             kbert.Distiller(teacher, student, temperature=temperature)
     with pytest.raises(ValueError, match="names the teacher's layer 9"):
         kbert.Distiller(teacher, student, hidden=1.0, layer_map=[9])
