@@ -348,9 +348,7 @@ def test_load_of_nothing_is_clear(tmp_path):
         (["good", 3], TypeError, r"x\[1\] is 3 \(int\).*str\(\)"),
         (["good", b"caf\xe9"], ValueError, r"x\[1\] is not UTF-8.*byte 3"),
         (["good", "\ud800"], ValueError, r"x\[1\] cannot be written as UTF-8"),
-        ([["good"], ["bad"]], TypeError, r"x\[0\] is \['good'\]"),
         (pd.Series(["good", None], dtype="string"), TypeError, r"x\[1\] is <NA>.*drop that row"),
-        (pd.DataFrame({"text": ["good"]}), TypeError, r"one column, got a table of \['text'\]"),
         (7, TypeError, "list, array or column of strings, got int"),
     ],
 )
