@@ -1,4 +1,4 @@
-"""How far a file with int8 weights keeps its task's answers: its labels, and how its numbers follow the task's."""
+"""Measures how many of a task's labels a file with int8 weights keeps, and how well its numbers follow the task's."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy as np
 from kbert.tasks.exported_answers import ComparableAnswer
 
 AGREEMENT = 0.95  # the least share of labels that stay
-LEAST_CORRELATION = 0.9  # of a file's numbers with the task's; int8 weights alone leave 0.97 and more
-MOST_GIVEN = 200  # texts, which are asked one by one
-SMALL_CHANGE = 0.02  # root mean square, in parts of the numbers' own; below it a correlation measures rounding
+LEAST_CORRELATION = 0.9  # between a file's numbers and the task's; int8 weights alone leave 0.97 and more
+MOST_GIVEN = 200  # the most given texts that are compared, for a file answers them one by one
+SMALL_CHANGE = 0.02  # the norm of the changes over that of the numbers; below it a correlation measures rounding
 
 
 class Agreement(NamedTuple):
-    """What stays of a task's answers in a file."""
+    """The result of comparing a file's answers with its task's."""
 
-    share: float  # of the labels, entities, spans or tokens; 1 for a task whose answers are numbers alone
+    share: float  # the share of labels, entities, spans or tokens that stay; 1 if the answers are numbers alone
     differing: list[int]  # the indices of the texts with a label that does not stay
-    largest: float  # change of a number
-    correlation: float  # of the numbers, each less its mean over the texts; 1 where the changes are small
+    largest: float  # the largest change of a number
+    correlation: float  # between the numbers, each less its mean over the texts; 1 if the changes are small
 
 
 def agreement_of(expected: Sequence[ComparableAnswer], served: Sequence[ComparableAnswer]) -> Agreement:
@@ -29,7 +29,7 @@ def agreement_of(expected: Sequence[ComparableAnswer], served: Sequence[Comparab
 
     Args:
       expected: the task's answers, one for each text.
-      served: the file's.
+      served: the file's answers, one for each text.
 
     Raises:
       RuntimeError: there are not as many answers as texts, or a number of the file is NaN or infinite.
@@ -51,7 +51,7 @@ def agreement_of(expected: Sequence[ComparableAnswer], served: Sequence[Comparab
 
 
 def correlation_of(near: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
-    """Returns the correlation of pairs of arrays, of which each number is taken less its mean over the pairs.
+    """Returns the correlation between two sides of pairs of arrays. Each number is taken less its mean over the pairs.
 
     Args:
       near: the task's numbers and the file's, a pair for each text. If their shapes differ from text to text, all numbers are
@@ -72,11 +72,14 @@ def correlation_of(near: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
 
 
 def check_agreement(agreement: float | None, quantize: str | None) -> float:
-    """Returns the least share of labels that has to stay in a file, of an argument; raises a ValueError if it cannot act.
+    """Returns the least share of labels that a file has to keep.
 
     Args:
-      agreement: the share; None for the default, 95 %.
+      agreement: the share that the user gave; None for the default, 95 %.
       quantize: the quantization of the file; only int8 changes labels.
+
+    Raises:
+      ValueError: `agreement` is no number from 0 to 1, or the file is not quantized to int8.
     """
     if agreement is None:
         return AGREEMENT
@@ -88,7 +91,11 @@ def check_agreement(agreement: float | None, quantize: str | None) -> float:
 
 
 def with_given(probes: tuple[list[str], ...], given: tuple[list, ...]) -> tuple[list[str], ...]:
-    """Returns columns of probes with at most 200 given texts behind them, plain columns in UTF-8.
+    """Returns columns of probes, each followed by the first 200 texts of a given column.
+
+    Args:
+      probes: the columns of built-in texts.
+      given: columns of texts as UTF-8 bytes.
 
     Raises:
       ValueError: the given texts have another number of columns.
@@ -103,9 +110,9 @@ def refusal(agreement: Agreement, least: float, texts: int) -> str | None:
     """Returns why a file is refused; None if it keeps enough of the task's answers.
 
     Args:
-      agreement: what stays.
+      agreement: the result of the comparison.
       least: the least share of labels that has to stay; with 0 nothing is refused.
-      texts: on how many texts it was measured.
+      texts: the number of texts that were compared.
     """
     changes = f"the largest change of a number is {agreement.largest:.2g}"
     if least and agreement.share < np.floor(least * texts) / max(1, texts):  # one of 17 texts is more than 5 %

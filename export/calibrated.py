@@ -60,7 +60,7 @@ def check_calibration(task: Task, texts: Any) -> None:
 
 
 def copy_of(task: Task) -> Task:
-    """Returns a task with the same weights, whose layers may compute otherwise for a while. Others may be using `task`."""
+    """Returns a copy of a task. Its layers may compute in int8 for a while, which those of a task in use may not."""
     copy = type(task).from_config(task.get_config())
     copy.set_weights(task.get_weights())
     return copy

@@ -1,7 +1,7 @@
-"""The first ops of a SavedModel's signatures: what a request holds is checked before any other op reads it.
+"""The first ops of a SavedModel's signatures. They check a request before any other op reads it.
 
 TF Serving does not compare the shapes of a request with the signature, and tensorflow-text's kernels end the process on a shape
-that they do not expect. A request that does not fit is an INVALID_ARGUMENT that names the input.
+that they do not expect. These ops answer a request that does not fit with an INVALID_ARGUMENT that names the input.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ def require(condition: tf.Tensor, message: str, *shown: tf.Tensor) -> tf.Operati
 
     Args:
       condition: bool, a scalar.
-      message: what is expected, with the name of the input.
-      *shown: tensors whose values stand behind the message.
+      message: the text of the error, which names the input and says what it should hold.
+      *shown: tensors whose values are appended to the message.
     """
     return tf.debugging.Assert(condition, [message, *shown], name="check_input")
 
 
 def of_rank(columns: Mapping[str, tf.Tensor], rank: int) -> list[tf.Tensor]:
-    """Returns inputs of a graph behind ops that check their number of axes and that they are of one size.
+    """Returns the inputs of a graph, after ops that check their number of axes and that they are equally large.
 
     Args:
       columns: the inputs by name.
-      rank: how many axes each has. With one axis, as many rows are asked for; with two, one shape.
+      rank: the number of axes that each input should have, 1 or 2. Several inputs should also have the same shape.
     """
     shapes, checks = [], []
     for name, column in columns.items():
@@ -52,10 +52,10 @@ def of_rank(columns: Mapping[str, tf.Tensor], rank: int) -> list[tf.Tensor]:
 
 
 def texts_of(columns: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
-    """Returns string inputs `[B]` of a graph, checked, and as valid UTF-8.
+    """Returns the string inputs `[B]` of a graph, checked, and as valid UTF-8.
 
-    Bytes that are no UTF-8 become U+FFFD, as Python's `decode("utf-8", "replace")` has it. Ops that cut a string by characters
-    would otherwise fail for every row of the batch.
+    Bytes that are not UTF-8 become U+FFFD, as with Python's `decode("utf-8", "replace")`. Otherwise ops that cut a string by
+    characters would fail for every row of the batch.
 
     Args:
       columns: the inputs by name.
@@ -64,15 +64,15 @@ def texts_of(columns: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
 
 
 def valid_utf8(texts: tf.Tensor) -> tf.Tensor:
-    """Returns strings of any shape in which U+FFFD stands for bytes that are no UTF-8."""
+    """Returns strings of any shape, with U+FFFD in the place of bytes that are not UTF-8."""
     return tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
 
 
 def texts_of_examples(serialized: tf.Tensor, names: Sequence[str]) -> tuple[tf.Tensor, ...]:
-    """Returns the features of serialized `tf.Example`s `[B]`, strings `[B]`, checked as `texts_of` does.
+    """Returns the features of serialized `tf.Example`s `[B]` as strings `[B]`, which are checked as `texts_of` checks them.
 
     Args:
-      serialized: the input `inputs`.
+      serialized: the graph's input of the name `inputs`.
       names: the names of the features, each with one string.
     """
     (serialized,) = of_rank({"inputs": serialized}, 1)
@@ -82,11 +82,11 @@ def texts_of_examples(serialized: tf.Tensor, names: Sequence[str]) -> tuple[tf.T
 
 
 def packed_of(columns: Mapping[str, tf.Tensor], config: Any) -> dict[str, tf.Tensor]:
-    """Returns the packed dictionary of inputs int32 `[B, L]` by name, checked.
+    """Returns a packed dictionary of inputs, int32 `[B, L]`, after ops that check their shapes and values.
 
     Args:
-      columns: the inputs by name, those of `INPUT_NAMES`.
-      config: the configuration of the encoder, whose tables the ids are places in.
+      columns: the inputs by the names of `INPUT_NAMES`.
+      config: the configuration of the encoder. It says how many ids, segments and positions there are.
     """
     token_ids, segment_ids, padding_mask = of_rank({name: columns[name] for name in INPUT_NAMES}, 2)
     positions = tf.shape(token_ids)[1]

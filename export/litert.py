@@ -82,10 +82,10 @@ def export_litert(
       texts: for `"int8-static"`, some hundred texts like those that the file will read: a list, or a tuple of two columns.
       overwrite: replace a file that is there.
       verify: open the file, and compare its answers on a built-in set of texts with the task's, before it takes its place:
-        within 1e-4, in float16 within 5e-3. An int8 file has to keep the labels of these texts and of `texts`, as far as
-        `agreement` says, and its numbers have to follow the task's.
-      agreement: the least share of labels (entities, answers, tokens) that an int8 file keeps; 0.95 by default, 0 to refuse
-        none.
+        within 1e-4, in float16 within 5e-3. An int8 file has to keep the share `agreement` of the labels of these texts and
+        of the first 200 `texts`. Its numbers have to correlate with the task's by 0.9 or more.
+      agreement: the least share of labels (entities, answers, tokens) that an int8 file has to keep; 0.95 by default. With
+        0 neither labels nor correlation are asked for.
 
     Returns:
       The path.
@@ -103,7 +103,7 @@ def export_litert(
     if texts is not None:
         given = task.text_columns(texts)
         columns = with_given(task.probes(len(given) > 1 if inputs == "tokens" else pairs), given)
-    source = copy_of(task) if quantize == "int8-static" else task  # whose layers compute in int8 while they are converted
+    source = copy_of(task) if quantize == "int8-static" else task  # the layers compute in int8 while they are converted
     if metadata:
         mediapipe.check_task(task)
         signatures = {"serving_default": mediapipe.function_of(source, max_length or task.preprocessor.max_length)}

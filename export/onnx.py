@@ -56,8 +56,9 @@ def export_onnx(
         are a built-in set with many scripts, of which BertTokenizer reads Hindi, Thai and Korean in another way.
       overwrite: replace a file that is there.
       verify: check the file with `onnx.checker`, run it, and compare it with the task before it takes its place. An int8 file
-        has to keep the labels as far as `agreement` says, and its numbers have to follow the task's.
-      agreement: the least share of labels (answers, tokens) that an int8 file keeps; 0.95 by default, 0 to refuse none.
+        has to keep the share `agreement` of the labels, and its numbers have to correlate with the task's by 0.9 or more.
+      agreement: the least share of labels (answers, tokens) that an int8 file has to keep; 0.95 by default. With 0 neither
+        labels nor correlation are asked for.
 
     Returns:
       The path.

@@ -1,4 +1,4 @@
-"""A SavedModel in TensorFlow's C++ session, which TF Serving runs: nothing in Python checks what is fed."""
+"""Runs a SavedModel in the C++ session that TF Serving uses, where nothing in Python checks the inputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kbert.engines.saved_model import without_lines_of_tensorflow
 
 
 class RawSession:
-    """The signatures of a SavedModel's folder, run by a C++ session without a comparison of shapes with the signature.
+    """A C++ session that runs the signatures of a SavedModel. It does not compare the shapes of inputs with the signature.
 
     Args:
       folder: the SavedModel's folder.
@@ -38,8 +38,8 @@ class RawSession:
         """Returns the outputs of a signature by name.
 
         Args:
-          signature: its name.
-          inputs: an array of any shape for each of its inputs, of the declared type; strings as objects, which are bytes.
+          signature: the name of the signature.
+          inputs: an array of any shape for each input, of the declared type. Strings are arrays of bytes objects.
 
         Raises:
           tf.errors.OpError: the graph refuses the inputs.

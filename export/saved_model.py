@@ -53,10 +53,10 @@ def export_saved_model(
     `serving_default` of a `TextClassifier` gives `label` string `[B]`, `score` `[B]` and `probabilities` `[B, labels]`; of a
     regression it gives `scores` `[B, numbers]`. Of a `TextEmbedder` it gives `embedding` `[B, D]`. The other tasks describe
     theirs under `serve`: entities and masks with the `count` of each text, the text and place of an answer. The first axis of
-    every output is the rows of the request, as servers that join requests ask. `docs/serving.md` has an example of each.
+    every output is the rows of the request, because servers join requests at it. `docs/serving.md` has an example of each.
 
-    A request whose inputs do not fit (their axes, their rows, ids beyond the tables) is an INVALID_ARGUMENT that names the
-    input. Bytes that are no UTF-8 are read as U+FFFD.
+    A request whose inputs do not fit (their axes, their rows, ids beyond the tables) is answered by an INVALID_ARGUMENT that
+    names the input. Bytes that are not UTF-8 are read as U+FFFD.
 
     The Classify and Regress APIs are TF Serving's. The process that opens the folder imports tensorflow_text for the
     tokenization ops, and nothing of kbert.
@@ -76,7 +76,8 @@ def export_saved_model(
 
     Raises:
       FileExistsError: something is there, and `overwrite` is False or the folder holds other files than a SavedModel's.
-      ValueError: the task has no preprocessor, or no answer to pairs.
+      ValueError: the task has no preprocessor, or no answer to pairs; `quantize` is neither None nor `"float16"`; or the path
+        has the suffix of another kind of file.
       RuntimeError: the answers differ; the texts are named.
     """
     path = check_target(path, overwrite, SAVED_MODEL)

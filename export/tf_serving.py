@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # This image has tensorflow-text's three tokenization ops, of which our graphs are made beside core ops.
 IMAGE = "tensorflow/serving:2.19.1"
-# Requests of three sizes, which each signature gets.
+# The texts of three requests of different size. Each signature gets all three.
 WARM_UP = [["a word"], ["the same thing over and over again, " * 40], ["a word", "", "some more words, with a comma"]]
 
 CONFIG = """model_config_list {{
@@ -113,7 +113,7 @@ def export_serving(
 def write_warm_up(folder: pathlib.Path, name: str) -> None:
     """Writes the requests that a server runs before it lets a version answer: `assets.extra/tf_serving_warmup_requests`.
 
-    A version whose warm-up fails does not load. So each request is run first, in the session that a server has.
+    A server does not load a version whose warm-up fails. So each request is run first, in a session like the server's.
 
     Args:
       folder: the folder of the version.
@@ -140,11 +140,11 @@ def write_warm_up(folder: pathlib.Path, name: str) -> None:
 
 
 def requests_of(session: RawSession, texts: Sequence[str]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """Yields the name of each signature of a folder, and inputs for it that hold the texts, their ids or `tf.Example`s of them.
+    """Yields the name of each signature of a folder, and inputs for it: the texts, their ids, or `tf.Example`s of the texts.
 
     Args:
       session: the opened folder.
-      texts: the texts, which each string input gets.
+      texts: the texts, one for each row. Every string input gets all of them.
     """
     columns = sorted(session.definitions["serving_default"].inputs)
     rows = np.array([text.encode("utf-8") for text in texts], object)
@@ -167,7 +167,7 @@ def log_of(name: str, signature: str, method: str, inputs: Mapping[str, np.ndarr
       name: the name of the model.
       signature: the name of the signature.
       method: the method name of the signature.
-      inputs: its inputs by name.
+      inputs: the inputs of the signature by name.
     """
     from tensorflow_serving.apis import prediction_log_pb2
 

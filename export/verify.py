@@ -25,7 +25,7 @@ Columns = tuple[Sequence[str], ...]  # texts, or the two columns of pairs
 
 TOLERANCE = 1e-4
 AT_ONCE = 64  # texts
-TOLERANCES = {None: TOLERANCE, "float16": 5e-3}  # by kind of quantization; int8 has none, and is held to an agreement
+TOLERANCES = {None: TOLERANCE, "float16": 5e-3}  # by kind of quantization; int8 has no tolerance but an `agreement`
 RUNS = 30  # of one text, for the median time
 
 # The ops that a SavedModel may be made of: tensorflow-text's three tokenization ops, and core ops that TensorFlow 2.12 has.
@@ -72,12 +72,12 @@ def compare(
 
 
 class Checked(NamedTuple):
-    """What the comparison of a file with its task has found."""
+    """The result of comparing a file with its task."""
 
-    largest: float  # absolute difference of a number
-    texts: int  # how many were compared
-    agreement: float | None  # the share of labels that stay, where no tolerance was asked for
-    file: ExportedFile
+    largest: float  # the largest absolute difference of a number
+    texts: int  # the number of texts that were compared
+    agreement: float | None  # the share of labels that stay; None if a tolerance was given
+    file: ExportedFile  # the opened file
 
 
 def check(
@@ -96,8 +96,8 @@ def check(
       task: the task from which the file was made.
       pairs: whether the file takes pairs of texts; by default it does if the task was trained on pairs.
       columns: the texts to compare on; by default the task's `probes`.
-      tolerance: how far apart two numbers may be. None, as for int8, holds the file to the `agreement` instead.
-      max_length: the positions of a LiteRT file that takes text, where they are not the task's own.
+      tolerance: how far apart two numbers may be. If it is None, as for int8, the `agreement` is asked for instead.
+      max_length: the positions of a LiteRT file that takes text, if they are not the task's own.
       agreement: without a tolerance, the least share of labels that has to stay; see `kbert.export.agreement`.
 
     Raises:
@@ -137,7 +137,7 @@ Answers = tuple[list[ComparableAnswer], list[ComparableAnswer]]  # the task's an
 
 
 def answers_in_batches(file: ExportedFile, task: Task, names: Sequence[str], columns: Columns) -> Answers:
-    """Returns the answers of a task and of a file that takes any number of texts at once, whose ids are compared too.
+    """Returns the answers of a task and of a file that takes any number of texts at once, and compares the texts' ids.
 
     Args:
       file: the opened file.
@@ -159,7 +159,7 @@ def answers_in_batches(file: ExportedFile, task: Task, names: Sequence[str], col
 def answers_one_by_one(
     file: ExportedFile, task: Task, names: Sequence[str], columns: Columns, max_length: int | None
 ) -> Answers:
-    """Returns the answers of a task and of a file that takes one text at a time, whose ids are compared if the file gives them.
+    """Returns the answers of a task and of a file that takes one text at a time, and compares the ids if the file gives them.
 
     Args:
       file: the opened file.
@@ -177,7 +177,16 @@ def answers_one_by_one(
 
 
 def served_by(file: ExportedFile, task: Task, inputs: Mapping[str, Sequence[str]]) -> Sequence[ComparableAnswer]:
-    """Returns the file's answers to columns of texts; raises a ValueError if they are not of the task's kind."""
+    """Returns a file's answers to texts.
+
+    Args:
+      file: the opened file.
+      task: its task.
+      inputs: the texts by the names of the file's string inputs.
+
+    Raises:
+      ValueError: the file lacks an output of the task.
+    """
     outputs = file.run(inputs)
     try:
         return task.served_answers(outputs)
@@ -267,17 +276,20 @@ def verify(
       texts: the texts to compare on, or a tuple of two columns for pairs; by default a built-in set. If the file reads one
         window, only the texts that fit are compared.
       pairs: whether the file takes pairs of texts; by default it does if the task was trained on pairs.
-      tolerance: how far apart two numbers may be. 5e-3 is usual for float16. None, as for int8, holds the file to the
-        `agreement` instead.
+      tolerance: how far apart two numbers may be. 5e-3 is usual for float16. If it is None, as for int8, the `agreement` is
+        asked for instead.
       max_length: the positions of a LiteRT file that takes text, where they are not the task's own.
       agreement: without a tolerance, the least share of labels (entities, answers, tokens) that has to be the task's. The
-        file's numbers also have to follow the task's. With 0 only NaN and infinite numbers are refused.
+        file's numbers also have to correlate with the task's by 0.9 or more. With 0 only NaN and infinite numbers are
+        refused.
 
     Returns:
       A dictionary with `largest_difference`, `texts` (how many were compared), `megabytes`, `ops`, `signatures` and
       `milliseconds` (the median time for one text); without a tolerance also `agreement`, the share of labels that stay.
 
     Raises:
+      FileNotFoundError: there is no such file or folder.
+      ValueError: the file is of another format, or was made from another task.
       RuntimeError: token ids or answers differ; the texts are named.
     """
     path = pathlib.Path(path)

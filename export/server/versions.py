@@ -196,7 +196,7 @@ def what_went_wrong(error: Exception) -> str:
 
 
 def split(outputs: Arrays, counts: Sequence[int]) -> list[Arrays]:
-    """Returns the outputs of each of several requests that were run as one; the first axis of each output is the rows.
+    """Returns the outputs of each of several requests that were run as one. The first axis of every output is the rows.
 
     Args:
       outputs: the outputs of the joined requests.

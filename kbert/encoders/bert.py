@@ -44,7 +44,7 @@ class BertEncoder(WholeFiles):
     config_class: type[BertConfig] | type[MobileBertConfig] = BertConfig
     embeddings_class: type[keras.layers.Layer] = Embeddings
     block_class: type[keras.layers.Layer] = EncoderBlock
-    reads_next_token = False  # whether a token's vector depends on the token after it, be it [PAD], before any attention
+    reads_next_token = False  # whether the embedding of a token depends on the token after it, also if that is [PAD]
 
     def __init__(self, config: BertConfig | dict[str, Any], real_tokens: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -117,8 +117,8 @@ class BertEncoder(WholeFiles):
             computes no other token.
           only_at: the positions of the tokens, int32 `[B, M]`, whose vectors are returned beside the first one's. The last
             block then computes no other tokens. A masked-LM head needs no more than those.
-          real_tokens: whether the dense layers of this call compute the real tokens only; by default the encoder's own
-            `real_tokens`.
+          real_tokens: whether the dense layers of this call compute the real tokens only. By default the encoder's argument of
+            that name decides.
 
         Returns:
           A dictionary:
@@ -233,7 +233,7 @@ class BertEncoder(WholeFiles):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> BertEncoder:
         config = dict(config)
-        # Keras's `trainable` would be that of the encoder alone, without its layers.
+        # Keras's `trainable` says nothing of the layers inside the encoder.
         flags = {"": config.pop("trainable", True), **config.pop("trainable_flags", {})}
         encoder = cls(**config)
         set_trainable(encoder, flags)
@@ -248,9 +248,9 @@ def _chosen(view: View, only_at: tf.Tensor | None) -> FirstTokens:
 
 
 def as_int32(ids: tf.Tensor) -> tf.Tensor:
-    """Returns ids as int32. One beyond int32 becomes the largest, which has no vector and is refused; a cast would wrap it."""
+    """Returns ids as int32. An id beyond int32 becomes the largest int32, which has no vector; a cast would wrap it around."""
     ids = tf.convert_to_tensor(ids)
-    return ids if ids.dtype == tf.int32 else tf.saturate_cast(ids, tf.int32)  # its op ClipByValue is unknown to LiteRT
+    return ids if ids.dtype == tf.int32 else tf.saturate_cast(ids, tf.int32)  # LiteRT lacks its op ClipByValue
 
 
 def complete_inputs(inputs: dict[str, tf.Tensor], config: BertConfig | MobileBertConfig) -> dict[str, tf.Tensor]:

@@ -194,7 +194,7 @@ class Embeddings(keras.layers.Layer):
 
 
 def at_least_float32(values: tf.Tensor) -> tf.Tensor:
-    """Returns values of half precision as float32, for sums over many of them, and others as they are."""
+    """Returns values of half precision as float32, so that sums over many of them are exact, and other values as they are."""
     return tf.cast(values, tf.float32) if values.dtype.size < 4 else values
 
 
@@ -216,8 +216,8 @@ def attend(
 ) -> tuple[tf.Tensor, Attention]:
     """Computes `softmax(Q K^T / sqrt(d)) V` for each head (Vaswani et al. 2017, section 3.2).
 
-    The softmax is computed in float32 under every dtype policy. In bfloat16 its sum over 512 tokens loses what is added last,
-    and the probabilities then add up to 1.04 rather than to 1.
+    The softmax is computed in float32 or more under every dtype policy. In bfloat16 its sum over 512 tokens loses the values
+    that are added last, and the probabilities then add up to 1.04 rather than to 1.
 
     Args:
       rows: queries, keys and values side by side, `[N, 3 H]`.

@@ -23,7 +23,7 @@ from kbert.encoders.real_tokens import FirstTokens, View
 
 # The original code passes the configuration's epsilon on to some layer norms only. The others have torch's default.
 DEFAULT_EPSILON = 1e-5
-NO_TOKEN = -1  # in the place of an id after the end of a row
+NO_TOKEN = -1  # the id of the token after the end of a row
 
 
 class NoNorm(keras.layers.Layer):
@@ -78,8 +78,8 @@ class MobileBertEmbeddings(keras.layers.Layer):
         """Embeds packed ids.
 
         Args:
-          inputs: `token_ids`, `segment_ids` and `padding_mask`, int32 `[B, L]`. Texts in rows (`RowsView`) come with `after`,
-            the id of the token after each, or -1.
+          inputs: `token_ids`, `segment_ids` and `padding_mask`, int32 `[B, L]`. Texts in rows (`RowsView`) also have
+            `after`, the id of the token that follows each token, or -1 if none does.
           view: how rows stand in their texts.
           training: whether dropout acts.
 
@@ -338,7 +338,7 @@ class MobileBertEncoder(BertEncoder):
 
     In the trigram embedding, the neighbour after a text's last token is [PAD] if the row is padded, and zeros if it is not. The
     published checkpoints and transformers do so too. A text's vectors therefore depend a little on whether its row is padded,
-    but not on how much padding there is, nor on the ids that stand there. Tasks pad every row that `max_length` leaves room in
+    but not on how much padding there is, nor on the ids that stand there. Tasks pad every row that is shorter than `max_length`
     (`TextPreprocessor(padded_end=True)`), so that a text has the same answer alone, in a batch, frozen and exported.
 
     Raises:

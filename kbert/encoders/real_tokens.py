@@ -4,8 +4,9 @@ A batch of texts is padded to its longest one, so that about half of its positio
 activations work row by row and need no padding: they run on rows `[N, H]`. Only attention needs the texts apart, as
 `[B, heads, L, d]`. A `View` says how to go from one to the other, and the layers do not know which view they run in.
 
-`RealTokensView` keeps the `N` real tokens. A prototype of it, fine-tuned on tweets in batches of 32 on a CPU with AVX-512,
-trained 2.5 times as many real tokens a second as transformers on torch with dynamic padding.
+`RealTokensView` keeps the real tokens, and the first position of each text even if it is padding: `N` positions. A prototype,
+fine-tuned on tweets in batches of 32 on a CPU with AVX-512, trained 2.5 times as many real tokens a second as transformers on
+torch with dynamic padding.
 `PaddedView` keeps all `N = B * L` positions. Its shapes are known beforehand, which XLA and LiteRT need.
 `RowsView` has next to no padding either. Texts stand one after the other in a few rows, and the mask keeps attention inside
 each text. In LiteRT such rows may have any length without a new model, and some short texts fill the cores as a long one does.
@@ -34,8 +35,8 @@ _ALL_POSITIONS = contextvars.ContextVar("all_positions", default=False)
 def all_positions() -> Iterator[None]:
     """Makes the encoders that are called inside the context compute all positions, in shapes that are known beforehand.
 
-    Functions that are traced for another engine need such shapes. The encoder itself does not change, for another task or
-    another thread may use it at the same time.
+    Functions that are traced for another engine need such shapes. The encoder itself does not change, because another task or
+    thread may use it at the same time.
     """
     before = _ALL_POSITIONS.set(True)
     try:
@@ -195,9 +196,9 @@ class PaddedView(TextByText):
 
 
 class RealTokensView(TextByText):
-    """A view of the `N` positions where the mask is not 0, text by text, and of each text's first position in any case.
+    """A view of the real tokens, text by text, and of the first position of each text: `N` positions.
 
-    A text's vector is made at its first position, which is padding only in texts without a token or padded on the left.
+    A text's vector is computed at its first position. That is padding if the text has no token or is padded on the left.
 
     Args:
       padding_mask: int32 `[B, L]`, 0 at padding.
@@ -280,7 +281,7 @@ class RealTokensView(TextByText):
         return tf.gather(self._row, positions, batch_dims=1)
 
     def padded(self, rows: tf.Tensor) -> tf.Tensor:
-        """Returns rows `[N, H]` as `[B, L, H]`, with zeros at padding."""
+        """Returns rows `[N, H]` as `[B, L, H]`, with zeros at padding beyond a text's first position."""
         width = rows.shape[-1]
         is_row = self._is_row[:, :, None]
 

@@ -93,10 +93,11 @@ def at_pieces(offsets: tf.RaggedTensor, pieces: tf.Tensor) -> tf.Tensor:
 
 
 def right_answers(answer: Any) -> list:
-    """Returns the right answers of a question, which are given as one, as several or as none (None, NaN or an empty list).
+    """Returns the right answers of a question as a list, which may be empty.
 
-    An answer is `{"text", "start"}` or `(text, start)`. Several of them are a list, or, as the hub's tables have them, a
-    dictionary of two lists, `{"text", "answer_start"}`.
+    Args:
+      answer: `{"text", "start"}` or `(text, start)`, or a list of answers. A dictionary of two lists, `{"text",
+        "answer_start"}`, is several answers, as in the tables of Hugging Face's hub. None, NaN and an empty list are no answer.
     """
     if is_missing(answer):
         return []
@@ -144,9 +145,9 @@ def best_answers(
 
 
 def answer_and_odds(text: str, scores: np.ndarray, starts: np.ndarray, ends: np.ndarray, null: float) -> tuple[str, float]:
-    """Returns a text's best answer, and how far the logit of no answer is above it; of a text without spans "" and infinity.
+    """Returns a text's best answer, and by how much the logit of no answer exceeds its score.
 
-    The arguments are those of `best_answers`.
+    A text without possible spans has the answer "" and infinity. The arguments are described at `best_answers`.
     """
     best = best_answers(text, scores, starts, ends, null, top_k=1, threshold=None)[0]["text"]
     possible = [float(score) for score in scores if score > IMPOSSIBLE / 2]
@@ -172,7 +173,7 @@ def characters_of_answer(place: int, answer: Any, context: str) -> tuple[int, in
         raise TypeError(
             f"y[{place}] should be a dictionary with text and start, (text, start), a list of them, or None, got {answer!r}"
         )
-    for other in right[1:]:  # these are compared with, and need no place
+    for other in right[1:]:  # answers are only compared with these, so that they need no place
         if not isinstance(other, dict) or not isinstance(other.get("text"), str):
             raise TypeError(
                 f"y[{place}] has the answer {other!r:.80}, which should be a dictionary with text, or (text, start)"

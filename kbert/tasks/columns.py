@@ -126,7 +126,7 @@ def is_strings(x: Any) -> bool:
 
 
 def _names_among(forms: tuple[Columns, ...], named: dict[str, Any], name: str, kind: str) -> tuple[str, ...]:
-    """Returns the names of the form that columns by name have; a column that the task does not read is an error."""
+    """Returns the names of the form that `named` columns have. Raises a ValueError for a column that the task does not read."""
     for form in sorted(forms, key=lambda form: -len(form.names)):
         if set(form.names) <= set(named):
             others = [str(column) for column in named if column not in form.names]
@@ -153,7 +153,7 @@ def _are_texts(values: Iterable) -> bool:
 
 
 def _are_rows(x: Any, sizes: set[int]) -> bool:
-    """Returns whether a list or an array holds rows of texts: pairs, as tuples or as a line of an array, or texts alone."""
+    """Returns whether a list or an array holds rows, each a tuple, list or array of as many texts as a form has columns."""
     if isinstance(x, np.ndarray) and x.ndim != 1:
         return x.ndim == 2 and x.shape[1] in sizes
     if not isinstance(x, (list, np.ndarray)) or not len(x) or not isinstance(x[0], (tuple, list, np.ndarray)):
@@ -162,7 +162,7 @@ def _are_rows(x: Any, sizes: set[int]) -> bool:
 
 
 def _columns_of_rows(x: Any, name: str) -> tuple:
-    """Returns the columns of rows, each with as many texts as the first."""
+    """Returns the columns of rows. Raises a ValueError if a row has another number of texts than the first."""
     for place, row in enumerate(x):
         if not isinstance(row, (tuple, list, np.ndarray)) or len(row) != len(x[0]):
             raise ValueError(f"{name}[{place}] is {row!r:.80}, but {name}[0] has {len(x[0])} texts; each row needs as many")

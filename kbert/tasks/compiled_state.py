@@ -1,4 +1,4 @@
-"""What a task was compiled with, as files hold it: the loss, the metrics, the optimizer and whose state it has."""
+"""Writes into files what a task was compiled with: its loss, its metrics, its optimizer and the optimizer's weights."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from kbert.training.trainable_flags import paths_of
 
 
 class CompiledState(Measuring):
-    """What of a task's `compile` goes into files and comes back; a part of `Task`."""
+    """The part of `Task` that writes the arguments of `compile` into a file's configuration, and compiles by them again."""
 
     _has_default_loss = False  # whether `compile` was left to choose the loss
 
     def get_compile_config(self) -> dict[str, Any]:
-        """Returns what `compile_from_config` compiles by: Keras's dictionary, and which weights the optimizer has a state of.
+        """Returns Keras's dictionary for `compile_from_config`, with the paths of the weights that the optimizer was built for.
 
-        A default loss stays the default, for a task may choose it by its data.
+        A default loss is written as `"auto"`, because a task may choose it by its data.
         """
         config = super().get_compile_config()
         if not config:
@@ -32,7 +32,11 @@ class CompiledState(Measuring):
         return config
 
     def compile_from_config(self, config: dict) -> None:
-        """Compiles as the saved task was, by its `config`. Keras leaves a model with its own `compile` uncompiled."""
+        """Compiles a loaded task as the saved one was. By itself Keras leaves a model with a `compile` of its own uncompiled.
+
+        Args:
+          config: the dictionary that `get_compile_config` gave.
+        """
         optimized = config.get("optimized")
         settings = {name: value for name, value in config.items() if name != "optimized"}
         self.compile(**keras.saving.deserialize_keras_object(settings))
@@ -44,7 +48,7 @@ class CompiledState(Measuring):
         self._build_optimizer(variables if variables and len(variables) == len(optimized or []) else None)
 
     def _build_optimizer(self, variables: list[keras.Variable] | None = None) -> None:
-        """Makes the optimizer's variables now: made inside the first step, they cost a second trace of it.
+        """Makes the optimizer's variables now. Made inside the first step, they would cost a second trace of that step.
 
         Args:
           variables: the weights to train; by default all that are trainable.

@@ -1,4 +1,4 @@
-"""Compiling a task: the field's recipe as the default, and Keras's losses and metrics as the task's outputs need them."""
+"""Compiles a task: with BERT's recipe by default, and with Keras's losses and metrics made to read the task's logits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kbert.training.replicas import check_replicas
 
 
 class Compiling(Encoding):
-    """What a task has to do with its optimizer, loss and metrics; a part of `Task`."""
+    """The part of `Task` that chooses its optimizer, loss and metrics."""
 
     def compile(
         self,
@@ -45,13 +45,14 @@ class Compiling(Encoding):
           loss: `"auto"` is the task's own loss. Keras's cross-entropies are built with `from_logits=True`, since the
             outputs are logits.
           metrics: `"auto"` are the task's own metrics, which count each row as often as its `sample_weight` says. Keras's
-            metrics, by name or as objects, are given the probabilities that the logits mean. A function or a metric of your own
-            is given the logits.
+            metrics, by name or as objects, get the probabilities that belong to the logits. A function or a metric of your own
+            gets the logits.
           learning_rate: the peak of the default optimizer's rate, 5e-5 by default; with the name of one of Keras's optimizers,
             its rate. A Keras schedule takes the place of the default one.
           gradient_accumulation_steps: the number of batches whose mean gradient makes one step, for an optimizer that is given
             by its name. The last step of a training has the gradients that are left.
-          jit_compile: compiles the steps with XLA. The encoder then computes on padded shapes, of a few lengths.
+          jit_compile: True compiles the steps with XLA. The encoder then computes all positions, and rows of texts are padded
+            to one of a few lengths. `"auto"` is the same as False.
           **kwargs: `loss_weights`, `weighted_metrics`, `run_eagerly`, `steps_per_execution` and `auto_scale_loss`, as in
             `keras.Model.compile`.
 
@@ -61,7 +62,7 @@ class Compiling(Encoding):
         """
         if jit_compile not in (True, False, "auto") or isinstance(jit_compile, int) and not isinstance(jit_compile, bool):
             raise ValueError(f'jit_compile should be True, False or "auto", got {jit_compile!r}')
-        jit_compile = jit_compile is True  # "auto" too: on real tokens only, XLA has nothing to add
+        jit_compile = jit_compile is True  # "auto" is False: XLA cannot compile the shapes of real tokens
         whole_numbers(steps_per_execution=kwargs.get("steps_per_execution"))
         for name in ("run_eagerly", "auto_scale_loss"):
             if kwargs.get(name) is not None:
@@ -86,13 +87,14 @@ class Compiling(Encoding):
 
     @property
     def logits(self) -> Logits | None:
-        """What each output says of classes; None for numbers and vectors."""
+        """The kind of logits that each output holds; None for numbers and vectors."""
         return None
 
     def figure_names(self) -> list[str]:
-        """Returns the names of the loss and of the metrics in Keras's logs; compiles the task if it is not.
+        """Returns the names of the loss and of the metrics in Keras's logs. A task that is not compiled is compiled first.
 
-        It is no property: Keras reads those while it loads a file, and a task loaded with `compile=False` is to stay so.
+        This is no property, because Keras reads properties while it loads a file, and a task loaded with `compile=False` should
+        stay uncompiled.
         """
         self._compile_if_needed()
         return self._figure_names
@@ -114,11 +116,11 @@ class Compiling(Encoding):
         return None if self.logits is None else LabelledAccuracy()
 
     def _loss_of_outputs(self, loss: Any, default: Any) -> Any:
-        """Returns a loss of one's own as Keras takes it, for each output such as reads its logits.
+        """Returns the user's loss as Keras takes it, made to read the logits of each output.
 
         Args:
-          loss: of all outputs, or a dictionary or a list of those of each.
-          default: the task's own loss, or a dictionary of those of its outputs.
+          loss: one loss for all outputs, or a dictionary or a list of losses, one for each output.
+          default: the task's own loss, or a dictionary of its outputs' losses.
         """
         outputs = default if isinstance(default, dict) else {"": default}
 
@@ -134,7 +136,7 @@ class Compiling(Encoding):
         return chosen(loss, default)
 
     def _metrics_of_outputs(self, metrics: Any, default: Any) -> Any:
-        """Returns metrics of one's own as Keras takes them; `default` is the task's own loss, which names its outputs."""
+        """Returns the user's metrics as Keras takes them; `default` is the task's own loss, which names its outputs."""
         accuracy: Callable[[], Any] | None = self.accuracy if self.accuracy() is not None else None
 
         def chosen(given: Any) -> Any:
@@ -162,20 +164,20 @@ class Compiling(Encoding):
 
 
 def is_auto(value: Any) -> bool:
-    """Returns whether an argument of `compile` asks for the task's own."""
+    """Returns whether an argument of `compile` asks for the task's own loss, metrics or optimizer."""
     return isinstance(value, str) and value == "auto"
 
 
 def is_serialized(value: dict) -> bool:
-    """Returns whether a dictionary is a loss or a metric in Keras's serialized form, rather than those of several outputs."""
+    """Returns whether a dictionary is a loss or a metric in Keras's serialized form, rather than a dictionary by output."""
     return "class_name" in value
 
 
 def names_of_figures(loss: Any, *metrics: Any) -> list[str]:
-    """Returns the names in Keras's logs of a compiled model's figures; Keras itself knows them after the first batch.
+    """Returns the names that a compiled model's figures have in Keras's logs. Keras itself knows them after the first batch.
 
     Args:
-      loss: the loss, or a dictionary of those of the outputs.
+      loss: the loss, or a dictionary of losses by output.
       *metrics: lists of metrics, or dictionaries of them by output.
     """
     names = ["loss", *(f"{output}_loss" for output in loss if len(loss) > 1)] if isinstance(loss, dict) else ["loss"]
@@ -188,12 +190,20 @@ def names_of_figures(loss: Any, *metrics: Any) -> list[str]:
 
 
 def copied(metric: Any) -> Any:
-    """Returns a metric of the same kind with counts of its own, for another output."""
+    """Returns a copy of a metric, with counts of its own, for another output."""
     return type(metric).from_config(metric.get_config()) if isinstance(metric, keras.metrics.Metric) else copy.copy(metric)
 
 
 def joined_metrics(own: Any, others: Any) -> Any:
-    """Returns the task's own metrics and others as one list, or one dictionary of lists by output."""
+    """Returns the task's own metrics and others as one list, or as a dictionary of lists by output.
+
+    Args:
+      own: the task's metrics: a list, or a dictionary by output.
+      others: the user's metrics: a list, a dictionary by output, or None.
+
+    Raises:
+      ValueError: `own` is a dictionary by output, and `others` is none.
+    """
     if not others:
         return own
     if not own:
@@ -206,5 +216,5 @@ def joined_metrics(own: Any, others: Any) -> Any:
 
 
 def as_metrics(value: Any) -> list:
-    """Returns the metrics of an output, one, several or none, as a list."""
+    """Returns the metrics of an output as a list; `value` is one metric, several or None."""
     return list(value) if isinstance(value, (list, tuple)) else [] if value is None else [value]

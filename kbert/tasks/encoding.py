@@ -35,8 +35,8 @@ class Encoding(DistributedModel, keras.Model):
     fit_call = "fit(texts, labels)"  # how training data are given, for messages
     needs = ""  # what is said of another number of columns than these
     makes_windows = False  # whether a long text makes several rows to train on
-    content_of_data = ""  # the digest of the texts, targets and weights of a fit that can go on after a crash
-    trained_on_pairs = False  # whether a task that takes texts or pairs was last trained on pairs, which exports then take
+    content_of_data = ""  # a digest of the data of a `fit` with `resume`
+    trained_on_pairs = False  # whether the last training was on pairs; exports then take pairs by default
     _said_truncated = False  # whether the warning of texts that are cut was given
 
     _waits_for_data = False  # whether a step's ops wait for the batch
@@ -134,9 +134,14 @@ class Encoding(DistributedModel, keras.Model):
     def packed_in_memory(self, x: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
         """Returns packed rows in memory with their targets and weights as arrays, checked.
 
+        Args:
+          x: a packed dictionary, `[rows, L]` each.
+          y: the targets of the rows.
+          sample_weight: a weight for each row, or None.
+
         Raises:
-          TypeError: something is no number.
-          ValueError: a number out of its range, sizes that do not go together, or no targets.
+          TypeError: `x` is no dictionary, or something in it or in `y` is no number.
+          ValueError: a number is out of its range, sizes do not go together, or there are no targets.
         """
         if not isinstance(x, dict):
             raise TypeError(f"rows in memory are a packed dictionary, got {type(x).__name__}: {self.fit_call}")
@@ -213,7 +218,7 @@ class Encoding(DistributedModel, keras.Model):
             self.trained_on_pairs = len(chunk.columns) > 1
 
     def choose_loss(self, has_targets: bool) -> None:
-        """Chooses a default loss that depends on whether the data to train on or to measure have targets."""
+        """Chooses the default loss of a task whose loss depends on the data; `has_targets` says whether these have targets."""
 
     def batches_of(
         self,

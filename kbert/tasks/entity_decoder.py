@@ -22,7 +22,7 @@ class Entities(NamedTuple):
 
 
 def entity_types(labels: Sequence[str]) -> list[str]:
-    """Returns the types of entities that tags name.
+    """Returns the types of entities that are named by tags, in alphabetical order.
 
     >>> entity_types(["O", "B-food", "I-food", "B-city"])
     ['city', 'food']
@@ -35,15 +35,15 @@ def entities_of_words(
 ) -> Entities:
     """Returns the entities of words, in ops that LiteRT has too.
 
-    A word goes on an entity if its tag is I or E after B or I of the same type in the same text; and after E or S too, if no
-    white space is between the words, as within U.S. An I or E that goes on nothing begins an entity, as in conlleval. Tags of
-    other schemes are read as these; see `kbert.scoring.tag_schemes`.
+    A word continues an entity if its tag is I or E, and the word before it in the text has the tag B or I of the same type.
+    If no white space is between the two words, as within U.S., the tag before may also be E or S. An I or E that continues
+    nothing begins an entity, as in conlleval. Tags of other schemes are read as BIOES; see `kbert.scoring.tag_schemes`.
 
     Args:
       labels: tags of one scheme, in the order of their indices.
       text: the text of each word, int32 `[W]`, ascending.
       probabilities: float32 `[W, labels]`.
-      touches: whether a word begins where the one before it ends, bool `[W]`; by default none does.
+      touches: whether each word begins where the word before it ends, bool `[W]`; by default no word does.
     """
     best, scores = tf.argmax(probabilities, -1, tf.int32), tf.reduce_max(probabilities, -1)
     types, scheme = entity_types(labels), read_tags(labels)

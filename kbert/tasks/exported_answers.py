@@ -14,7 +14,7 @@ class ComparableAnswer(NamedTuple):
 
     exact: tuple  # what has to be equal: labels, texts, places
     near: np.ndarray  # what may differ by rounding: probabilities, coordinates
-    decided: tuple = ()  # what a reader takes from it, and int8 weights change seldom: labels, entities, spans, tokens
+    decided: tuple = ()  # the labels, entities, spans or tokens of the answer, which int8 weights seldom change
 
 
 class OnnxAnswer(NamedTuple):
@@ -36,14 +36,14 @@ class MediaPipeOutput(NamedTuple):
 
 
 def rows_with_count(row: tf.Tensor, rows: tf.Tensor, columns: Mapping[str, tuple[tf.Tensor, Any]]) -> dict[str, tf.Tensor]:
-    """Returns values of which each text has any number, as outputs whose first axis is the texts, in ops of a graph.
+    """Returns outputs whose first axis is the texts, for values of which a text has any number, in ops of a graph.
 
-    Servers join requests at the first axis and split their answers there, so that every output has it.
+    Servers join requests at the first axis and split the answers there, so every output needs that axis.
 
     Args:
       row: the text of each value, int32 `[E]`, ascending.
       rows: the number of texts `B`, a scalar.
-      columns: for each output its values `[E, ...]` and what stands behind a text's last value.
+      columns: for each output its values `[E, ...]`, and the value that fills a row up behind a text's last value.
 
     Returns:
       `count` int32 `[B]`, and each output `[B, most values of a text, ...]`.
@@ -58,13 +58,13 @@ def rows_with_count(row: tf.Tensor, rows: tf.Tensor, columns: Mapping[str, tuple
 
 
 def values_by_text(outputs: Mapping[str, np.ndarray], name: str, axes: int = 1) -> list[np.ndarray]:
-    """Returns the values that each text has of an output with any number of values for a text.
+    """Returns the values of each text, from an output in which a text has any number of values.
 
     Args:
-      outputs: arrays by name. `count` says how many values each text has; others fill the row up. A LiteRT file answers one
-        text, whose values have no axis for the texts.
+      outputs: arrays by name. `count` says how many values each text has; fillers stand behind them. A LiteRT file answers
+        one text, and its outputs have no axis for the texts.
       name: the name of the output.
-      axes: of one text's values.
+      axes: the number of axes of one text's values.
     """
     values = outputs[name] if outputs[name].ndim > axes else outputs[name][None]
     return [row[:count] for row, count in zip(values, outputs["count"].tolist())]

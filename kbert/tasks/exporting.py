@@ -26,7 +26,7 @@ class Exporting(Encoding):
 
     @property
     def served_labels(self) -> Sequence[str]:
-        """The names along the last axis of the task's outputs, which an exported graph gives to who asks; none by default."""
+        """The names along the last axis of the outputs. If there are any, a SavedModel has a signature that returns them."""
         return ()
 
     onnx_output = "logits"  # the name of the one output of an ONNX file that takes ids
@@ -79,8 +79,10 @@ class Exporting(Encoding):
     def probes(self, pairs: bool | None = None) -> tuple[list[str], ...]:
         """Returns the columns of texts on which an exported file is compared with the task: those that are hard for it.
 
-        There are two of them with `pairs`, or if the task reads two texts. By default `pairs` is whether the task was trained
-        on pairs.
+        There are two columns if `pairs` is true or the task reads two texts.
+
+        Args:
+          pairs: whether the file takes pairs of texts; by default it does if the task was trained on pairs.
         """
         pairs = self.trained_on_pairs if pairs is None else pairs
         return (PROBES, PROBES[::-1]) if pairs or len(self.text_inputs) == 2 else (PROBES,)
@@ -108,7 +110,7 @@ class Exporting(Encoding):
         raise NotImplementedError(f"a {type(self).__name__} has no answer to a text")
 
     def decided(self, outputs: Mapping[str, np.ndarray]) -> tuple:
-        """Returns what the outputs of a call for one text decide: by default, the largest value along the last axis of each.
+        """Returns the decisions that follow from the outputs for one text: by default the place of the largest value of each.
 
         Args:
           outputs: the outputs for one text by name, without the axis of the texts and without padding.

@@ -40,19 +40,20 @@ class Files(WholeFiles, Encoding):
 
         >>> task.save_to_preset("emotion")  # doctest: +SKIP
 
+        These files have no place for lengths, windows, trainable flags and other settings of the task, its preprocessor
+        and its tokenizer.
+        `kbert.json` beside them holds those settings. The weights are written as float32. `from_preset` chooses the dtype
+        policy anew. Only `save` keeps the optimizer and the loss.
+
         Args:
           folder: the folder to write; it is made if it is not there. A preset of the same layout is replaced as a whole; files
             that belong to no model stay.
           layout: `"huggingface"` (config.json, vocab.txt, tokenizer_config.json, model.safetensors), which transformers opens;
             `"google"` (bert_config.json, vocab.txt, bert_model.ckpt.*) or `"keras_hub"` (config.json, model.weights.h5, ...).
 
-        What these files have no place for stands in kbert.json beside them: lengths, windows, trainable flags and other
-        settings of the task and its tokenizer. The weights are float32; the dtype policy is that of whoever opens the folder.
-        The optimizer and the loss are kept by `save` alone.
-
         Raises:
-          ValueError: no such layout, or one that has no place for this encoder or head; or the folder has the name of a file,
-            or holds a model of another layout.
+          ValueError: there is no such layout, or the layout has no place for this encoder or head; or the folder has the name
+            of a file, or holds a model of another layout.
         """
         from kbert.checkpoints.opened import writer_of
 
@@ -86,7 +87,9 @@ class Files(WholeFiles, Encoding):
           The path.
 
         Raises:
-          ValueError: no such format, a path whose suffix names another one, or an option that the format does not take.
+          ValueError: there is no such format, the suffix of the path names another one, or an option has a value that the
+            format does not take.
+          TypeError: the format has no such option.
           RuntimeError: the file that was written answers otherwise than the task.
         """
         from kbert.export import export_litert, export_onnx, export_saved_model
@@ -115,7 +118,7 @@ def load(path: str | os.PathLike, custom_objects: dict[str, Any] | None = None, 
     Raises:
       FileNotFoundError: there is no such file.
       TypeError: the file names a function or a class that is not known.
-      ValueError: the file is not a .keras file, or not a whole one.
+      ValueError: the file is not a .keras file, or is broken off.
     """
     yes_or_no(compile=compile)
     if not pathlib.Path(path).is_file():

@@ -1,4 +1,4 @@
-"""The numbers and choices that `fit`, `evaluate` and `predict` take, checked before any work."""
+"""Checks the numbers and choices that `fit`, `evaluate` and `predict` take, before any work."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ def check_fit(
     more: dict[str, Any] | None = None,
     **numbers: Any,
 ) -> None:
-    """Raises an error for arguments that `fit` cannot take, whatever the data are.
+    """Raises an error for arguments that `fit` cannot take with any data.
 
     Args:
       epochs: a whole number from 1 on.
       initial_epoch: a whole number from 0 to the last epoch's.
-      verbose: Keras's.
+      verbose: Keras's argument: "auto", 0, 1 or 2.
       shuffle: True or False.
       validation_split: a share from 0 to less than 1; only 0 goes with `validation_data`.
       validation_data: anything, or None.
       resume: a folder, or None.
-      resume_every: a number of seconds, 0 or more; of a folder to resume from.
+      resume_every: a number of seconds, 0 or more. Only the default goes without `resume`.
       class_weight: a dictionary, or None.
-      more: the other arguments that were given, of which only those of validation are known.
+      more: the other arguments that were given by name. Only those in `OF_VALIDATION` are taken.
       **numbers: whole numbers from 1 on, or None.
 
     Raises:
-      TypeError: an argument that `fit` does not have.
-      ValueError: an argument that is out of its range, or that cannot act.
+      TypeError: `fit` has no such argument, or `class_weight` is no dictionary.
+      ValueError: an argument is out of its range, or cannot act.
     """
     more = more or {}
     known_only("fit", more, OF_VALIDATION)
@@ -76,12 +76,12 @@ def check_fit(
 
 
 def are_batches(x: Any) -> bool:
-    """Returns whether packed inputs come in batches of their own."""
+    """Returns whether packed inputs come in batches: in a `tf.data.Dataset` or a `PyDataset`."""
     return isinstance(x, (tf.data.Dataset, keras.utils.PyDataset))
 
 
 def refuse_beside_batches(x: Any, **given: Any) -> None:
-    """Raises a ValueError for an argument that `x`, packed batches with targets and weights of their own, would drop."""
+    """Raises a ValueError for an argument that goes unused because `x` is packed batches, which hold targets and weights."""
     for name, value in given.items():
         if value is not None:
             raise ValueError(

@@ -73,16 +73,17 @@ class Fitting(CompiledState):
             thousand rows.
           class_weight: a dictionary from a label, or its index, to the weight of its rows.
           sample_weight: a weight for each text in memory.
-          initial_epoch: the number of the first epoch. The learning-rate schedule is laid over the epochs from there on.
-          steps_per_epoch: batches of an epoch. An epoch goes on where the last one stopped, and data that end begin anew.
+          initial_epoch: the number of the first epoch. The learning-rate schedule begins there.
+          steps_per_epoch: the number of batches of an epoch. An epoch continues where the last one stopped. If the data end,
+            they begin anew.
           max_tokens: the most pieces of a batch, in place of `batch_size`. Short texts then come in larger batches.
-          resume: a folder in which the state of the training is kept, with that of the callbacks. The same call in a new
-            process, after a crash or a kill, goes on from there and ends with the weights of an undisturbed run, bit for bit
-            on one device. Other data, settings or sizes are refused, and so is, before the first step, what could not go on
-            exactly. The folder is emptied when the training has ended.
+          resume: a folder in which the state of the training and of its callbacks is kept. After a crash or a kill, the same
+            call in a new process continues from there. On one device it ends with the weights of an undisturbed run, bit for
+            bit. Other data, settings or sizes are refused. A training that could not continue exactly is refused before the
+            first step. The state is deleted when the training has ended.
           resume_every: seconds after which the state is kept within an epoch. After each epoch it is kept in any case.
-          total_steps: batches from the first one of this call to rate 0, for the default learning-rate schedule; by default
-            as many as there are, where the data say it.
+          total_steps: the number of batches after which the default learning-rate schedule reaches 0, counted from the first
+            batch of this call. By default it is the number of all batches, if the data say it.
           **kwargs: `validation_steps`, `validation_batch_size` and `validation_freq`, as in `keras.Model.fit`.
 
         Returns:
@@ -136,7 +137,7 @@ class Fitting(CompiledState):
         )  # fmt: skip
 
     def _check_callbacks(self, callbacks: Any, validates: bool, scores: list[str] | None) -> None:
-        """Raises an error for callbacks that could not do their work; see `check_callbacks` for `scores`."""
+        """Raises an error for callbacks that could not do their work; see `watching.check_callbacks` for `scores`."""
         names = self.figure_names()
         check_callbacks(as_list(callbacks), self.optimizer, names, names if validates else None, scores)
 
@@ -220,8 +221,8 @@ class Fitting(CompiledState):
         """Runs Keras's `fit` on each phase, as one training: one schedule, one state to resume, one history.
 
         Args:
-          phases: the data with the epochs of each.
-          total_steps: the batches of the schedule, from the initial epoch on; by default those that there are.
+          phases: the data to train on, each with its number of epochs.
+          total_steps: the number of batches of the schedule, from the initial epoch on; by default all that there are.
           initial_epoch: the number of the first epoch.
           callbacks: Keras callbacks, one or a list.
           resume: the folder of the state, or None.

@@ -41,12 +41,12 @@ def load_task(
       cls: the task's class, called as `cls(encoder, preprocessor, **kwargs)`.
       preset: a built-in name, `hf://owner/name@revision`, a folder, a live model of KerasHub, or an `Opened`.
       describe_head: a function of the task, and of the paths of its weights that are missing, to what the notice calls them.
-      max_length: the most positions of a row. None stands for that of the task that was saved, or else for the encoder's most.
+      max_length: the most positions of a row. None stands for the saved task's number, or else for the encoder's most.
       dtype: a Keras dtype policy for the whole task. None stands for the global one.
       preprocessor: a `TextPreprocessor` in place of the preset's, or None for a task that takes packed input.
-      **kwargs: for `cls`. A value that is a function gets the dictionary in the configuration file and returns the argument. If
-        it returns None, or an argument is left out, the argument is that of the task that was saved, if this was of the same
-        class, or else the constructor's default.
+      **kwargs: arguments of `cls`. If a value is a function, it is called with the dictionary in the configuration file, and
+        its result is the argument. If the result is None, or an argument is left out, the saved task's argument is taken if
+        that task was of the same class. Otherwise the constructor's default is taken.
 
     Raises:
       ValueError: the architecture has no such head, `max_length` is too long or given beside a preprocessor, the vocabulary is
@@ -87,8 +87,8 @@ def read_preprocessor(opened: Opened, max_length: int | None, settings: dict[str
 
     Args:
       opened: the checkpoint.
-      max_length: the most positions of a row. None stands for that of the settings, or else for the encoder's most.
-      settings: other arguments of the preprocessor that the folder states.
+      max_length: the most positions of a row. None stands for the number in the settings, or else for the encoder's most.
+      settings: arguments of the preprocessor that the folder states. `ragged` among them has no effect.
 
     Raises:
       ValueError: `max_length` is more than the encoder has, or the vocabulary is another checkpoint's.

@@ -6,7 +6,7 @@ has the other shapes.
 
 The model is converted once, for texts that stand one after the other in rows of any length (`RowsView`). Next to no padding is
 computed, and a new length costs 0.3 ms and no new model. Two signatures share the weights: one row for a text alone, eight
-for many.
+for many. A task that answers at some positions of a row alone (masks) has two more, for its head at these positions.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LONG = 128  # a text of more tokens is a step by itself
 ONE_ROW_TOKENS = 192  # of a last few texts in one row
 TEXTS_PER_READ = 512  # tokenized at a time
 ROW = ("token_ids", "segment_ids", "positions", "texts", "first")
-AFTER = "after"  # the id after each token, or -1 beyond the positions; for an encoder that reads the next token
+AFTER = "after"  # the id that follows each token, or -1 after a full row; for an encoder that reads the next token
 READ_ONLY = (
     "fit", "compile", "evaluate", "train_on_batch", "test_on_batch", "predict_on_batch", "save", "save_to_preset",
     "save_weights", "load_weights", "get_weights", "set_weights", "weights", "variables", "trainable_weights",
@@ -135,7 +135,7 @@ class FrozenTask:
         return groups, outputs
 
     def _forward_at(self, inputs: dict[str, tf.Tensor]) -> np.ndarray:
-        """Returns the outputs at positions, `[B, M, ...]`, as the task's own forward pass at positions does.
+        """Returns the outputs at `mask_positions`, `[B, M, ...]`, as the task's own `_forward_at` does.
 
         Args:
           inputs: the packed dictionary `[B, L]`, with `mask_positions`, int32 `[B, M]`.
@@ -254,12 +254,15 @@ def _apart(values: np.ndarray, first: list[int], lengths: list[int], width: int)
 
 
 def row_inputs(task: Any) -> tuple[str, ...]:
-    """Returns the names of the tensors that a task's encoder takes of texts in rows."""
+    """Returns the names of the tensors that a task's encoder takes for texts in rows."""
     return (*ROW, AFTER) if task.encoder.reads_next_token else ROW
 
 
 def _convert_model(task: Any) -> bytes:
-    """Returns the encoder and the head as a LiteRT model, for one row and for `ROWS`, and the head at positions if asked."""
+    """Returns the encoder and the head as a LiteRT model, for one row and for `ROWS` rows.
+
+    A task with `answers_at_positions` also gets signatures for its head at `mask_positions`.
+    """
 
     def spec(rows: int, *more: str) -> dict[str, tf.TensorSpec]:
         shapes = {name: [None] if name == "first" else [rows, None] for name in (*row_inputs(task), *more)}
@@ -285,7 +288,7 @@ def is_option(name: str, value: Any) -> bool:
 
 
 def plain_copy(value: Any) -> Any:
-    """Returns a setting in plain values as one that the task cannot change any more."""
+    """Returns a copy of a setting, so that a change of the task's list does not change it."""
     return list(value) if isinstance(value, list) else value
 
 

@@ -164,7 +164,7 @@ def _has_ragged_rows(x: Any) -> bool:
 
 
 def _has_batches_of_batches(x: tf.data.Dataset) -> bool:
-    """Returns whether an element's texts are rows of no fixed size, which are batches and not the texts of a pair."""
+    """Returns whether an element holds texts with a second axis of unknown size. Such texts are batches, and no pairs."""
     spec = x.element_spec[0] if isinstance(x.element_spec, tuple) else x.element_spec
     shapes = [part.shape for part in tf.nest.flatten(spec) if isinstance(part, tf.TensorSpec) and part.dtype == tf.string]
     return any(shape.rank is not None and shape.rank > 1 and shape[-1] is None for shape in shapes)
@@ -175,7 +175,7 @@ def _open_stream(forms: tuple[Columns, ...], x: Any, targets: Targets) -> Texts:
     elements, count = elements_of(x)
     once, kind = hasattr(x, "__next__"), type(x).__name__
     is_dataset, ragged = isinstance(x, tf.data.Dataset), _has_ragged_rows(x)
-    of_rows = ragged or not (is_dataset or isinstance(x, keras.utils.PyDataset))  # where an element could be either
+    of_rows = ragged or not (is_dataset or isinstance(x, keras.utils.PyDataset))  # see `is_row`
     if once:
         began = list(itertools.islice(x, 1))
         x = itertools.chain(began, x)

@@ -19,13 +19,13 @@ def check_labels(labels: Iterable[str] | None, fewest: int = 2) -> list[str]:
     ['ham', 'spam']
 
     Args:
-      labels: the names, in the order of their indices; a dictionary from indices to names, or from names to indices; or
-        `range(n)`, whose numbers become names.
+      labels: the names in the order of their indices. Or a dictionary from indices to names, or from names to indices. Or
+        `range(n)`; its numbers become names.
       fewest: the least number of classes.
 
     Raises:
-      TypeError: no list, or something in it is no name.
-      ValueError: too few names, or one name twice.
+      TypeError: `labels` is no list, or something in it is no name.
+      ValueError: there are too few names, a name stands twice, or a dictionary does not number the names from 0.
     """
     if isinstance(labels, (set, frozenset)):
         raise TypeError(
@@ -89,7 +89,7 @@ def label_index(labels: list[str], label: Any, where: str) -> int:
 
 
 def is_no_label(label: Any) -> bool:
-    """Returns whether a target is -100, which counts as no label, as in torch and transformers."""
+    """Returns whether a target is -100, which stands for no label, as in torch and transformers."""
     return isinstance(label, (int, float)) and label == NO_LABEL
 
 

@@ -78,7 +78,7 @@ def chosen_stride(given: int | None, default: int, room: int | None) -> int:
     Args:
       given: the user's `window_stride`, or None for the default.
       default: the number that is taken by default.
-      room: the pieces of a text that have room in every window, or None for packed input.
+      room: the number of a text's pieces for which every window has room, or None for packed input.
 
     Raises:
       ValueError: `given` is no whole number from 0 on, or leaves a window no room for other pieces.

@@ -40,8 +40,8 @@ class Measuring(Compiling):
           y: the targets of texts in memory.
           batch_size: the rows of a batch. By default those of a dataset's own batches, and 32 elsewhere.
           verbose: 0 is silent, 1 shows a progress bar, 2 a line.
-          sample_weight: a weight for each text in memory. The loss, the task's own metrics and its scores count each text as
-            often as its weight says.
+          sample_weight: a weight for each text in memory. It says how often the loss, the task's own metrics and its scores
+            count the text.
           return_dict: returns a dictionary by name rather than a list.
           **kwargs: `steps` and `callbacks`, as in `keras.Model.evaluate`.
 
@@ -86,7 +86,7 @@ class Measuring(Compiling):
         """Returns figures in the order of Keras's lists: the loss, the metrics as they were compiled, then all others.
 
         Args:
-          logs: figures by their names; those of validation data, which come last, begin with `val_`.
+          logs: figures by their names. The names of figures of validation data begin with `val_`; these figures come last.
         """
         of_validation = [name.removeprefix("val_") for name in logs if name.startswith("val_")]
         names = keras_internals.in_list_order(self, [name for name in logs if not name.startswith("val_")])
@@ -101,7 +101,7 @@ class Measuring(Compiling):
     # What the field counts
 
     def scores(self, x: Any, y: Any, verbose: int | str = "auto", sample_weight: Any = None) -> dict[str, float]:
-        """Returns what the field counts and no mean over batches can be, by name: for texts and their targets, all at once.
+        """Returns figures that are no means over batches, for example F1, by name. They are computed from all texts together.
 
         `evaluate` gives these figures beside the loss and the metrics, `fit` after each epoch for the validation data.
 
@@ -150,13 +150,13 @@ class Measuring(Compiling):
 
         Args:
           judged: the pairs of a target and an answer that `judge` gave.
-          weights: how often each row counts, float32 `[rows]`; None for once.
+          weights: how often each row counts, float32 `[rows]`; None if each counts once.
         """
         raise NotImplementedError
 
     @property
     def score_names(self) -> list[str] | None:
-        """The names of the figures that `score` gives, of all of which a higher one is better; None if they are unknown."""
+        """The names of the figures that `score` may give, or None if they are unknown. A higher figure is always better."""
         return [] if type(self).scores is Measuring.scores else None
 
     @property

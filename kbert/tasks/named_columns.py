@@ -1,4 +1,4 @@
-"""Containers whose columns have names: dictionaries, tables, structured arrays, lists of dictionaries."""
+"""Reads containers whose columns have names: dictionaries, tables, structured arrays, lists of dictionaries."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ def columns_by_name(x: Any, name: str) -> dict[str, Any] | None:
 
     Args:
       x: any container.
-      name: what the caller calls it, for errors.
+      name: the name of the argument, for errors.
 
     Returns:
       The columns as they are, or None for a container whose columns have no names.
+
+    Raises:
+      ValueError: the dictionaries of a list have different keys.
     """
     if isinstance(x, Mapping):
         return dict(x)

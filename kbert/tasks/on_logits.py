@@ -1,7 +1,8 @@
-"""Keras's losses and metrics on a task's logits.
+"""Makes Keras's losses and metrics read a task's logits.
 
-Keras's own read probabilities unless they are told otherwise, and a task's outputs are logits: the loss of a name would stay
-where it began, and nothing would be learned. Here they are told. What is not Keras's own is left as it is.
+A cross-entropy of Keras's that is given by its name reads probabilities. On a task's logits it would not fall, and nothing
+would be learned. The functions here build it with `from_logits=True`. Losses and metrics that are not Keras's own stay as they
+are.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ OF_TWO_CLASSES = (
 
 
 class Logits(NamedTuple):
-    """What a task's outputs say of classes."""
+    """The kind of logits that a task's output holds."""
 
-    classes: int | None = None  # how many there are, or None where it differs from batch to batch
+    classes: int | None = None  # the number of classes, or None if it differs from batch to batch
     several: bool = False  # whether any number of classes can be right, so that targets are rows of 0 and 1
     rows: bool = False  # whether the target of an output, the index of a class, may also be a row of shares
 
@@ -61,16 +62,16 @@ def own_of_keras(value: Any, module: Any) -> str | None:
 
 
 def loss_on_logits(loss: Any, logits: Logits | None, default: Any, task: str) -> Any:
-    """Returns a loss for one output, such as reads its logits.
+    """Returns a loss that reads the logits of one output.
 
     Args:
       loss: a name, a class, a function or an object, as `keras.Model.compile` takes them; or None.
-      logits: what the output is; None for numbers.
+      logits: the kind of logits of the output; None for numbers.
       default: the task's own loss for the output.
       task: what the task is called in errors.
 
     Raises:
-      ValueError: no such loss, or one that these outputs or their targets do not fit.
+      ValueError: there is no such loss, or it does not fit the output or its targets.
     """
     if loss is None:
         return None
@@ -98,7 +99,7 @@ def loss_on_logits(loss: Any, logits: Logits | None, default: Any, task: str) ->
             f"{kind} reads targets as rows, and the targets of a {task} are indices: give sparse_categorical_crossentropy"
         )
     if kind == SPARSE and isinstance(default, LabelledCrossentropy):
-        return default  # which leaves out the positions without a label
+        return default  # it leaves out the positions without a label
     if kind == SPARSE and config.get("ignore_class") is None:
         config["ignore_class"] = NO_LABEL
     if kind in (*BINARY, *CATEGORICAL, SPARSE):
@@ -107,7 +108,7 @@ def loss_on_logits(loss: Any, logits: Logits | None, default: Any, task: str) ->
 
 
 def reads_rows(loss: Any) -> bool | None:
-    """Returns whether a loss for one class a row reads targets as rows; None where it is not Keras's, and may read either."""
+    """Returns whether a loss for one class a row reads targets as rows; None if it is not Keras's and may read either."""
     kind = None if loss is None or isinstance(loss, str) else own_of_keras(loss, keras.losses)
     return None if kind is None else kind != SPARSE
 
@@ -116,16 +117,16 @@ def reads_rows(loss: Any) -> bool | None:
 
 
 def metric_on_logits(metric: Any, logits: Logits | None, accuracy: Callable[[], Any] | None, task: str) -> Any:
-    """Returns a metric for one output, such as reads its logits.
+    """Returns a metric that reads the logits of one output.
 
     Args:
       metric: a name, a class, a function or an object, as `keras.Model.compile` takes them.
-      logits: what the output is; None for numbers.
+      logits: the kind of logits of the output; None for numbers.
       accuracy: makes the task's own accuracy; None for a task that has none.
       task: what the task is called in errors.
 
     Raises:
-      ValueError: no such metric, or one that these outputs do not fit.
+      ValueError: there is no such metric, or it does not fit the output.
     """
     name = metric if isinstance(metric, str) else None
     if name is not None and name.lower() in ("accuracy", "acc"):
@@ -155,15 +156,15 @@ def metric_on_logits(metric: Any, logits: Logits | None, accuracy: Callable[[], 
 
 @keras.saving.register_keras_serializable("kbert")
 class OfProbabilities(keras.metrics.Metric):
-    """One of Keras's metrics, on the probabilities that logits mean.
+    """A metric of Keras's that reads the probabilities that belong to logits.
 
-    Of one class a row the targets are indices, and -100 says that a position has none. They become the rows that most of
-    Keras's metrics ask for. A metric of two classes, such as AUC, reads the probability of the second one where there are two.
+    If a row has one class, its target is an index, or -100 for none. Most of Keras's metrics ask for rows, which are made of
+    the indices. A metric of two classes, for example AUC, reads the probability of the second class if there are two.
 
     Args:
       metric: the metric.
       kind: the name of its class.
-      logits: what the outputs are.
+      logits: the kind of logits of the output.
       name: the metric's name in Keras's logs.
       **kwargs: the other arguments of `keras.metrics.Metric`.
     """
@@ -174,7 +175,7 @@ class OfProbabilities(keras.metrics.Metric):
         if config.get("from_logits"):
             config["from_logits"] = False
         for threshold in ("threshold", "thresholds"):
-            if config.get(threshold) in (0, [0]):  # which is what one gives for logits
+            if config.get(threshold) in (0, [0]):  # the threshold of logits
                 config[threshold] = 0.5
         self.metric = metric if config == metric.get_config() else type(metric).from_config(config)
         self.kind, self.logits = kind, Logits(*logits)

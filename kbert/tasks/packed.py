@@ -1,4 +1,4 @@
-"""Packed dictionaries: their values are checked before Keras, which would wrap or drop them, takes them as they are."""
+"""Checks the values of packed dictionaries before Keras takes them, which would wrap wrong ids or drop wrong weights."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def check_packed(inputs: Any, config: Any) -> None:
       config: the encoder's configuration.
 
     Raises:
-      TypeError: no whole numbers.
-      ValueError: a number that is out of its range, which int32 or the table of tokens has.
+      TypeError: the values are no whole numbers.
+      ValueError: a number is out of its range, for example an id beyond the table of tokens, or sizes do not go together.
     """
     if not isinstance(inputs, dict):
         return
@@ -45,7 +45,12 @@ def check_packed(inputs: Any, config: Any) -> None:
 
 
 def packed_arrays(inputs: Any, config: Any) -> Any:
-    """Returns a packed dictionary with arrays in the place of lists, checked by `check_packed`; other inputs as they are."""
+    """Returns a packed dictionary with arrays in the place of lists, checked by `check_packed`; other inputs as they are.
+
+    Args:
+      inputs: a packed dictionary, or a dataset.
+      config: the encoder's configuration.
+    """
     if isinstance(inputs, dict):
         inputs = {name: np.asarray(values) if isinstance(values, (list, tuple)) else values for name, values in inputs.items()}
     check_packed(inputs, config)
@@ -66,10 +71,14 @@ def check_sizes(inputs: dict[str, Any]) -> None:
 
 
 def finite_arrays(y: Any) -> Any:
-    """Returns the targets of packed rows as arrays of finite numbers: one, or a dictionary or tuple of one for each output.
+    """Returns the targets of packed rows as arrays of finite numbers.
+
+    Args:
+      y: an array or a list; or a dictionary or a tuple with one for each output.
 
     Raises:
-      TypeError: something is no number; ValueError: a number is not finite, or rows differ in size.
+      TypeError: something is no number.
+      ValueError: a number is not finite, or rows differ in size.
     """
     if isinstance(y, dict):
         return {name: finite_arrays(part) for name, part in y.items()}
@@ -87,7 +96,15 @@ def finite_arrays(y: Any) -> Any:
 
 
 def check_packed_batches(data: Any) -> None:
-    """Raises an error for a dataset of packed dictionaries that could make no step; other data are not looked at."""
+    """Raises an error for a dataset of packed dictionaries that cannot be trained on.
+
+    Args:
+      data: a `tf.data.Dataset`. Other data are not checked.
+
+    Raises:
+      TypeError: the targets are strings.
+      ValueError: the dataset gives single rows, or no targets.
+    """
     spec = getattr(data, "element_spec", None)
     if not isinstance(data, tf.data.Dataset) or spec is None:
         return
@@ -117,9 +134,9 @@ def check_packed_weights(sample_weight: Any, rows: int) -> Any:
 
 
 def checked_batches(data: Any) -> Any:
-    """Returns a dataset of `(inputs, targets, weights)` that ends in an error at a weight that is negative or not finite.
+    """Returns a dataset of `(inputs, targets, weights)` that raises an error at a weight that is negative or not finite.
 
-    Other datasets, and other data, are returned as they are.
+    Datasets without weights, and other data, are returned as they are.
     """
     spec = getattr(data, "element_spec", None)
     if not isinstance(data, tf.data.Dataset) or not isinstance(spec, tuple) or len(spec) < 3:

@@ -23,15 +23,16 @@ from kbert.training.length_batches import sorted_batches
 if TYPE_CHECKING:
     from kbert.tasks.frozen import FrozenTask
 
-# Positions of one step of predict: on a CPU enough for the cores and small for the caches. Only many more give each of a GPU's
-# thousands of cores work; those of a base model take one or two GB of its memory (computed, not measured).
+# Positions of one step of predict. On a CPU they are enough for the cores and few enough for the caches. A GPU needs many more
+# to give work to its thousands of cores. With a base model they take one or two GB of its memory (computed, not measured).
 TOKENS_PER_PREDICTION = {"CPU": 4096, "GPU": 32768}
 
 
 class Prediction(Encoding):
     """What a task has to do with answers; a part of `Task`.
 
-    A frozen task runs these methods with its own `_compute` and `_compute_pieces`, so that they call no `super()`.
+    A frozen task runs `_predict_texts` and the methods that it calls with its own `_compute` and `_compute_pieces`, so none of
+    these methods calls `super()`.
     """
 
     def predict(self, x: Any, batch_size: int | None = None, verbose: int | str = "auto", **kwargs: Any) -> Any:

@@ -63,7 +63,11 @@ class Problem:
         return {"label": labels[best], "score": float(row[best]), "scores": dict(zip(labels, row.tolist()))}
 
     def decided(self, row: np.ndarray) -> tuple:
-        """Returns the index of the label that a text's probabilities `[C]` give, or the indices of several as one value."""
+        """Returns a text's decision as a tuple of one value: the index of its label, or a tuple of indices for several labels.
+
+        Args:
+          row: the probabilities of the text, `[C]`.
+        """
         return (int(row.argmax()),)
 
     def served_outputs(self, labels: list[str], values: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -107,7 +111,7 @@ class Problem:
         Args:
           targets: encoded targets, `[B, C]`.
           logits: the task's outputs, `[B, C]`.
-          weights: how often each text counts, `[B]`; None for once.
+          weights: how often each text counts, `[B]`; None if each counts once.
         """
         return []
 
@@ -116,7 +120,7 @@ class Problem:
         return []
 
     def logits(self, count: int) -> Logits | None:
-        """Returns what the outputs of a classifier with `count` labels say of classes, or None for numbers."""
+        """Returns the kind of logits that a classifier with `count` labels gives, or None for numbers."""
         return Logits(count)
 
     def figures(self, texts: Sequence, given: list, targets: np.ndarray, values: np.ndarray, labels: list[str]) -> Figures:

@@ -65,7 +65,7 @@ class QuestionAnswerer(Task):
       preprocessor: a `TextPreprocessor`, or None for packed input.
       dropout: the rate of the dropout on the tokens' vectors in training; 0, but for DistilBERT's checkpoints.
       window_stride: the pieces that neighbouring windows of a long text share. By default 128, or half of the room
-        beside the longest question where this is less.
+        beside the longest question if that is less.
       **kwargs: `name`, and `dtype`, a Keras dtype policy.
 
     Calling the task with the packed dictionary gives `start_logits` and `end_logits`, both `[B, L]`. They are computed on every
@@ -84,7 +84,7 @@ class QuestionAnswerer(Task):
     ) -> None:
         super().__init__(encoder, preprocessor, **kwargs)
         share("dropout", dropout)
-        # The pieces that always have room beside the longest question.
+        # The number of a text's pieces for which there is room beside the longest question.
         room = None if preprocessor is None else preprocessor.max_length - 3 - preprocessor.longest_query
         default = 128 if room is None else min(128, room // 2)
         self.given_stride, self.window_stride = window_stride, chosen_stride(window_stride, default, room)
@@ -179,16 +179,25 @@ class QuestionAnswerer(Task):
         return super().batches_of(*args, **kwargs).map(tf.autograph.experimental.do_not_convert(by_name))
 
     def judge(self, chunk: Chunk, verbose: int | str = "auto") -> list[tuple[list[dict], tuple[str, float]]]:
-        """Returns the right answers of each question, and the task's with the distance of no answer above it."""
+        """Returns the right answers of each question, and the task's answer with the result of `answer_and_odds`.
+
+        Args:
+          chunk: questions and texts with their answers.
+          verbose: 1 for a progress bar, 0 for none.
+        """
         found = self._best_spans(chunk.columns, 30, Progress(verbose))
         return [(right_answers(answer), answer_and_odds(*spans)) for answer, spans in zip(chunk.targets or [], found)]
 
     def score(self, judged: list[tuple[list[dict], tuple[str, float]]], weights: np.ndarray | None = None) -> dict[str, float]:
         """Returns exact match and F1 of the answers in percent, as the official scripts of SQuAD count them.
 
-        If some questions have no answer, these are the figures of SQuAD 2 (`kbert.scoring.squad.squad2_scores`): a question is
-        answered by nothing where the logit of no answer is above the best span's. `best_f1_thresh` is the
-        `no_answer_threshold` of `answer` that would be best here.
+        If some questions have no answer, these are the figures of SQuAD 2 (`kbert.scoring.squad.squad2_scores`). The task's
+        answer is then empty if the logit of no answer is above the best span's. `best_f1_thresh` is the
+        `no_answer_threshold` of `answer` that gives the highest F1 on these questions.
+
+        Args:
+          judged: the pairs that `judge` gave.
+          weights: how often each question counts, float32 `[rows]`; None if each counts once.
         """
         right, texts, odds = [right for right, _ in judged], [text for _, (text, _) in judged], [odd for _, (_, odd) in judged]
         return squad_scores(texts, right, weights) if all(right) else squad2_scores(texts, right, odds, weights=weights)

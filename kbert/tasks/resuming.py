@@ -1,4 +1,4 @@
-"""Which trainings can go on after a crash, and what they are made of: a stopped one goes on only with the same."""
+"""Checks that a training can continue after a crash, and takes the fingerprints of the parts that have to be the same."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def open_state(
     callbacks: Sequence[keras.callbacks.Callback],
     options: Mapping[str, Any],
 ) -> TrainingState:
-    """Returns the state of a training, which `restore` puts the task into if the training was stopped.
+    """Returns the state of a training. Its `restore` brings the task back to where a stopped training was.
 
     Args:
       task: a compiled task.
       folder: the folder of the state.
-      seconds: after which the state is kept within an epoch.
+      seconds: the number of seconds after which the state is kept within an epoch.
       phases: the datasets to train on.
       total_steps: the batches of the whole training, or None.
       initial_epoch: the number of the first epoch.
@@ -40,7 +40,7 @@ def open_state(
       options: the arguments of Keras's `fit`.
 
     Raises:
-      ValueError: the training cannot go on exactly after a crash, or the folder has the state of another one.
+      ValueError: the training could not continue exactly after a crash. (`restore` refuses the state of another training.)
     """
     known = isinstance(phases[0].data, tf.data.Dataset) and all(phase.batches for phase in phases)
     if initial_epoch or not total_steps or not known:
@@ -53,17 +53,17 @@ def open_state(
 
 
 def parts_of_training(task: Any, phases: Sequence[Phase], validation_data: Any = None) -> dict[str, str]:
-    """Returns the fingerprints of the task, of what it was compiled with, and of its data, by name.
+    """Returns the fingerprints of the task, of the arguments of `compile`, and of the data, by name.
 
-    The weights are not among them: they are in the state.
+    The weights have no fingerprint, because they are in the state.
 
     Args:
       task: a compiled task.
-      phases: the datasets to train on. NumPy's random generator is to be where it was as the training began.
-      validation_data: what Keras validates with.
+      phases: the datasets to train on.
+      validation_data: the data that Keras validates on. Only those of a `tf.data.Dataset` have a fingerprint.
 
     Raises:
-      ValueError: a dataset of the user's gives other batches each time, so that no training on it can go on exactly.
+      ValueError: a dataset of the user's gives other batches each time, so that no training on it can continue exactly.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a loss is a lambda was said when it was compiled
@@ -82,7 +82,7 @@ def parts_of_training(task: Any, phases: Sequence[Phase], validation_data: Any =
 
 
 def without_schedule(value: Any) -> Any:
-    """Returns a configuration without the numbers of steps that `fit` tells a schedule."""
+    """Returns a configuration without the numbers of steps that `fit` sets in a schedule."""
     if isinstance(value, dict):
         return {key: without_schedule(item) for key, item in value.items() if key not in OF_SCHEDULE}
     return [without_schedule(item) for item in value] if isinstance(value, (list, tuple)) else value
@@ -96,7 +96,7 @@ def first_batch(task: Any, data: tf.data.Dataset) -> str:
       data: the dataset.
 
     Raises:
-      ValueError: it begins with another batch each time, and not because kbert counts its epochs.
+      ValueError: the dataset begins with another batch each time, although kbert does not count its epochs.
     """
     before = [int(counter) for counter in task._epochs]
     marks = []

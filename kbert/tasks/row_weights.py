@@ -56,6 +56,6 @@ def weights_of_rows(sample_weight: np.ndarray | None, of_label: np.ndarray, targ
       of_label: the weight of each label, float32 `[labels]`.
       targets: the index of each row's label, int32 `[B]`, -100 for none; or rows of shares `[B, labels]`.
     """
-    # A text without a label has one that is not counted.
+    # A text without a label gets the weight of label 0. The loss does not count the text.
     of_row = of_label[np.maximum(targets, 0) if targets.ndim == 1 else targets.argmax(-1)]
     return of_row if sample_weight is None else sample_weight * of_row

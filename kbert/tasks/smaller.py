@@ -65,14 +65,14 @@ def make_student(
 
 
 def flags_of_copies(flags: dict[str, bool], copied: Sequence[int]) -> dict[str, bool]:
-    """Returns the trainable flags of a student whose layers are copies.
+    """Returns the trainable flags of a student whose layers are copies of a task's.
 
     >>> flags_of_copies({"encoder.embeddings": False, "encoder.blocks.3": False}, [1, 3])
     {'encoder.embeddings': False, 'encoder.blocks.1': False}
 
     Args:
-      flags: the task's, by dotted path.
-      copied: the number of the task's layer of which each of the student's layers is a copy.
+      flags: the task's flags, by dotted path.
+      copied: for each of the student's layers, the number of the task's layer from which it was copied.
     """
     result = {}
     for path, flag in flags.items():
@@ -116,7 +116,7 @@ def rebuilt(task: Task, config: Any, preprocessor: TextPreprocessor, dtype: Any 
       task: the task whose class and options it has.
       config: the configuration of its encoder.
       preprocessor: what reads its texts.
-      dtype: its Keras dtype policy; by default the task's.
+      dtype: the new task's Keras dtype policy; by default the encoder and the task keep theirs.
     """
     shared = ("name", "dtype", "encoder", "preprocessor", *task.remembered())
     own = {name: value for name, value in task.get_config().items() if name not in shared}
@@ -134,9 +134,13 @@ def head_variables(task: Task) -> list[tf.Variable]:
 
 
 def copy_weights(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
-    """Copies a layer's weights, of any precision, to one of the same structure. Those of another shape stay as they are.
+    """Copies a layer's weights, of any precision, to a layer of the same structure.
 
-    So do the seeds of random numbers, which are no weights.
+    Weights that have another shape in the target stay as they are. The seeds of random numbers are no weights and stay too.
+
+    Args:
+      source: the layer to copy from.
+      target: the layer to copy to.
     """
     for value, variable in zip(source.weights, target.weights):
         if value.shape == variable.shape:

@@ -49,12 +49,12 @@ def has_even_batches(x: Any) -> bool:
 
 
 class Element(NamedTuple):
-    """What one element of a stream holds: a row, or a batch of rows."""
+    """The parts of one element of a stream, which is a row or a batch of rows."""
 
     inputs: Any
     targets: Any = None
     weights: Any = None
-    has_targets: bool = False  # whether it says its targets, even if they are None, as those of a question without an answer
+    has_targets: bool = False  # whether the element has targets; they may be None, as for a question without an answer
 
 
 def parts_of(forms: tuple[Columns, ...], element: Any, targets: Targets) -> Element:
@@ -65,8 +65,8 @@ def parts_of(forms: tuple[Columns, ...], element: Any, targets: Targets) -> Elem
 
     Args:
       forms: the sets of columns that the task reads.
-      element: what the stream gave.
-      targets: whether it holds targets, see `Targets`.
+      element: the stream's element.
+      targets: whether the element holds targets, see `Targets`.
     """
     sizes = {len(form.names) for form in forms}
     if isinstance(element, list) and len(element) in (2, 3) and _holds_text(element[0]) and not _holds_text(element[1]):
@@ -127,7 +127,7 @@ def _holds_text(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    """Returns whether a value is a number, or holds numbers; a missing text is none."""
+    """Returns whether a value is a number, or a container whose first item is one. NaN, a missing text, is no number."""
     item = None if isinstance(value, (tuple, dict)) else _first_item(value)
     return isinstance(item, (int, float)) and item == item
 
@@ -135,14 +135,14 @@ def _is_number(value: Any) -> bool:
 def is_row(forms: tuple[Columns, ...], element: Element, of_rows: bool, structured: bool = False) -> bool:
     """Returns whether a stream's element is one row, rather than a batch of rows.
 
-    A list of strings is a batch of texts, or one sentence of words. It is a sentence if it has a label for each word; without
-    labels, if it comes from an iterator, whose elements are rows.
+    A list of strings is a batch of texts, or one sentence of words. It is a sentence if it has a label for each word. Without
+    labels, `of_rows` decides.
 
     Args:
       forms: the sets of columns that the task reads.
       element: the first element.
-      of_rows: whether the stream is an iterator, whose elements are rows where they could be either.
-      structured: whether the stream is a dataset, where a tuple is never a batch.
+      of_rows: whether an element that could be either is a row. That is so for iterators, and for datasets of ragged rows.
+      structured: whether the stream is a dataset. There a tuple is never a batch.
     """
     x, y = element.inputs, element.targets
     column = first_column(x)

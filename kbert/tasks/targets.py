@@ -1,4 +1,4 @@
-"""Targets as plain Python values, whatever container holds them; numbers among them are finite."""
+"""Reads targets from any container as plain Python values, and checks that numbers are finite."""
 
 from __future__ import annotations
 
@@ -20,8 +20,12 @@ def plain_targets(y: Any) -> list:
     >>> plain_targets(np.array([[1], [0]]))
     [[1], [0]]
 
+    Args:
+      y: a list, array, column, tensor or table of targets, or a dictionary of columns.
+
     Raises:
       TypeError: `y` is no container with a target for each row.
+      ValueError: the columns of a table or dictionary have different numbers of rows.
     """
     if isinstance(y, tf.RaggedTensor):
         y = y.to_list()
@@ -45,12 +49,15 @@ def plain_targets(y: Any) -> list:
 
 
 def in_order_of(labels: list[str], target: Any, where: str) -> Any:
-    """Returns a target with a number for each label, a dictionary by label, as a list in the labels' order; others as they are.
+    """Returns a dictionary with a number for each label as a list in the labels' order; other targets as they are.
 
     Args:
       labels: the names of the labels.
       target: the target of one text.
-      where: what to call it in an error.
+      where: the name of the target in an error.
+
+    Raises:
+      ValueError: the keys of the dictionary are not the labels.
     """
     if not isinstance(target, dict):
         return target
@@ -82,7 +89,8 @@ def finite_numbers(y: list) -> np.ndarray:
     """Returns targets that are numbers, or rows of them, as float32 `[rows, ...]`.
 
     Raises:
-      TypeError: something is no number; ValueError: a number is not finite, or rows differ in size. The row is named.
+      TypeError: something is no number. The row is named.
+      ValueError: a number is not finite, or rows differ in size. The row is named.
     """
     try:
         numbers = np.asarray(y)
@@ -107,5 +115,5 @@ def is_whole(value: Any) -> bool:
 
 
 def is_missing(value: Any) -> bool:
-    """Returns whether a target is None, or NaN or NA, as pandas has it."""
+    """Returns whether a target is None, NaN or pandas's NA."""
     return value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and value != value)

@@ -18,7 +18,7 @@ from kbert.training import keras_internals
 from kbert.training.soft_targets import mean_of_labelled, soft_targets
 from kbert.training.trainable_flags import set_trainable, trainable_flags
 
-REMEMBERED = ("trainable_flags", "trained_on_pairs")  # keys of a task's config that are no arguments of its constructor
+REMEMBERED = ("trainable_flags", "trained_on_pairs")  # keys of `get_config` that are no arguments of the constructor
 
 
 class Task(Fitting, Prediction, Exporting, Files):
@@ -38,6 +38,7 @@ class Task(Fitting, Prediction, Exporting, Files):
       **kwargs: `name`, and `dtype`, a Keras dtype policy; by default the encoder's.
 
     Raises:
+      TypeError: the encoder is no encoder, or the preprocessor is no `TextPreprocessor`.
       ValueError: a preprocessor with rows longer than the encoder's positions, with more tokens than it embeds, or with
         ragged rows.
     """
@@ -45,7 +46,7 @@ class Task(Fitting, Prediction, Exporting, Files):
     head = ""  # what transformers calls the head
     pools = True  # whether the head reads the pooler
     positional = False  # whether the outputs have an axis for positions
-    answers_at_positions = False  # whether answers are computed at some positions of a row alone, those of `mask_positions`
+    answers_at_positions = False  # whether the head can compute outputs at `mask_positions` alone
     on_real_tokens = True  # whether the head is indifferent to what stands at padding
 
     def __init__(self, encoder: Any, preprocessor: Any, **kwargs: Any) -> None:
@@ -92,7 +93,7 @@ class Task(Fitting, Prediction, Exporting, Files):
 
     @property
     def real_tokens(self) -> bool:
-        """Whether the task lets its encoder compute the real tokens only. Another task on the encoder may do otherwise."""
+        """Whether the encoder computes the real tokens only for this task. Another task with the same encoder may differ."""
         compiled_by_xla = getattr(self, "compiled", False) and self.jit_compile
         return self.on_real_tokens and self.encoder.real_tokens and not compiled_by_xla
 
@@ -262,13 +263,13 @@ class Task(Fitting, Prediction, Exporting, Files):
         }
 
     def preset_settings(self) -> dict[str, Any]:
-        """Returns what a preset folder keeps of the task beside its weights: its class, its options, what it remembers."""
+        """Returns the settings that a preset folder keeps beside the weights: the class, its options, and `remembered`."""
         left_out = ("name", "dtype", "encoder", "preprocessor", *self.remembered())
         options = {name: value for name, value in self.get_config().items() if name not in left_out}
         return {"class": type(self).__name__, "options": options, **self.remembered()}
 
     def remembered(self) -> dict[str, Any]:
-        """Returns what the task is beside its constructor's arguments: which layers are trained, and on what it was trained."""
+        """Returns the settings that are no arguments of the constructor: which layers are trained, and training on pairs."""
         flags = trainable_flags(self)
         return {
             **({"trainable_flags": flags} if flags else {}),
@@ -276,7 +277,7 @@ class Task(Fitting, Prediction, Exporting, Files):
         }
 
     def remember(self, remembered: Mapping[str, Any]) -> None:
-        """Takes on what another task's `remembered` gave. What concerns layers that this task does not have is left out."""
+        """Sets what another task's `remembered` returned. Flags of layers that this task does not have are left out."""
         set_trainable(self, remembered.get("trainable_flags", {}))
         self.trained_on_pairs = bool(remembered.get("trained_on_pairs", False))
 

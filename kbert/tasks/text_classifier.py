@@ -250,8 +250,8 @@ class TextClassifier(ReadsLongTexts):
     def encode_targets(self, y: list) -> np.ndarray:
         """Returns names or indices of labels as int32 `[B]`; several labels, or numbers, as float32 `[B, labels]`.
 
-        For one of Keras's losses that reads rows, such as `CategoricalCrossentropy`, each label becomes a row. Rows of shares
-        stay as they are. A loss of one's own has what it is given.
+        If the loss is one of Keras's that read rows, for example `CategoricalCrossentropy`, each label becomes a row. Rows of
+        shares stay as they are. Rows for a loss of the user's own also stay as they are.
         """
         rows = reads_rows(getattr(self, "loss", None)) if self.problem_type == SINGLE else False
         in_rows = bool(y) and isinstance(y[0], list)
@@ -261,12 +261,12 @@ class TextClassifier(ReadsLongTexts):
         return (targets[:, None] == np.arange(len(self.labels))).astype(np.float32) if rows else targets
 
     def _has_own_loss(self, rows: bool | None) -> bool:
-        """Whether the loss is one of the user's own, which may read rows; `rows` is what `reads_rows` says of it."""
+        """Returns whether the loss is the user's own and may read rows; `rows` is the result of `reads_rows` for it."""
         loss = getattr(self, "loss", None)
         return rows is None and loss is not None and not isinstance(loss, (SmoothedCrossentropy, LabelledCrossentropy))
 
     def encode_packed_targets(self, y: Any) -> Any:
-        """Returns the labels of packed rows as those of texts; a dictionary that is not by label belongs to other outputs."""
+        """Returns the targets of packed rows, encoded as those of texts. A dictionary that is not by label is one by output."""
         if isinstance(y, dict) and set(y) != set(self.labels):
             return super().encode_packed_targets(y)
         return self.encode_targets(plain_targets(y))
@@ -390,7 +390,7 @@ class TextClassifier(ReadsLongTexts):
         return [self._comparable(values) for values in outputs[self._problem.served]]
 
     def _comparable(self, values: np.ndarray) -> ComparableAnswer:
-        """Returns probabilities or numbers `[labels]` with what they decide."""
+        """Returns probabilities or numbers `[labels]` with the labels that they decide on."""
         return ComparableAnswer((), values, self._problem.decided(values))
 
     def decided(self, outputs: Mapping[str, np.ndarray]) -> tuple:
@@ -419,7 +419,7 @@ class TextClassifier(ReadsLongTexts):
         return OnnxAnswer(self._problem.onnx_operator, self._problem.served, len(self.labels), labels)
 
     def check_single_texts(self, reader: str) -> None:
-        """Raises a ValueError if the task was trained on pairs, of which `reader` would read the first text alone."""
+        """Raises a ValueError if the task was trained on pairs; `reader` names a reader that takes single texts."""
         if self.trained_on_pairs:
             raise ValueError(f'{reader} reads single texts, and this task was trained on pairs: export it with inputs="tokens"')
 

@@ -183,13 +183,16 @@ class TextEmbedder(Task):
         return "the texts of an embedder's batch are compared with each other, and replicas would tear them apart"
 
     def compile(self, optimizer: Any = "auto", loss: Any = "auto", **kwargs: Any) -> None:
-        """Prepares for training; the default loss is chosen by `fit` and `evaluate`, which see whether there are scores.
+        """Prepares for training. `fit` and `evaluate` choose the default loss, because they see whether there are scores.
 
         Args:
           optimizer: `"auto"` is BERT's AdamW with warm-up and linear decay, `"lamb"` LAMB; anything else is Keras's.
           loss: `"auto"` is `MultipleNegativesRanking` for pairs without scores, `CosineSimilarityError` for pairs with them.
           **kwargs: `metrics`, `learning_rate`, `gradient_accumulation_steps`, `jit_compile` and Keras's, as `Task.compile`
             takes them.
+
+        Raises:
+          ValueError: a loss of Keras's, or the name of a metric of Keras's. None of them is made for vectors.
         """
         own = own_of_keras(loss if is_auto(loss) else keras.losses.get(loss), keras.losses)
         if own is not None:
@@ -274,7 +277,7 @@ class TextEmbedder(Task):
           A list for each query, the best first: `{"place": int, "score": float}` and, if the corpus is texts, `"text"`.
 
         Raises:
-          ValueError: `top_k` is no positive number, queries and corpus have other widths, or a vector is not finite.
+          ValueError: `top_k` is no whole number from 1 on, queries and corpus differ in width, or a vector is not finite.
         """
         top_k = whole_number("top_k", top_k)
         texts = texts_in_list(corpus) if vectors_in(corpus, "corpus") is None else None
@@ -286,7 +289,7 @@ class TextEmbedder(Task):
         return [[answer(*found) for found in row] for row in nearest(queries, vectors, top_k)]
 
     def _unit_vectors(self, texts: Any, name: str, others: Any, other_name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the vectors of length 1 of two columns of texts or vectors, each called by its name in an error."""
+        """Returns two columns of texts or vectors as vectors of length 1; `name` and `other_name` are for errors."""
         first, second = vectors_in(texts, name), vectors_in(others, other_name)
         for ours, theirs, our_name, their_name in ((first, second, name, other_name), (second, first, other_name, name)):
             width = self.width if theirs is None else theirs.shape[1]
@@ -377,7 +380,7 @@ class TextEmbedder(Task):
           layout: `"huggingface"`; no other layout has a place for the pooling.
 
         Raises:
-          ValueError: another layout; or the folder has the name of a file, or holds a model of another layout.
+          ValueError: `layout` is another one; or the folder has the name of a file, or holds a model of another layout.
         """
         if layout != "huggingface":
             raise ValueError(f"an embedder's folder is Hugging Face's with modules.json, got layout {layout!r}")
@@ -394,10 +397,13 @@ class TextEmbedder(Task):
 
 
 def checked_dense(layer: dict[str, Any]) -> dict[str, Any]:
-    """Returns a copy of one of the dictionaries of `dense`; raises a ValueError if it is none of these.
+    """Returns a copy of one of the dictionaries of `dense`, with both keys.
 
     Args:
-      layer: `width`, and `activation`, a name among `ACTIVATIONS` or None.
+      layer: a dictionary with `width` and, optionally, `activation`, a name among `ACTIVATIONS` or None.
+
+    Raises:
+      ValueError: the layer has other keys, its width is no whole number from 1 on, or its activation is unknown.
     """
     if not isinstance(layer, dict) or set(layer) - {"width", "activation"} or "width" not in layer:
         raise ValueError(f'a layer of dense should be such as {{"width": 256, "activation": "tanh"}}, got {layer!r}')

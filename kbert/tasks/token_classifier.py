@@ -60,28 +60,30 @@ class TokenClassifier(Task):
     >>> task.classify(["It rains in New York."])  # doctest: +SKIP
     [[{'label': 'city', 'text': 'New York', 'start': 12, 'end': 20, 'score': 0.98}]]
 
-    `fit(sentences, tags)` trains on lists of words with a label (-100: none) for each; or on texts with entities, a list of
-    `{"start", "end", "label"}` in characters for each text, where the task's labels are their tags. If the labels are tags of
-    entities and there is validation data, `val_precision`, `val_recall` and `val_f1` of entities are reported after each epoch,
-    as `evaluate` gives them. Tags are BIO, BIOES, BILOU or BMES, without types (B, I, O), or types without letters beside O.
+    `fit(sentences, tags)` trains on lists of words with a label for each word, or -100 for none. It also trains on texts with
+    entities, a list of `{"start", "end", "label"}` in characters for each text, if the task's labels are tags of these
+    entities. If the labels are tags and there are validation data, `val_precision`, `val_recall` and `val_f1` of entities are
+    reported after each epoch. `evaluate` reports the same figures. Tags are BIO, BIOES, BILOU or BMES, without types (B, I, O),
+    or types without letters beside O.
 
-    A text is read by BERT's own words, which end at punctuation: U.S. is four of them. A given word's answer is that of its
-    first piece, which `evaluate` and `figures` count. So that the same sentence as a text has the same entities, training
-    teaches the first piece of each of BERT's words in a given word, where the BERT paper's code teaches that of the given word
-    alone: U.S. with the tag B-x is B-x I-x I-x I-x. A checkpoint that was trained elsewhere may not know these parts. Texts
-    with spans as `y` then measure what it finds in texts. In BIOES, BILOU and BMES one given word that holds white space
-    ("10 000") may be several entities in the text.
+    A text is read by BERT's own words, which end at punctuation: U.S. is four of them. The answer to a given word is the answer
+    at its first piece, which `evaluate` and `figures` count. If the labels are tags, training teaches the first piece of each
+    of BERT's words in a given word: U.S. with the tag B-x is taught B-x I-x I-x I-x. The same sentence then has the same
+    entities if it is given as a text. The BERT paper's code teaches the first piece of the given word alone, so a checkpoint
+    that was trained elsewhere may not know these parts. Evaluate it on texts with spans as `y` to measure its answers to
+    texts. In BIOES, BILOU and BMES a given word that holds white space ("10 000") may be several entities in the text.
 
     Args:
       encoder: a `BertEncoder` or `MobileBertEncoder`; its pooler, if it has one, is not used.
       preprocessor: a `TextPreprocessor`, or None for packed input.
-      labels: the names of the classes, in the order of their indices; for entities tags of one scheme.
+      labels: the names of the classes, in the order of their indices. For entities these are tags of one scheme.
       dropout: the rate of the dropout on the tokens' vectors in training; the encoder's own by default.
-      label_all_pieces: trains on all pieces of a word, of which the later ones of a B- word are I-; by default on the first
-        piece of each of BERT's words in it. The answer is always that of the given word's first piece.
+      label_all_pieces: trains on all pieces of a word; later pieces of a B- or S- word are taught I-. By default training is
+        on the first piece of each of BERT's words in it if the labels are tags, and otherwise on its first piece alone. The
+        answer is always the one at the given word's first piece.
       window_stride: the pieces that neighbouring windows share, where a text is longer than `max_length`. A piece's answer is
-        that of the window in which it stands farthest from an edge. By default 32, or a quarter of a window's pieces where it
-        has no room for 32.
+        that of the window in which it stands farthest from an edge. By default 32, or a quarter of a window's pieces if a
+        window has 32 or fewer.
       **kwargs: `name`, and `dtype`, a Keras dtype policy.
 
     Calling the task with the packed dictionary gives logits `[B, L, labels]`.
@@ -185,7 +187,12 @@ class TokenClassifier(Task):
         return Examples((cut.of(words.ids),), cut.of(words.ids.with_values(of_piece)), weights, document)
 
     def judge(self, chunk: Chunk, verbose: int | str = "auto") -> list[tuple[set, set]]:
-        """Returns the true entities of each row and the task's: by words where words are given, otherwise by characters."""
+        """Returns the true entities of each row and the task's: in words if words are given, otherwise in characters.
+
+        Args:
+          chunk: lists of words with their labels, or texts with their entities.
+          verbose: 1 for a progress bar, 0 for none.
+        """
         if not are_tags(self.labels):
             return []
         progress = Progress(verbose)
@@ -198,7 +205,12 @@ class TokenClassifier(Task):
         return list(zip(true_entities(self.labels, chunk), answers))
 
     def score(self, judged: list[tuple[set, set]], weights: np.ndarray | None = None) -> dict[str, float]:
-        """Returns precision, recall and F1 of entities, as seqeval counts them; nothing for labels that are no tags."""
+        """Returns precision, recall and F1 of entities, as seqeval counts them; an empty dictionary if there are none.
+
+        Args:
+          judged: the pairs that `judge` gave.
+          weights: how often each row counts, float32 `[rows]`; None if each counts once.
+        """
         if not judged:
             return {}
         expected, answered = zip(*judged)
@@ -280,7 +292,7 @@ class TokenClassifier(Task):
     def _entities_of_given_words(
         self, rows: list[list[bytes]], batch_size: int | None, progress: Progress, counted: np.ndarray | None = None
     ) -> list[list[dict]]:
-        """Returns the entities of lists of words; those of the words that are `counted` alone, bool `[W]`, if that is given."""
+        """Returns the entities of lists of words. `counted`, bool `[W]`, says which words count, by default all."""
         words, probabilities = self._word_probabilities(rows, batch_size, progress)
         text: np.ndarray = np.repeat(np.arange(len(rows), dtype=np.int32), np.diff(words.splits.numpy()))
         starts, ends = words.starts.numpy(), words.ends.numpy()
@@ -381,12 +393,12 @@ class TokenClassifier(Task):
 
         Args:
           x: lists of words, or texts, as `predict` takes them.
-          y: for each list of words its tags, or their indices, -100 for a word that does not count; for each text its entities
-            in characters, as `fit` takes them. Tags and types that the task does not have are entities that it misses.
+          y: for each list of words its tags, or their indices, or -100 for a word that does not count. For each text its
+            entities in characters, as `fit` takes them. Entities of types that the task does not have count as missed.
 
         Raises:
           TypeError: `y` is of other kinds.
-          ValueError: the labels or `y` are no tags of entities, or there are more or fewer of them than texts.
+          ValueError: the labels or `y` are no tags of entities, or the number of targets is not that of the texts.
         """
         check_tags(self.labels)
         given = plain_targets(y)

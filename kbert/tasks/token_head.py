@@ -16,14 +16,14 @@ class TokenHead(keras.layers.Layer):
 
     Where the embedding is narrower than the encoder (MobileBERT), `rest` is the table of the other columns.
 
-    A table may have more rows than the vocabulary has tokens: published ones are filled up to a multiple of 8 or 64. Those rows
-    stand for nothing, so they have no logits: no loss, no share of a softmax and no answer sees them. They stay in the weights.
+    A table may have more rows than the vocabulary has tokens. Published tables are filled up to a multiple of 8 or 64 rows. The
+    rows beyond the tokens stay in the weights but have no logits, so neither a loss nor an answer depends on them.
 
     Args:
       config: the encoder's configuration.
       activation: the name of the activation behind the projection.
-      epsilon: of the layer norm.
-      tokens: the number of tokens of the vocabulary, `V`; None for as many as the table has rows.
+      epsilon: the epsilon of the layer norm.
+      tokens: the number of tokens of the vocabulary, `V`; by default the number of rows of the table.
       **kwargs: `name` and `dtype`.
     """
 

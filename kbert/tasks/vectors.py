@@ -1,4 +1,4 @@
-"""Vectors that are given in the place of texts: read, scaled to length 1, and searched."""
+"""Reads vectors that are given in the place of texts, scales them to length 1, and searches them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ SCORES_AT_ONCE = 16_000_000  # similarities of queries and corpus held at a time
 def vectors_in(given: Any, name: str) -> np.ndarray | None:
     """Returns vectors that were given in the place of texts, `[N, D]`, in float32 or float64; or None for texts.
 
-    Half precision (float16, bfloat16) becomes float32: the squares of a norm overflow in float16.
+    Half precision (float16, bfloat16) becomes float32, because the squares of a norm overflow in float16.
 
     Args:
-      given: an array or a tensor of floats, or a list of them, or anything else.
-      name: what an error calls it.
+      given: an array or a tensor of floats, or a list of such vectors, or anything else.
+      name: the name of the argument in an error.
 
     Raises:
-      ValueError: a single vector, or numbers that are not finite.
+      ValueError: `given` is a single vector, or has numbers that are not finite.
     """
     if isinstance(given, (list, tuple)) and given and all(is_numeric(vector) for vector in given):
         given = np.stack([np.asarray(vector) for vector in given])
@@ -37,12 +37,12 @@ def vectors_in(given: Any, name: str) -> np.ndarray | None:
 
 
 def is_numeric(given: Any) -> bool:
-    """Returns whether something is an array or a tensor of floats. To NumPy, bfloat16 is of no kind of its own."""
+    """Returns whether `given` is an array or a tensor of floats. NumPy's `dtype.kind` does not say so of bfloat16."""
     return isinstance(given, (np.ndarray, tf.Tensor)) and given.dtype.name.startswith(("float", "bfloat"))
 
 
 def of_unit_length(vectors: np.ndarray) -> np.ndarray:
-    """Returns vectors `[N, D]` scaled to length 1, whatever their length; one of zeros stays so."""
+    """Returns vectors `[N, D]` of any length, scaled to length 1. A vector of zeros stays as it is."""
     largest = np.abs(vectors).max(-1, keepdims=True, initial=0)  # so that no square overflows or vanishes
     vectors = vectors / np.where(largest > 0, largest, 1)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
@@ -54,7 +54,7 @@ def nearest(queries: np.ndarray, vectors: np.ndarray, top_k: int) -> Iterator[li
     Args:
       queries: vectors of length 1, `[Q, D]`.
       vectors: vectors of length 1, `[C, D]`.
-      top_k: how many for each query; all of them if there are fewer.
+      top_k: the number of vectors for each query; all of them if there are fewer.
     """
     top_k, block = min(top_k, len(vectors)), max(1, SCORES_AT_ONCE // max(1, len(vectors)))
     for start in range(0, len(queries), block):

@@ -91,7 +91,7 @@ def piece_targets(labels: list[str], words: Words, chunk: Chunk, tokenizer: Word
       words: the words of all texts.
       chunk: the rows; its targets are labels of given words, or entities of texts in characters.
       tokenizer: the task's tokenizer.
-      all_pieces: whether the pieces that go on a word (##ing) are trained too.
+      all_pieces: whether the pieces that continue a word (##ing) are trained on too.
     """
     of_text = labels_of_given_words if chunk.has_words else labels_of_found_words
     of_texts = [of_text(labels, words, place, given) for place, given in enumerate(chunk.targets or [])]
@@ -100,8 +100,13 @@ def piece_targets(labels: list[str], words: Words, chunk: Chunk, tokenizer: Word
 
 
 def true_entities(labels: list[str], chunk: Chunk) -> list[set]:
-    """Returns the entities that the targets of each row say, `(type, start, end)`: in words where words are given, otherwise in
-    characters."""
+    """Returns the entities in the targets of each row as `(type, start, end)`.
+
+    Args:
+      labels: the task's labels, tags of one scheme.
+      chunk: lists of words with their labels, whose entities are counted in words; or texts with their entities, which are
+        counted in characters.
+    """
     targets = chunk.targets or []
     if chunk.has_words:
         labelled = [labelled_words(given, given) for given in targets]
@@ -111,7 +116,12 @@ def true_entities(labels: list[str], chunk: Chunk) -> list[set]:
 
 
 def labelled_words(values: list, given: list) -> list:
-    """Returns the values of the words that have a label among those `given`: -100 is none."""
+    """Returns the values of the words that have a label.
+
+    Args:
+      values: a value for each word.
+      given: a label for each word; -100 for none.
+    """
     return [value for value, label in zip(values, given) if not is_no_label(label)]
 
 
@@ -121,7 +131,17 @@ def entities_of_tags(labels: list[str], tags: list[str]) -> set:
 
 
 def tags_of_words(labels: list[str], given: Any, where: str) -> list[str | None]:
-    """Returns the tags of one text's words, which are given by name or index; None for -100. A name may be of another task."""
+    """Returns the tags of one text's words as names, and None for words without a tag.
+
+    Args:
+      labels: the task's labels.
+      given: a tag for each word, by its name or its index; -100 for none. The task need not have a tag of that name.
+      where: the name of the list in an error.
+
+    Raises:
+      TypeError: `given` is no list, or a tag is neither a name nor an index.
+      ValueError: there is no tag with that index.
+    """
     if not isinstance(given, list):
         raise TypeError(f"{where} is {given!r:.80}; a list of words needs a list with a label for each word")
 
@@ -191,18 +211,18 @@ def labels_of_found_words(labels: list[str], words: Words, place: int, given: li
 def labels_of_pieces(
     labels: list[str], words: Words, of_word: tf.Tensor, tokenizer: WordPieceTokenizer, all_pieces: bool
 ) -> tf.Tensor:
-    """Returns the index of the label that each piece is trained on, int32 `[P]`; `NO_LABEL` for one that is not.
+    """Returns the index of the label that each piece is trained on, int32 `[P]`, or `NO_LABEL` for other pieces.
 
-    A word's first piece has its label. A given word with punctuation inside, such as U.S., is several words where the same
-    sentence is read as a text, and each of these is trained too. If the labels are tags, no later part of a word begins an
-    entity (`later_labels`).
+    A word's first piece has the word's label. A given word with punctuation inside, for example U.S., is several words if the
+    same sentence is read as a text. If the labels are tags, the first piece of each of these is trained on too, with a label
+    that begins no entity (`later_labels`).
 
     Args:
       labels: the task's labels.
       words: the words of all texts.
       of_word: the index of each word's label, int32 `[W]`, or `NO_LABEL`.
       tokenizer: the task's tokenizer.
-      all_pieces: whether the pieces that go on a word (##ing) are trained too.
+      all_pieces: whether all other pieces of a word are trained on too.
     """
     of_piece = tf.gather(of_word, words.word)
     later = tf.where(of_piece < 0, of_piece, tf.gather(tf.constant(later_labels(labels), tf.int32), tf.maximum(of_piece, 0)))

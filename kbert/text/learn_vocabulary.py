@@ -115,7 +115,7 @@ def lines_of(paths: Iterable[str | os.PathLike[str]], encoding: str | None = Non
 
     Args:
       paths: the files.
-      encoding: the files' encoding; by default UTF-8, or what a byte order mark says.
+      encoding: the files' encoding; by default UTF-8, or the encoding that a byte order mark names.
 
     Raises:
       ValueError: if a line is not in the encoding. The message names the file and the line.

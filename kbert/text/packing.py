@@ -144,11 +144,12 @@ class TextPreprocessor(keras.layers.Layer):
       max_length: the largest number of positions in a row, special tokens included.
       truncation: the text of a pair that loses pieces if both do not fit: `"longest_first"`, `"only_first"` or `"only_second"`,
         as `truncated_lengths` describes them.
-      fixed_length: whether every row is `max_length` long. Otherwise rows are as long as the longest one of the batch.
+      fixed_length: whether every row is `max_length` long. Otherwise all rows of a batch have one length, see
+        `row_length`.
       ragged: whether a call returns ragged tensors `[B, (positions)]` without padding. They are for pipelines of your own;
         tasks take padded ones.
-      padded_end: whether the longest row of a batch has a [PAD] after it too, where `max_length` leaves room. An encoder that
-        reads the next token (MobileBERT) then gives a text the same vectors alone and in any batch. Its tasks see to it.
+      padded_end: whether the longest row of a batch has a [PAD] after it too, if `max_length` leaves room. An encoder that
+        reads the next token (MobileBERT) then gives a text the same vectors alone and in any batch. Its tasks set this.
       **kwargs: passed to `keras.layers.Layer`, for example `name`.
 
     A call takes a list or string tensor `[B]` or `[B, 1]`, or a tuple of two for pairs. It returns a dictionary of three int32
@@ -156,6 +157,7 @@ class TextPreprocessor(keras.layers.Layer):
     text, a string or a tensor without axes, gives tensors `[L]`, so that a dataset may be mapped before it is batched.
 
     Raises:
+      TypeError: if `tokenizer` is no `WordPieceTokenizer`.
       ValueError: if `truncation` is none of the three, `max_length` is less than 4, or `ragged` and `fixed_length` are both
         true.
     """
@@ -215,18 +217,18 @@ class TextPreprocessor(keras.layers.Layer):
             return packed
         if self.ragged:
             raise ValueError(f"ragged rows need texts whose number of axes is known: {SAY_RANK}")
-        # Whether these are columns or single texts is known as the graph runs.
+        # Only the running graph knows whether these are columns or single texts.
         leading = tf.shape(columns[0])[:1]
         return {name: tf.reshape(ids, tf.concat([leading, tf.shape(ids)[1:]], 0)) for name, ids in packed.items()}
 
     def with_padded_end(self) -> TextPreprocessor:
-        """Returns a preprocessor with the same tokenizer and options whose longest row has a [PAD] after it."""
+        """Returns a preprocessor with the same tokenizer and options, and with `padded_end=True`."""
         if self.padded_end:
             return self
         return type(self)(**{**self.get_config(), "tokenizer": self.tokenizer, "padded_end": True})
 
     def row_length(self, longest: Any) -> Any:
-        """Returns how many positions the rows of a batch have.
+        """Returns how many positions the rows of a batch have, if they have no fixed length.
 
         Args:
           longest: the number of tokens of the longest row, an int or an int32 scalar.

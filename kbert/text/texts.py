@@ -30,7 +30,8 @@ def text_list(texts: Texts, name: str = "texts") -> list[bytes]:
       name: the name of the argument in an error message.
 
     Raises:
-      TypeError: if a value is not a string. The message names its place, type and value.
+      TypeError: if a value is not a string. The message names its place, type and value. Also for a table, a set, a tensor of
+        a graph, or one with several axes.
       ValueError: if bytes are not UTF-8, or a string holds half a surrogate pair.
     """
     if is_tensor(texts):
@@ -74,7 +75,7 @@ def text_list(texts: Texts, name: str = "texts") -> list[bytes]:
 
 
 def is_single(value: Any) -> bool:
-    """Returns whether a value is one scalar in an array or an eager tensor without axes."""
+    """Returns whether a value is an array or an eager tensor without axes, which holds one scalar."""
     if is_tensor(value):
         return value.shape.rank == 0 and not is_symbolic(value)
     return isinstance(value, (np.ndarray, np.generic)) and value.ndim == 0 and value is not np.ma.masked
@@ -86,14 +87,15 @@ def is_symbolic(value: Any) -> bool:
 
 
 def strings_of(texts: Texts, name: str = "texts") -> tf.Tensor | tf.RaggedTensor:
-    """Returns texts as a string tensor: without an axis for one text, `[B]` for a column, of its own shape for an array.
+    """Returns texts as a string tensor: without an axis for one text, `[B]` for a column, with all axes of an array.
 
     Args:
-      texts: as `text_list` takes them, or a string tensor of any shape, in a graph or not.
+      texts: as `text_list` takes them, or a string tensor or array of any shape. A tensor may belong to a graph.
       name: the name of the argument in an error message.
 
     Raises:
-      TypeError: if a value is not a string; ValueError: if it is not UTF-8.
+      TypeError: if a value is not a string.
+      ValueError: if a value is not UTF-8. Tensors are not checked for it.
     """
     if is_tensor(texts):
         if tf.as_dtype(texts.dtype) != tf.string:
@@ -107,7 +109,7 @@ def strings_of(texts: Texts, name: str = "texts") -> tf.Tensor | tf.RaggedTensor
 
 
 def _cure(value: Any) -> str:
-    """Returns what to do about a value that stands in the place of a text."""
+    """Returns advice, for an error message, about a value that stands in the place of a text."""
     missing = value is None or value is np.ma.masked or type(value).__name__ in ("NAType", "NaTType")
     if missing or (isinstance(value, numbers.Real) and value != value):
         return "drop that row, or fill it with an empty string"

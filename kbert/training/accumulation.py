@@ -1,4 +1,4 @@
-"""Gradients that are accumulated over batches: the last step of a training, and none that wait for the next one."""
+"""Makes the last step of a training that accumulates gradients over batches, and drops gradients that no step was made of."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def batches_per_step(optimizer: keras.optimizers.Optimizer) -> int:
 
 
 def waiting_batches(optimizer: keras.optimizers.Optimizer) -> int:
-    """Returns the number of batches whose gradients no step was made of yet."""
+    """Returns the number of batches since the last step, whose gradients still wait for one."""
     return keras_internals.batches_seen(optimizer) % batches_per_step(optimizer)
 
 
 def drop_waiting(optimizer: keras.optimizers.Optimizer) -> None:
-    """Drops gradients that wait for a step, so that a stopped training does not leak into the next one."""
+    """Drops the gradients that wait for a step, so that those of a stopped training have no part in the next one."""
     waiting = waiting_batches(optimizer)
     if waiting:
         for _, gradient in keras_internals.waiting_gradients(optimizer):
@@ -31,10 +31,10 @@ def drop_waiting(optimizer: keras.optimizers.Optimizer) -> None:
 
 
 def step_of_waiting(model: keras.Model) -> None:
-    """Makes a step of the mean of the gradients that wait for one; does nothing if none do.
+    """Makes a step with the mean of the waiting gradients; does nothing if there are none.
 
-    Keras makes a step of a mean over `gradient_accumulation_steps` batches when the last of them comes. The gradient given here
-    makes that mean the mean over the batches that there were.
+    Keras makes a step with the mean over `gradient_accumulation_steps` batches when the last of these batches comes. The
+    gradient that is given here as the last one turns this mean into the mean over the batches that there were.
 
     Args:
       model: a compiled model, whose optimizer was built.
@@ -67,9 +67,9 @@ def warn_of_too_few(optimizer: keras.optimizers.Optimizer, batches: int | None) 
 
 
 class LastStep(keras.callbacks.Callback):
-    """A callback that makes the last step of a training, where its batches are no multiple of those of a step.
+    """A callback that makes the last step of a training, if its number of batches is no multiple of `batches_per_step`.
 
-    It comes before the validation of the last epoch, so that the figures and the files of the end are those of all steps.
+    The step comes before the validation of the last epoch, so that the last figures and files are those after all steps.
 
     Args:
       last_epoch: the number of the training's last epoch.

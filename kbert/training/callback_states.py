@@ -1,4 +1,4 @@
-"""What callbacks know, as plain values that a file holds: so that a training that goes on has the callbacks that it had."""
+"""Turns the states of callbacks into plain values for a file, so that a training continues with callbacks as they were."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-# They report what others know, and begin their reports anew.
+# These report the figures of others. Their reports begin anew, so that their state is not kept.
 REPORTS = (
     *(keras.callbacks.CSVLogger, keras.callbacks.History, keras.callbacks.ProgbarLogger, keras.callbacks.RemoteMonitor),
     keras.callbacks.TensorBoard,
 )
 OF_KERAS = ("_model", "model", "params")  # attributes that `fit` sets
-# What does not change while a training runs, or is in its state already. Functions are not among it: they are callable.
+# Kinds of values that do not change while a training runs, or that the training's state holds already. Functions are recognized
+# by `callable` instead.
 CONSTANTS = (
     *(types.ModuleType, os.PathLike, logging.Logger, tf.data.Dataset),
     *(keras.Layer, keras.optimizers.Optimizer, keras.optimizers.schedules.LearningRateSchedule),
@@ -27,7 +28,7 @@ CONSTANTS = (
 
 
 class NotPlain(Exception):
-    """A value that is not made of plain values."""
+    """An error that says that a value is not made of plain values."""
 
 
 def check_callbacks(callbacks: Sequence[keras.callbacks.Callback]) -> None:
@@ -57,7 +58,7 @@ def check_callbacks(callbacks: Sequence[keras.callbacks.Callback]) -> None:
 
 
 def settings_of(callbacks: Sequence[keras.callbacks.Callback]) -> list[dict[str, Any]]:
-    """Returns what each callback holds as a training begins: its arguments, and its state before the first step.
+    """Returns the attributes of each callback as a training begins: its arguments, and its state before the first step.
 
     Args:
       callbacks: the callbacks of a `fit`, after their `on_train_begin`.
@@ -73,13 +74,15 @@ def states_of(
     settings: Sequence[Mapping[str, Any]],
     kept: Sequence[Mapping[str, Any]] = (),
 ) -> list[dict[str, Any]]:
-    """Returns the state of each callback as JSON's types: what a training changed of it. Its arguments are given anew.
+    """Returns the state of each callback as JSON's types: the attributes that the training has changed.
+
+    Other attributes are arguments, which the user gives again.
 
     Args:
       callbacks: the callbacks of a `fit`.
       arrays: a list to which the arrays in the states are appended; the states hold their places in it.
-      settings: what `settings_of` gave as the training began.
-      kept: the states that the callbacks were put into, all of whose attributes are kept again.
+      settings: the result of `settings_of` as the training began.
+      kept: the states that an earlier process had kept. All attributes in them are kept again.
     """
     states = []
     before = [state or {} for state in _matched(callbacks, kept)]
@@ -91,7 +94,7 @@ def states_of(
             for name, value in vars(callback).items():
                 changed = name in earlier.get("state", {}) or not _are_same(given.get(name), packed_apart(value))
                 if name not in OF_KERAS and changed:
-                    with contextlib.suppress(NotPlain):  # `check_callbacks` has seen that it is nothing that changes
+                    with contextlib.suppress(NotPlain):  # `check_callbacks` lets such values pass only if they are constants
                         state[name] = packed(value, arrays)
         states.append({"class": type(callback).__name__, "state": state})
     return states
@@ -100,12 +103,12 @@ def states_of(
 def set_states(
     callbacks: Sequence[keras.callbacks.Callback], states: Sequence[dict[str, Any]], arrays: Sequence[np.ndarray]
 ) -> None:
-    """Puts callbacks into the states that `states_of` gave: each into the next state of its class, if there is one.
+    """Sets the states of callbacks. Each callback gets the next state of its class, if there is one.
 
     Args:
       callbacks: the callbacks of a `fit`.
-      states: the states of the callbacks of an earlier one.
-      arrays: the arrays that the states hold the places of.
+      states: the states that `states_of` returned for an earlier `fit`.
+      arrays: the list of arrays that `states_of` filled.
     """
     for callback, kept in zip(callbacks, _matched(callbacks, states)):
         if kept is None:
@@ -130,7 +133,7 @@ def _matched(
 
 
 def packed_apart(value: Any) -> tuple[Any, list[np.ndarray]] | None:
-    """Returns what `packed` makes of a value, and copies of its arrays; None if the value is not plain."""
+    """Returns the result of `packed` for a value, and copies of its arrays; None if the value is not plain."""
     arrays: list[np.ndarray] = []
     with contextlib.suppress(NotPlain):
         return packed(value, arrays), [array.copy() for array in arrays]
@@ -138,7 +141,7 @@ def packed_apart(value: Any) -> tuple[Any, list[np.ndarray]] | None:
 
 
 def _are_same(a: tuple[Any, list[np.ndarray]] | None, b: tuple[Any, list[np.ndarray]] | None) -> bool:
-    """Returns whether two results of `packed_apart` are of equal values."""
+    """Returns whether two results of `packed_apart` stand for equal values."""
     if a is None or b is None:
         return a is b
     return a[0] == b[0] and all(map(np.array_equal, a[1], b[1]))
@@ -177,11 +180,11 @@ def packed(value: Any, arrays: list[np.ndarray]) -> Any:
 
 
 def unpacked(value: Any, arrays: Sequence[np.ndarray]) -> Any:
-    """Returns the values of which `packed` made JSON's types.
+    """Returns the values that `packed` turned into JSON's types.
 
     Args:
-      value: what `packed` gave.
-      arrays: the arrays that it appended.
+      value: the result of `packed`.
+      arrays: the list to which `packed` appended arrays.
     """
     if not isinstance(value, dict):
         return value

@@ -1,4 +1,4 @@
-"""A digest of what a result is made of, so that what was kept of one computation is not taken for another's."""
+"""Computes digests of the parts of a computation, so that a kept result is not taken for that of another computation."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-# Keras counts the names of layers, so that they depend on what a process built before. Whether a layer is trained is asked of
-# `trainable_flags`, for it is said of layers without weights too.
+# Keras numbers the names of layers, so they depend on the layers that a process built before. `trainable` stands at layers
+# without weights too; `trainable_flags` says which layers are trained.
 LEFT_OUT = ("name", "trainable", "shared_object_id", "build_config")
 
 
 def fingerprint(**parts: Any) -> dict[str, str]:
-    """Returns a digest of each part, by its name, so that a message can say which part is another one.
+    """Returns a digest of each part, by its name, so that a message can say which part differs.
 
     >>> fingerprint(texts=["a", "b"])["texts"] == fingerprint(texts=["b", "a"])["texts"]
     False
 
     Args:
-      **parts: nests of strings, numbers, arrays, tensors, ragged tensors, variables, and configurations of Keras's, where
-        names of layers do not count.
+      **parts: nests of strings, numbers, arrays, tensors, ragged tensors, variables, and configurations of Keras's. The names
+        of layers in a configuration do not count.
     """
     return {name: digest(part) for name, part in parts.items()}
 
 
 def differing(parts: Mapping[str, str], others: Any) -> list[str]:
-    """Returns the names of the digests that differ from others, or lack among them."""
+    """Returns the names of the digests in `parts` that differ from those in `others`, or are missing there."""
     others = others if isinstance(others, Mapping) else {}
     return [name for name, value in parts.items() if others.get(name) != value]
 

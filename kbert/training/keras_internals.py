@@ -75,7 +75,7 @@ def strategy_of(model: keras.Model) -> tf.distribute.Strategy | None:
 def in_list_order(model: keras.Model, names: Iterable[str]) -> list[str]:
     """Returns the names of a compiled model's figures in the order of Keras's own lists (`_flatten_metrics_in_order`).
 
-    The loss comes first, then the metrics as they were compiled. The public `metrics_names` has one name for all metrics.
+    The loss comes first, then the metrics in the order of `compile`. The public `metrics_names` has one name for all metrics.
     """
     names = list(names)
     return model._flatten_metrics_in_order({name: name for name in names}) if len(names) > 1 else names
@@ -97,7 +97,7 @@ def set_loss_mean(model: keras.Model, metric: keras.metrics.Metric) -> None:
 
     Args:
       model: a compiled model.
-      metric: gets the loss of each batch, and the number of its rows as the weight.
+      metric: a metric that is updated with the loss of each batch, weighted by the number of its rows.
     """
     model._loss_tracker = metric
 
@@ -127,9 +127,9 @@ class BuiltFromFirstBatch:
 
 
 def unscaled(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
-    """Returns the optimizer that makes the steps: under `mixed_float16` Keras wraps it in a `LossScaleOptimizer`.
+    """Returns the optimizer that makes the steps. Under `mixed_float16` a `LossScaleOptimizer` wraps it.
 
-    The wrapper has members of the same names, which say nothing: its own rate is 0, and its own count of batches stands still.
+    The wrapper has attributes of the same names, but its own rate is 0 and its own count of batches stays the same.
     """
     while isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         optimizer = optimizer.inner_optimizer
@@ -148,7 +148,7 @@ def learning_rate_schedule(optimizer: keras.optimizers.Optimizer) -> keras.optim
 def optimized(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
     """Returns the variables that an optimizer was built for, in its order (`_trainable_variables`).
 
-    An optimizer that scales the loss has another one inside, `inner_optimizer`.
+    For a `LossScaleOptimizer` these are the variables of its `inner_optimizer`.
     """
     return list(getattr(optimizer, "inner_optimizer", optimizer)._trainable_variables)
 
@@ -167,7 +167,7 @@ def count_batches(optimizer: keras.optimizers.Optimizer, batches: int) -> None:
 
 
 def waiting_gradients(optimizer: keras.optimizers.Optimizer) -> list[tuple[keras.Variable, keras.Variable]]:
-    """Returns each trainable variable with the sum of its gradients that no step was made of yet (`_accumulated_gradients`).
+    """Returns each trainable variable with the sum of its gradients since the last step (`_accumulated_gradients`).
 
     The optimizer has to be built, with `gradient_accumulation_steps`.
     """
@@ -177,9 +177,9 @@ def waiting_gradients(optimizer: keras.optimizers.Optimizer) -> list[tuple[keras
 
 
 def set_direction(metric: keras.metrics.Metric, direction: str) -> None:
-    """Says whether a higher figure of a metric is better, `"up"`, or a lower one, `"down"` (`_direction`).
+    """Sets whether a higher figure of a metric is better, `"up"`, or a lower one, `"down"` (`_direction`).
 
-    Callbacks such as `keras.callbacks.EarlyStopping` ask for it where they are given no `mode`.
+    `keras.callbacks.EarlyStopping` and its like read it if they are given no `mode`.
     """
     metric._direction = direction
 

@@ -38,8 +38,8 @@ class LabelledCrossentropy(keras.losses.Loss):
         labels = tf.cast(labels, tf.int32)
         labelled = tf.cast(tf.not_equal(labels, NO_LABEL), logits.dtype)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(labels, 0), logits) * labelled
-        # Keras divides the sum by the number of positions. This factor makes it the number of labels. Replicas share the labels
-        # of a batch otherwise than its rows, by which `DistributedModel` weights their losses.
+        # Keras divides the sum by the number of positions. This factor turns that into the number of labels. `DistributedModel`
+        # weights the losses of replicas by their rows, and `count` makes up for replicas with more or fewer labels a row.
         size = tf.cast(tf.size(labels), logits.dtype)
         count = mean_over_replicas(tf.reduce_sum(labelled)) * share_of_rows(tf.shape(labels)[0])
         return losses * size / tf.maximum(count, 1.0)
@@ -53,7 +53,7 @@ class SmoothedCrossentropy(keras.losses.Loss):
     >>> round(float(loss(np.array([0]), np.array([[2.0, 0.0]], "float32"))), 4)  # 0.95 of label 0, 0.05 of label 1
     0.2269
 
-    Labels `[B]` are indices, or -100 for none, logits are `[B, C]`. The mean is that of the texts with a label.
+    Labels `[B]` are indices, or -100 for none; logits are `[B, C]`. The mean is taken over the texts with a label.
 
     Args:
       smoothing: the share to spread, from 0 to less than 1.

@@ -26,7 +26,7 @@ class MacroF1(keras.metrics.Metric):
     Args:
       labels: the number of labels.
       name: the metric's name in Keras's logs.
-      one_label: whether each text has one label, so that a row of targets is the share of each.
+      one_label: whether each text has one label. A row of targets then holds shares, and the largest one counts.
       **kwargs: the other arguments of `keras.metrics.Metric`.
     """
 
@@ -69,8 +69,8 @@ class LabelledAccuracy(keras.metrics.Mean):
     >>> float(metric.result())
     1.0
 
-    Labels `[B, M]` are indices, or -100 for none; logits are `[B, M, C]`. Without positions, labels are `[B]` or rows of shares
-    `[B, C]`, of which the largest counts, and logits `[B, C]`.
+    Labels `[B, M]` are indices, or -100 for none; logits are `[B, M, C]`. Without positions, logits are `[B, C]`, and labels
+    are `[B]` or rows of shares `[B, C]`; the largest share of a row counts.
 
     Args:
       name: the metric's name in Keras's logs.
@@ -90,7 +90,7 @@ class LabelledAccuracy(keras.metrics.Mean):
 
 
 def labels_and_weights(targets: tf.Tensor, outputs: tf.Tensor, sample_weight: Any = None) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the index of each output's class and its weight, int32 and float32 `[N]`.
+    """Returns the index of each output's right class and its weight, int32 and float32 `[N]`.
 
     Args:
       targets: indices `[B, ...]` or `[B, 1]`, -100 for none; or rows of shares `[B, ..., classes]`, whose largest counts.

@@ -1,4 +1,4 @@
-"""The callbacks of a training that Keras runs in several parts, each a `fit` of its own: to them it is one training."""
+"""Lets callbacks see one training where Keras runs several parts, each with a `fit` of its own."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ HOOKS = [
 
 
 class OneTraining(keras.callbacks.Callback):
-    """A callback that hands all calls on, but for those at the begin and the end of a part.
+    """A callback that passes all calls on to others, except those at the beginning and the end of a part.
 
-    A callback such as EarlyStopping forgets what it knows at each begin, and puts the best weights back at each end.
+    EarlyStopping, for example, forgets its best figure at each beginning, and restores the best weights at each end.
 
     Args:
       callbacks: the callbacks of the whole training.

@@ -86,7 +86,7 @@ def start_schedule(optimizer: keras.optimizers.Optimizer, batches: int | None, f
     """Tells an optimizer's `WarmupLinearDecay`, if it has one, how many steps the training has.
 
     Args:
-      optimizer: a Keras optimizer, with its loss scaling if it has one.
+      optimizer: a Keras optimizer, which may be a `LossScaleOptimizer`.
       batches: the number of batches of the training, or None if it is unknown. The rate then never falls, and a warning
         says so.
       first_batch: the number of batches that the optimizer has seen before (`keras_internals.batches_seen`).
@@ -231,20 +231,20 @@ class Lamb(WholeBatchGradients, keras_internals.DecaysInItsStep, keras.optimizer
 def chosen_optimizer(
     optimizer: Any, learning_rate: Any = None, gradient_accumulation_steps: int | None = None
 ) -> keras.optimizers.Optimizer:
-    """Returns the optimizer that `compile` was asked for.
+    """Returns the optimizer that the arguments of `compile` ask for.
 
     >>> float(chosen_optimizer("adamw", 2e-5).learning_rate) == np.float32(2e-5)
     True
 
     Args:
-      optimizer: `"auto"` for AdamW and `"lamb"` for LAMB, both with warm-up and linear decay; the name of one of Keras's; or a
-        Keras optimizer.
-      learning_rate: the peak of the rate, or with one of Keras's names the rate itself; or a schedule. By default 5e-5, or
-        Keras's own.
+      optimizer: `"auto"` for AdamW and `"lamb"` for LAMB, both with warm-up and linear decay; the name of an optimizer of
+        Keras's; or a Keras optimizer.
+      learning_rate: the peak of the rate for `"auto"` and `"lamb"`, 5e-5 by default; the rate itself for an optimizer of
+        Keras's, by default that optimizer's own. Or a schedule.
       gradient_accumulation_steps: the number of batches whose mean gradient makes one step, or None for one.
 
     Raises:
-      ValueError: a rate or a number of steps beside a Keras optimizer, which has its own; or one that is out of its range.
+      ValueError: a rate or a number of steps is out of its range, or is given beside a Keras optimizer, which has its own.
     """
     if gradient_accumulation_steps is not None:
         # Keras takes numbers from 2 on, and 1 is no accumulation.

@@ -1,4 +1,4 @@
-"""The data of a training: its phases, and how many batches they have."""
+"""Describes the data of a training: its phases, and how many batches they have."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tensorflow as tf
 
 
 def rows_of(inputs: Any) -> int:
-    """Returns the number of rows of arrays `[B, ...]` in a nest, such as packed dictionaries.
+    """Returns the number of rows of a nest of arrays `[B, ...]`, for example of a packed dictionary.
 
     >>> rows_of({"token_ids": np.zeros([6, 9], int)})
     6
@@ -36,7 +36,7 @@ def batches_in(data: Any, batch_size: int, held_out: float = 0.0) -> int | None:
 
 
 class Phase(NamedTuple):
-    """Data, how many epochs are trained on them, and the batches of an epoch, or None if it is unknown."""
+    """A part of a training: its data, its number of epochs, and the number of batches of an epoch, or None if it is unknown."""
 
     data: Any
     epochs: int
@@ -75,10 +75,10 @@ def batches_of_training(phases: Sequence[Phase], initial_epoch: int = 0) -> int 
 def remaining_phases(
     phases: Sequence[Phase], epochs_done: int = 0, batches_done: int = 0
 ) -> list[tuple[tf.data.Dataset, int, int]]:
-    """Returns what is left of a training that goes on, in parts whose epochs have one length each.
+    """Returns the rest of a training that continues, in parts. All epochs of a part have the same length.
 
-    Keras takes the length of the first epoch of a `fit` for the length of all others, and would cut longer ones. Each part
-    needs a `fit` of its own.
+    Keras takes the length of the first epoch of a `fit` for that of all others, and would cut longer ones. So each part needs
+    a `fit` of its own.
 
     Args:
       phases: all phases of the training, in their order.
@@ -86,7 +86,7 @@ def remaining_phases(
       batches_done: the number of batches that were finished in the epoch after these.
 
     Returns:
-      A list of `(dataset, first epoch, epoch before which the part ends)`, epochs counted from 0 over all phases.
+      A list of `(data, first epoch, epoch before which the part ends)`. Epochs are counted from 0 over all phases.
     """
     parts, epoch = [], 0
     for data, epochs, _ in phases:

@@ -1,4 +1,4 @@
-"""Training in half precision: whose loss is scaled, and which weights cannot be trained."""
+"""Prepares training in half precision: scales the loss, and refuses weights that cannot be trained."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Any
 
 import keras
 
-# The first factor of a loss in float16. By Keras's own, 32768, a gradient of 2 overflows and the first steps are skipped. Once
-# 2000 steps were finite it is doubled.
+# The first factor of a loss in float16. With Keras's own, 32768, a gradient of 2 overflows and the first steps are skipped.
+# Keras doubles the factor after 2000 finite steps.
 LOSS_SCALE = 1024.0
 
 
 def with_loss_scale(optimizer: Any, model: keras.Model) -> Any:
-    """Returns an optimizer that scales the loss of a model which computes in float16, and the optimizer itself for others.
+    """Returns an optimizer that scales the loss if the model computes in float16, and otherwise the optimizer itself.
 
     Small gradients are 0 in float16 unless the loss is scaled. Keras does so by itself for a model whose own policy is
     `"mixed_float16"`, but not for one that holds such a model: a task with an encoder, a distiller with a student.
@@ -31,7 +31,7 @@ def with_loss_scale(optimizer: Any, model: keras.Model) -> Any:
 
 
 def check_trainable_precision(model: keras.Model) -> None:
-    """Raises a ValueError for a model whose weights are in half precision, in which a step of training is rounded away.
+    """Raises a ValueError if a model's weights are in half precision, where rounding would undo a step of training.
 
     Args:
       model: a task's encoder.

@@ -29,8 +29,8 @@ def mean_over_replicas(value: tf.Tensor) -> tf.Tensor:
 def share_of_rows(rows: tf.Tensor) -> tf.Tensor:
     """Returns how many rows this replica has of a batch, divided by the mean over the replicas, as a float32 scalar.
 
-    A batch of 5 rows comes to two replicas as 3 and 2. The mean of their means is the mean of all rows if each is multiplied by
-    its share, 1.2 and 0.8.
+    For example, two replicas get 3 and 2 rows of a batch of 5. The mean of their means is the mean over all rows if each is
+    multiplied by its share, 1.2 and 0.8.
 
     Args:
       rows: the number of this replica's rows, an int32 scalar.
@@ -45,9 +45,9 @@ def check_replicas(model: keras.Model, part: keras.Model, torn: str | None) -> N
     """Raises a ValueError if a model cannot make the steps of one device on its strategy's replicas.
 
     Args:
-      model: what is to be trained or measured.
+      model: the model to train or to measure.
       part: the model inside it that has the weights: a task's encoder, a distiller's student.
-      torn: what a split batch would tear apart, as a sentence; None if its rows can be split.
+      torn: a sentence that says why the rows of a batch cannot be split among replicas; None if they can.
     """
     strategy = model.distribute_strategy
     if keras_internals.strategy_of(part) is not keras_internals.strategy_of(model):
@@ -69,7 +69,7 @@ def check_replicas(model: keras.Model, part: keras.Model, torn: str | None) -> N
 
 
 class WholeBatchMean(keras.metrics.Mean):
-    """The mean of a loss over batches, each weighted by its rows, of losses whose mean over the replicas is the batch's."""
+    """A mean of a loss over batches, weighted by their rows. The mean of the replicas' losses has to be the batch's loss."""
 
     def update_state(self, values: tf.Tensor, sample_weight: Any = None) -> None:
         if sample_weight is not None:
@@ -90,7 +90,8 @@ class WholeBatchGradients(keras_internals.SeesGradientsFirst):
 class DistributedModel(keras_internals.BuiltFromFirstBatch):
     """A mixin for a `keras.Model` with dictionaries as inputs, which Keras 3 cannot train with several workers.
 
-    Keras takes the mean of the replicas' losses. Here a replica's loss counts by its rows, for a batch may not be divisible.
+    Keras takes the mean of the replicas' losses. Here a replica's loss is weighted by its rows, because replicas may have
+    different numbers of rows.
     """
 
     def compile(self, *args: Any, **kwargs: Any) -> None:

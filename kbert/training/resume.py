@@ -42,10 +42,10 @@ class EpochNumbers(keras.callbacks.Callback):
 
 
 def random_at_start(folder: str | pathlib.Path) -> tuple:
-    """Returns the state of NumPy's random generator, from which the orders of data are drawn, as a training begins.
+    """Returns the state of NumPy's random generator as a training begins. The orders of the data are drawn from it.
 
-    If the folder has the state of a stopped training, the generator is first put back to where it was as that one began. A
-    training then goes on with its own orders, whatever the seed of this process is.
+    If the folder has the state of a stopped training, the generator is first set to its state as that training began. The
+    training then continues with its own orders, whatever the seed of this process is.
 
     Args:
       folder: the folder of the state.
@@ -70,7 +70,7 @@ class TrainingState(keras.callbacks.Callback):
       steps: the number of batches of the whole training. The state of a training with another number is refused.
       epochs: the number of epochs of the whole training. The state of a training with another number is refused.
       seconds: the state is also written within an epoch, when so many seconds have passed since the last time.
-      made_of: the fingerprints of what the training is made of, by name. The state of a training with another one is refused.
+      made_of: the fingerprints of the training's parts, by name. The state of a training with other parts is refused.
       callbacks: the callbacks whose states are kept.
       random: the state of NumPy's random generator as the training began, as `random_at_start` gave it.
     """
@@ -146,7 +146,7 @@ class TrainingState(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Puts the callbacks into their states, after their own `on_train_begin`, and writes the state for the first time.
 
-        What cannot be kept or written is thus said before the first step.
+        If a state cannot be kept or written, the error comes before the first step.
         """
         if self._has_begun:
             return
@@ -159,7 +159,7 @@ class TrainingState(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self.batches_skipped, self.batches_to_skip = self.batches_to_skip, 0
-        if self.batches_skipped:  # the figures of this epoch go on, which Keras has begun anew
+        if self.batches_skipped:  # Keras has set the figures of this epoch to 0
             for variable, array in zip(self.model.metrics_variables, self._figures):
                 variable.assign(array)
 
@@ -202,7 +202,7 @@ class TrainingState(keras.callbacks.Callback):
         self.written_at = time.monotonic()
 
     def finish(self) -> None:
-        """Deletes the state, and what a killed process left beside it: the training has ended."""
+        """Deletes the state after the end of the training, and the files that a killed process left beside it."""
         self.path.unlink(missing_ok=True)
         if self.path.parent.is_dir():
             remove_dead_rooms(self.path.parent)

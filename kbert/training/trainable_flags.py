@@ -1,4 +1,4 @@
-"""Which layers and weights of a model are trained: read from one model, put into another of the same structure."""
+"""Reads which layers and weights of a model are trained, and sets the same in a model of the same structure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import keras
 
 
 def parts_of(owner: Any) -> Iterator[tuple[str, Any]]:
-    """Yields `(name, layer or variable)` of the layers and weights that are attributes of a layer, or in lists of it."""
+    """Yields `(name, layer or variable)` of the layers and weights in a layer's attributes, and of the layers in its lists."""
     for name, value in vars(owner).items():
         if name.startswith("_"):
             continue
@@ -20,7 +20,7 @@ def parts_of(owner: Any) -> Iterator[tuple[str, Any]]:
 
 
 def paths_of(model: keras.Layer) -> dict[str, Any]:
-    """Returns a model's layers that have weights, and its variables, by their dotted paths; those above come first.
+    """Returns a model's layers that have weights, and its variables, by their dotted paths. A layer comes before its parts.
 
     >>> "embeddings.tokens" in paths_of(kbert.BertEncoder(kbert.BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1)))
     True
@@ -44,14 +44,14 @@ def paths_of(model: keras.Layer) -> dict[str, Any]:
 
 
 def trainable_flags(model: keras.Layer) -> dict[str, bool]:
-    """Returns the flags of the layers and variables that have another flag than what they are part of, by dotted path.
+    """Returns the `trainable` flags of the layers and variables whose flag is not that of their owner, by dotted path.
 
     >>> encoder = kbert.BertEncoder(kbert.BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1))
     >>> encoder.embeddings.trainable = False
     >>> trainable_flags(encoder)
     {'embeddings': False}
 
-    A model that is trained as a whole has none.
+    The result is empty for a model that is trained as a whole.
     """
     flags: dict[str, bool] = {}
     above = {"": True}
@@ -65,18 +65,18 @@ def trainable_flags(model: keras.Layer) -> dict[str, bool]:
 
 
 def is_inside(path: str, owner: str) -> bool:
-    """Returns whether a dotted path is that of `owner`, or of a part of it. All are inside of the empty path."""
+    """Returns whether a dotted path is that of `owner`, or of a part of it. Every path is inside the empty one."""
     return not owner or path == owner or path.startswith(f"{owner}.")
 
 
 def set_trainable(model: keras.Layer, flags: Mapping[str, bool]) -> None:
-    """Gives the layers and variables of a model the flags that `trainable_flags` read from another one.
+    """Sets the flags of a model's layers and variables to those that `trainable_flags` read from another model.
 
     Args:
       model: a model whose layers and variables all have the flag True.
-      flags: by dotted path. Those of layers that the model does not have are left out.
+      flags: the flags by dotted path. Flags of layers that the model does not have are left out.
     """
     parts = paths_of(model)
-    for path, flag in flags.items():  # those above come first, for a layer hands its flag down
+    for path, flag in flags.items():  # a layer comes before its parts, because it hands its flag down
         if path in parts:
             parts[path].trainable = flag

@@ -1,4 +1,4 @@
-"""Callbacks that watch a figure: tried before the data are read, rather than after an epoch of work."""
+"""Checks callbacks that watch a figure, before the data are read rather than after an epoch of work."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RATE_SETTERS = (keras.callbacks.ReduceLROnPlateau, keras.callbacks.LearningRateS
 
 
 def as_list(callbacks: Any) -> list:
-    """Returns the `callbacks` of a `fit`, one, several or none, as a list."""
+    """Returns the argument `callbacks` of `fit` as a list; it may be one callback, several or None."""
     return list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else []
 
 
@@ -27,27 +27,27 @@ def check_callbacks(
     of_validation: Iterable[str] | None,
     scores: Iterable[str] | None = (),
 ) -> None:
-    """Raises an error for a callback that could not do its work, and tells callbacks which figures are better if higher.
+    """Raises an error for a callback that could not do its work, and sets `mode="max"` of callbacks that watch a score.
 
-    Keras knows the direction of metrics alone, and the figures of the field are no metrics of Keras's.
+    Keras knows the direction of metrics alone, and a task's scores are no metrics of Keras's.
 
     Args:
       callbacks: the callbacks of a `fit`.
       optimizer: the compiled optimizer.
       figures: the names of the figures of an epoch of training.
       of_validation: the names of the figures of validation data, without `val_`; None if there are no such data.
-      scores: the names of further figures of validation data, of which a higher one is better; None if they are unknown.
+      scores: the names of the task's scores, where a higher figure is better; None if they are unknown.
 
     Raises:
       TypeError: something is no callback.
-      ValueError: a callback that sets a learning rate which a schedule sets, that watches a figure or writes one into a file's
-        name which the training does not have, or that writes where nothing can be written.
+      ValueError: a callback sets the learning rate, and so does a schedule. Or it watches a figure, or writes one into a file's
+        name, that the training does not have. Or it writes into a folder that cannot be written to.
     """
     callbacks = list(callbacks)
     known = [*figures, *(name for callback in callbacks for name in getattr(callback, "adds", ()))]
     if of_validation is not None:
         known += [f"val_{name}" for name in (*of_validation, *(scores or ()))]
-    # A callback of one's own may add figures, and a task of one's own may have any.
+    # A callback of the user's own may add figures, and the scores of a task of the user's own are unknown.
     of_others = [type(callback).__module__.partition(".")[0] not in ("keras", "kbert") for callback in callbacks]
     is_open = any(of_others) or (scores is None and of_validation is not None)
     for callback in callbacks:
@@ -72,7 +72,7 @@ def check_callbacks(
 
 
 def figures_asked_by(callback: keras.callbacks.Callback) -> list[str]:
-    """Returns the names of the figures that a callback of Keras's watches, or writes into the names of its files."""
+    """Returns the names of the figures that a callback watches, or writes into the names of its files."""
     names: list[str] = []
     is_checkpoint = isinstance(callback, keras.callbacks.ModelCheckpoint)
     if hasattr(callback, "monitor") and not (is_checkpoint and not callback.save_best_only):
@@ -84,7 +84,7 @@ def figures_asked_by(callback: keras.callbacks.Callback) -> list[str]:
 
 
 def check_folder(folder: pathlib.Path) -> None:
-    """Raises a ValueError if files cannot be written into a folder, which need not be there yet."""
+    """Raises a ValueError if files cannot be written into a folder. The folder need not exist yet."""
     there = next((parent for parent in (folder, *folder.parents) if parent.exists()), pathlib.Path("."))
     if not (there.is_dir() and os.access(there, os.W_OK)):
         raise ValueError(f"ModelCheckpoint writes into {folder}, and {there} is no folder that can be written to")

@@ -1,4 +1,4 @@
-"""Keras's own files, written aside and put into their place in one step."""
+"""Writes Keras's own files aside, and puts them into their place in one step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kbert.files.targets import KERAS, WEIGHTS, check_target
 
 
 class WholeFiles(keras.Model):
-    """A model whose `save` and `save_weights` leave the old file whole if they are stopped, also those of callbacks."""
+    """A model whose `save` and `save_weights` leave the old file whole if they are stopped, also if a callback calls them."""
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = True, zipped: bool | None = None) -> None:
         """Writes a `.keras` file. A crash leaves the old file.
