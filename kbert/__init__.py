@@ -77,7 +77,7 @@ _PLACES = {
     "read_squad": "files.squad_file",
 }
 _WITHOUT_KERAS = ("BertConfig", "MobileBertConfig", "presets", "read_bio", "read_squad")
-# As attributes of kbert; kbert.export is imported by its name only, as its engines take long.
+# Folders that are attributes of kbert. kbert.export is not one: it is imported by name only, because its engines load slowly.
 _FOLDERS = (
     "checkpoints",
     "distillation",
@@ -106,7 +106,7 @@ def _get(name: str) -> _Any:
     return value
 
 
-if not TYPE_CHECKING:  # to a type checker a name that is not above is an error
+if not TYPE_CHECKING:  # for a type checker, a name that is not imported above is an error
     __getattr__ = _get
 
 
@@ -115,7 +115,7 @@ def __dir__() -> list[str]:
 
 
 def _import_all() -> None:
-    """Imports what the public names stand for, and so registers the classes with Keras."""
+    """Imports the modules of all public names, and so registers their classes with Keras."""
     import keras
 
     _check_backend(keras.backend.backend())
@@ -132,13 +132,14 @@ def _check_backend(name: str) -> None:
 
 
 class _AfterKeras(_abc.MetaPathFinder):
-    """Imports kbert's classes once Keras is there, so that `keras.saving.load_model` knows them after `import kbert`.
+    """Imports kbert's classes once Keras is imported, so that `keras.saving.load_model` knows them after `import kbert`.
 
-    While a module of kbert is half imported it waits for that module's end, for others import names from it.
+    While a module of kbert is being imported, the finder waits until that import has ended, because other modules of kbert
+    import names from the module.
     """
 
     def __init__(self) -> None:
-        self.imports = _threading.local()  # `depth`: how many imports that are watched are inside each other
+        self.imports = _threading.local()  # `depth`: how many watched imports are nested
 
     def find_spec(
         self, name: str, path: _Sequence[str] | None = None, target: _types.ModuleType | None = None

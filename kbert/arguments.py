@@ -1,4 +1,4 @@
-"""Checks of arguments: each says what was given and what is expected, before any work starts."""
+"""Checks arguments before any work starts. Each error says which value was given and which values are expected."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def whole_number(name: str, value: Any, least: int = 1, most: int | None = None)
       most: the largest number that is taken, or None for no limit.
 
     Raises:
-      ValueError: no whole number (a bool or a float is none), or one out of the range.
+      ValueError: the value is not a whole number (a bool or a float is none), or is out of the range.
     """
     is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not is_whole or value < least or (most is not None and value > most):
@@ -35,7 +35,12 @@ def whole_number(name: str, value: Any, least: int = 1, most: int | None = None)
 
 
 def whole_numbers(least: int = 1, **given: Any) -> None:
-    """Raises a ValueError if one of `given`, arguments by their names, is neither None nor a whole number from `least` on."""
+    """Raises a ValueError if an argument is neither None nor a whole number of at least `least`.
+
+    Args:
+      least: the smallest number that is taken.
+      **given: the values of the arguments, by the arguments' names.
+    """
     for name, value in given.items():
         if value is not None:
             whole_number(name, value, least)
@@ -55,7 +60,7 @@ def number(name: str, value: Any, least: float = -math.inf, above: float | None 
       below: a number that the value must not reach, or None.
 
     Raises:
-      ValueError: no finite number (a bool is none), or one out of the range.
+      ValueError: the value is not a finite number (a bool is none), or is out of the range.
     """
     is_number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     if (
@@ -73,7 +78,15 @@ def number(name: str, value: Any, least: float = -math.inf, above: float | None 
 
 
 def share(name: str, value: Any) -> float:
-    """Returns `value`, a number from 0 to less than 1, as a float; raises a ValueError for anything else."""
+    """Returns a number from 0 to less than 1 as a float.
+
+    Args:
+      name: the argument's name, for the error.
+      value: what was given.
+
+    Raises:
+      ValueError: the value is not such a number.
+    """
     is_number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     if not is_number or not 0 <= value < 1:
         raise ValueError(f"{name} should be a share in [0, 1), got {value!r}")
@@ -81,20 +94,30 @@ def share(name: str, value: Any) -> float:
 
 
 def yes_or_no(**given: Any) -> None:
-    """Raises a ValueError if one of `given`, arguments by their names, is neither True nor False."""
+    """Raises a ValueError if an argument is neither True nor False.
+
+    Args:
+      **given: the values of the arguments, by the arguments' names.
+    """
     for name, value in given.items():
         if not isinstance(value, (bool, np.bool_)):
             raise ValueError(f"{name} should be True or False, got {value!r}")
 
 
 def check_verbose(value: Any) -> None:
-    """Raises a ValueError if `value` is no `verbose` of Keras: "auto", 0, 1, 2, or True or False."""
+    """Raises a ValueError if a value is not one that Keras takes as `verbose`: "auto", 0, 1, 2, True or False."""
     if not (isinstance(value, str) and value == "auto") and not (isinstance(value, (int, np.integer)) and 0 <= value <= 2):
         raise ValueError(f'verbose should be "auto", 0, 1 or 2, got {value!r}')
 
 
 def known_only(call: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Raises a TypeError if `given` holds the name of an argument that is not among `known`; `call` names who takes them."""
+    """Raises a TypeError for the name of an argument that a function does not have.
+
+    Args:
+      call: the name of the function, for the error.
+      given: the names of the arguments that were passed.
+      known: the names of the arguments that the function has beside its named ones.
+    """
     unknown = sorted(set(given) - set(known))
     if unknown:
         raise TypeError(f"{call} takes no argument {', '.join(unknown)}; it takes {', '.join(sorted(known))} beside its own")

@@ -1,4 +1,4 @@
-"""What messages have in common: long lists are cut, and kbert's own texts are not reported as a user's."""
+"""Shortens long lists and values in messages, and marks texts of kbert's own, which are not reported to a user."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _reads_own_texts: contextvars.ContextVar[bool] = contextvars.ContextVar("reads_o
 
 
 def listed(values: Iterable[Any]) -> str:
-    """Returns the first of some values as a message names them, and how many more there are.
+    """Returns a list of values for a message: the first ten, and how many more there are.
 
     >>> listed(["ham", "spam"])
     "['ham', 'spam']"
@@ -36,6 +36,9 @@ def shown(value: Any) -> str:
     "'ham'"
     >>> len(shown("ham" * 1000))
     104
+
+    Args:
+      value: any value; its `repr` is quoted.
     """
     text = repr(value)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
@@ -43,7 +46,7 @@ def shown(value: Any) -> str:
 
 @contextlib.contextmanager
 def own_texts() -> Iterator[None]:
-    """Marks texts that are read in its block, in this thread, as kbert's own: a user is not told what is odd about them."""
+    """Marks the texts that this thread reads in the block as kbert's own. No warning is given about such texts."""
     token = _reads_own_texts.set(True)
     try:
         yield

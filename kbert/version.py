@@ -1,3 +1,3 @@
-"""The version of kbert, which `kbert --version` and a test of setup.py read."""
+"""The version of kbert. `kbert --version` shows it, and a test compares it with the version in setup.py."""
 
 VERSION = "0.1.0"

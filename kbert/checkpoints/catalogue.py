@@ -117,7 +117,11 @@ def folder_of(preset: Preset) -> pathlib.Path:
 
 
 def unknown(name: str) -> str:
-    """Returns the message about a preset that is neither a folder nor a built-in name."""
+    """Returns the error message for a preset that is neither a folder nor a built-in name.
+
+    Args:
+      name: the preset that was given.
+    """
     return (
         f"{name!r} is neither a folder nor a built-in preset; built in are: "
         f"{', '.join(known for known in presets() if not known.startswith('bert_uncased_l-'))}, and Google's small ones, "
@@ -126,7 +130,10 @@ def unknown(name: str) -> str:
 
 
 def check_installed(preset: Preset) -> pathlib.Path | None:
-    """Returns the folder of a preset that comes as a package, None of another.
+    """Returns the folder of a preset that comes as a package, or None for a preset of the hub.
+
+    Args:
+      preset: one of `presets()`.
 
     Raises:
       ImportError: its package is not installed; the command that installs it is named.
@@ -142,7 +149,7 @@ def check_installed(preset: Preset) -> pathlib.Path | None:
 
 
 def _plain(name: str) -> str:
-    """Returns a name in the one way of writing that names are compared in."""
+    """Returns a name in the spelling by which names are compared: lower case, with hyphens."""
     return name.lower().replace("_", "-")
 
 

@@ -177,7 +177,7 @@ def is_cased(tokens: Sequence[str]) -> bool:
 
 
 def read_tokenizer_options(folder: pathlib.Path, vocabulary: Sequence[str]) -> dict[str, Any]:
-    """Returns the arguments of a tokenizer. The case is that of the vocabulary, unless a JSON file states it.
+    """Returns the arguments of a tokenizer. If no JSON file says whether it lowers the case, the vocabulary decides.
 
     Args:
       folder: a folder of Google's.

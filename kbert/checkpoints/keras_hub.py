@@ -344,7 +344,7 @@ def _warn_of_difference(model: Encoder | HeadOwner, counterpart: Any, config: Co
     if isinstance(outputs, dict):
         outputs, others = outputs["sequence_output"], others["sequence_output"]
     outputs, others = np.asarray(outputs, np.float32), np.asarray(others, np.float32)
-    others = others[..., : outputs.shape[-1]]  # ours have no logits for rows of the table without a token
+    others = others[..., : outputs.shape[-1]]  # kbert's heads have no logits for rows of the table without a token
     difference = float(np.abs(outputs - others).max())
     if difference > 1e-5:
         warnings.warn(

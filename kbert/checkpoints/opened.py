@@ -80,9 +80,9 @@ class Opened:
 
     @property
     def values(self) -> dict[str, Any]:
-        """The configuration file's own dictionary, with the head's keys such as `id2label`.
+        """The configuration file's own dictionary, with the head's keys, for example `id2label`.
 
-        Where the file states no labels or no problem type, as Google's does not, kbert.json does.
+        If the file states no labels or no problem type, as in Google's layout, they are read from kbert.json.
         """
         options = self.own_settings["task"].get("options", {})
         stated = {"id2label": {str(number): label for number, label in enumerate(options.get("labels") or [])}}
@@ -91,7 +91,7 @@ class Opened:
 
     @cached_property
     def own_settings(self) -> dict[str, dict[str, Any]]:
-        """What the folder's kbert.json states of `tokenizer`, `preprocessor` and `task`."""
+        """The settings of `tokenizer`, `preprocessor` and `task` in the folder's kbert.json."""
         return read_own_settings(self.folder)
 
     @property
@@ -186,7 +186,7 @@ def find_folder(preset: str | os.PathLike[str]) -> pathlib.Path:
 def writer_of(layout: str) -> Callable[..., None]:
     """Returns the function that writes a folder of a layout.
 
-    It is called with a folder, an encoder, a preprocessor and a task, as `write_preset` describes them.
+    The function takes a folder, an encoder, a preprocessor and a task, and the other arguments of `write_preset`.
 
     Args:
       layout: `"huggingface"`, `"google"` or `"keras_hub"`.

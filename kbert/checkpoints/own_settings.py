@@ -1,7 +1,7 @@
-"""kbert.json: what a task or a tokenizer is set to, and the files that others read have no place for.
+"""kbert.json: the settings of a tokenizer, a preprocessor and a task. Other files have no key for some of them.
 
-Other libraries pass the file over. What their files state too is read from those, so that a folder that was changed with
-another library is read as it is now.
+Other libraries ignore the file. A setting that the other files of the folder state too is read from those files. So a folder
+that another library has changed is read as it is now.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ FILE = "kbert.json"
 
 
 def read_own_settings(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
-    """Returns what a folder's kbert.json states of `tokenizer`, `preprocessor` and `task`; nothing where there is no file.
+    """Returns the settings of `tokenizer`, `preprocessor` and `task` in a folder's kbert.json; empty ones if there is no file.
 
     Args:
       folder: a preset's folder, of any layout.

@@ -1,4 +1,4 @@
-"""A preset folder that is written as a whole: which folders may be written over, and what of an old one stays."""
+"""Writes a preset folder as a whole, checks whether an old folder may be replaced, and keeps its other files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WRITTEN = {
         *("tokenizer.json", "preprocessor.json", "assets", FILE),
     ),
 }
-# What else is opened as a model, or in place of a file that kbert writes: an old one beside a new one would be mistaken for it.
+# Files that a library would open as the model, or in place of a file that kbert writes: an old one must not stay beside it.
 OF_OTHERS = (
     *("saved_model.pb", "*.keras", "*.ckpt", "*.ckpt.*", "*.ckpt-*", "checkpoint", "bert_config.json", "*.h5", "*.safetensors"),
     *("*.safetensors.index.json", "*.bin", "*.bin.index.json", "*.pt", "*.pth", "*.msgpack", "*.gguf", "config.json"),
@@ -43,19 +43,21 @@ def write_preset(
     settings: dict[str, Any] | None = None,
     beside: Callable[[pathlib.Path], None] | None = None,
 ) -> None:
-    """Writes a preset folder, or replaces one of the same layout, as a whole: after a crash the old one is there.
+    """Writes a preset folder, or replaces one of the same layout.
 
-    Files that belong to no model, such as a README, stay in the folder.
+    After a crash, either the old or the new folder is there, and it is whole. Files that belong to no
+    model, for example a README, stay in the folder.
 
     Args:
       layout: the layout's name, a key of `WRITTEN`.
-      save_folder: the writer of the layout, a function of a folder that does not exist yet, and of the next three.
+      save_folder: the writer of the layout. It takes the path of a folder that does not exist yet, the encoder, the
+        preprocessor and the task.
       folder: the folder. Its parents are made.
       encoder: the owner of the encoder's weights.
       preprocessor: the preprocessor whose vocabulary is written, or None.
       task: the owner of the head's weights, or None.
-      settings: what the task is set to, for kbert.json; None for an encoder alone.
-      beside: a function that writes more into the folder, whose path it is given.
+      settings: the task's settings for kbert.json; None for an encoder alone.
+      beside: a function that takes the path of the folder and writes more files into it; or None.
 
     Raises:
       ValueError: the folder has the name of a file, or holds a model in another layout; or the layout has no place for the
@@ -71,7 +73,20 @@ def write_preset(
 
 
 def check_preset_folder(folder: str | os.PathLike[str], layout: str) -> pathlib.Path:
-    """Raises an error for a path that a preset in `layout` is not written to; returns the path. See `write_preset`."""
+    """Checks that a preset may be written to a path.
+
+    Args:
+      folder: the path.
+      layout: the layout's name, a key of `WRITTEN`.
+
+    Returns:
+      The path as a `pathlib.Path`.
+
+    Raises:
+      ValueError: the path has the suffix of a file, or holds a model in another layout.
+      FileExistsError: there is a file of that name.
+      OSError: nothing can be written there.
+    """
     path = pathlib.Path(folder)
     named = kind_by_name(path)
     if named is not None:

@@ -1,4 +1,4 @@
-"""Answers beside what was asked, as rows of a jsonl, csv or tsv file."""
+"""Writes answers beside their inputs, as rows of a jsonl, csv or tsv file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ KINDS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": ",", ".tsv": "\t"}
 
 
 def kind_of(path: Path) -> str:
-    """Returns the kind of file that a name says, jsonl or a separator; raises a ValueError for another."""
+    """Returns the kind of file that a name says: `jsonl`, or the separator of a csv or tsv file.
+
+    Args:
+      path: the file to write.
+
+    Raises:
+      ValueError: the name says another kind, or a compressed file.
+    """
     kind = KINDS.get(suffix_of(path))
     if kind is None or str(path).lower().endswith(".gz"):
         raise ValueError(f"{path}: answers are written to files whose names end in {', '.join(KINDS)}")
@@ -25,7 +32,12 @@ def kind_of(path: Path) -> str:
 
 
 def json_lines(asked: Asked, answers: Sequence[Any]) -> list[str]:
-    """Returns a JSON object for each row: its number from 1, its columns as `input`, and its `answer`."""
+    """Returns a JSON object for each row: its number, counted from 1, its columns as `input`, and its `answer`.
+
+    Args:
+      asked: the rows that were asked.
+      answers: an answer for each row.
+    """
     rows = zip(asked.inputs, map(_plain, answers), strict=True)
     return [_json({"row": row, "input": given, "answer": answer}) for row, (given, answer) in enumerate(rows, 1)]
 
@@ -33,14 +45,15 @@ def json_lines(asked: Asked, answers: Sequence[Any]) -> list[str]:
 def write_answers(file: IO[str], kind: str, asked: Asked, answers: Sequence[Any]) -> None:
     """Writes answers beside their inputs.
 
-    A row of a csv or tsv file has its number from 1, the input's columns, and the answer: a column `answer_` and the key for
-    each value of an answer that is an object, otherwise one column `answer`. Lists and objects are JSON.
+    A row of a csv or tsv file has its number, counted from 1, the input's columns, and the answer. If answers are dictionaries,
+    each key has a column, whose name is `answer_` and the key; otherwise there is one column `answer`. Lists and dictionaries
+    in cells are JSON.
 
     Args:
       file: the file, opened without a translation of line ends.
-      kind: what `kind_of` returned.
+      kind: the kind of file, from `kind_of`.
       asked: the rows that were asked.
-      answers: an answer for each.
+      answers: an answer for each row.
     """
     if kind == "jsonl":
         file.writelines(line + "\n" for line in json_lines(asked, answers))
@@ -62,7 +75,7 @@ def write_answers(file: IO[str], kind: str, asked: Asked, answers: Sequence[Any]
 
 
 def _free(name: str, taken: Iterable[str]) -> str:
-    """Returns a column's name that the input has not."""
+    """Returns a name for a column that no column of the input has."""
     while name in taken:
         name += "_"
     return name
@@ -80,12 +93,12 @@ def _cell(value: Any) -> str:
 
 
 def _json(value: Any) -> str:
-    """Returns a value as JSON, which has no NaN and no infinity: these are null. Dates and the like are texts."""
+    """Returns a value as JSON. NaN and infinity, which JSON lacks, become null. Dates and other objects become texts."""
     return _writable(json.dumps(_finite(value), ensure_ascii=False, default=str))
 
 
 def _writable(text: str) -> str:
-    """Returns a text with escapes such as `\\ud83d` for halves of characters, which JSON input may have and UTF-8 has not."""
+    """Returns a text in which lone surrogates, which JSON may hold and UTF-8 cannot, are escaped like `\\ud83d`."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Data files to answer, with targets or without: what a task takes, and each row's columns beside it."""
+"""Reads data files to answer, with targets or without: the input of the task, and the columns of each row."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from kbert.scoring.tag_schemes import OUTSIDE, NotATag, has_prefixes, read_tags
 
 
 class Asked(NamedTuple):
-    """A file to answer: `x` is what a task takes, `inputs` the columns of each of its rows."""
+    """A file to answer. `x` is the input of a task, and `inputs` holds the columns of each row by their names."""
 
     x: Any
     inputs: list[dict[str, Any]]
@@ -37,7 +37,15 @@ class Asked(NamedTuple):
 def read_asked(
     path: Path, text: str | None = None, pair: str | None = None, how: Reading = USUAL, guesses: Sequence[str] = TEXT
 ) -> Asked:
-    """Reads texts, or pairs of them, of a table or the lines of a .txt file, blank ones too. Arguments as of `read_texts`."""
+    """Reads the texts, or pairs of texts, of a table, or the lines of a .txt file. Blank lines are kept.
+
+    Args:
+      path: a table, or a .txt file with a text in each line.
+      text: the name of the column of texts; by default the first of `guesses` that the table has.
+      pair: the name of the column of second texts.
+      how: how the file is read.
+      guesses: usual names of the column of texts.
+    """
     if suffix_of(path) == ".txt":
         lines = lines_of_text(path, text, pair, how)
         return Asked(lines, [{"text": line} for line in lines])
@@ -57,8 +65,8 @@ def read_asked_words(path: Path, text: str | None = None, how: Reading = USUAL) 
     """Reads texts or lists of words: a table, a BIO file, or a .txt file of lines.
 
     Args:
-      path: the file. A `.txt` file is a BIO file if its tags have letters, B-city. A `.tsv` file is a table if its first line
-        names the column of texts.
+      path: the file. A `.txt` file is a BIO file if its tags have letters, as B-city has. A `.tsv` file is a table if its
+        first line names the column of texts.
       text: the name of the column of words or texts; of a BIO file its number, counted from 1.
       how: how the file is read.
     """
@@ -74,7 +82,7 @@ def read_asked_words(path: Path, text: str | None = None, how: Reading = USUAL) 
     word_column = column_number(path, text, "--text")
     try:
         words, tags = read_bio(path, how.only_text(path), word_column)
-    except NotATag:  # what stands in the last column is not asked for
+    except NotATag:  # the last column may hold anything, because no tags are needed
         words, tags = read_bio(path, how.only_text(path), word_column, tag_column=-1)
     return Asked(words, [{"words": given, "tags": of_words} for given, of_words in zip(words, tags)])
 
@@ -87,7 +95,7 @@ def _names_a_text(path: Path, text: str | None, how: Reading) -> bool:
 
 
 def _has_letters(path: Path, how: Reading) -> bool:
-    """Returns whether a file is a BIO file whose tags have letters, B-city."""
+    """Returns whether a file is a BIO file whose tags have letters, as B-city has."""
     try:
         tags = read_bio(path, how.only_text(path))[1]
         return has_prefixes(read_tags(tag for sentence in tags for tag in sentence))
@@ -96,7 +104,14 @@ def _has_letters(path: Path, how: Reading) -> bool:
 
 
 def read_asked_questions(path: Path, text: str | None = None, pair: str | None = None, how: Reading = USUAL) -> Asked:
-    """Reads questions and contexts, with answers or without: a SQuAD file or a table. Arguments as of `read_questions`."""
+    """Reads questions and contexts, with answers or without.
+
+    Args:
+      path: a SQuAD file, or a table with columns of questions and contexts.
+      text: the name of the column of questions; by default question.
+      pair: the name of the column of contexts; by default context.
+      how: how the file is read.
+    """
     if not is_squad(path, how):
         table = how.table(path)
         return _asked(table, (texts_of(table, text, ("question",)), texts_of(table, pair, ("context",), "--pair")))

@@ -1,7 +1,7 @@
 """The `kbert` command: a table of commands, each a module of `kbert.commands`.
 
-A module has `arguments(parser)`, which adds its options with their ranges; `check(options)`, which raises an error for what is
-wrong with them and with the files that they name; and `run(options)`. Only `run` imports TensorFlow.
+A module has `arguments(parser)`, which adds its options with their ranges; `check(options)`, which raises an error if
+the options, or the files that they name, are wrong; and `run(options)`. Only `run` imports TensorFlow.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kbert.commands.quiet import hide_engine_lines
 from kbert.commands.wording import in_flags
 from kbert.version import VERSION
 
-# The name, and what `kbert --help` says of it. A command's module has its name, with _ for -.
+# By the name of each command, its line in `kbert --help`. Its module has the same name, with _ for -.
 COMMANDS = {
     "demo": "fine-tune on real news, measure, export, answer in a process without kbert",
     "vocab": "learn a vocabulary from text files",
@@ -50,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
       arguments: what stands behind `kbert`; by default the process's own arguments.
 
     Returns:
-      The exit status: 0, 1 after an error, 130 after Ctrl-C, 141 if nobody reads the output any more.
+      The exit status: 0, 1 after an error, 130 after Ctrl-C, 141 if nobody reads the output any more. Wrong options end the
+      process with status 2.
     """
     options = read_options(sys.argv[1:] if arguments is None else arguments)
     flags = [name for name in vars(options) if name not in ("run", "check", "command")]
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 hide_engine_lines()
             options.run(options)
             sys.stdout.flush()
-        except BrokenPipeError:  # as of `kbert predict ... | head`; other programs end without a word as well
+        except BrokenPipeError:  # as in `kbert predict ... | head`; like other programs, kbert ends without a message
             if arguments is None:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the process's end
             return 141
@@ -85,9 +86,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def read_options(given: Sequence[str]) -> argparse.Namespace:
-    """Returns the options of a command; ends the process after an argument that the command does not have, or that is empty."""
+    """Returns the options of a command. An option that the command does not have, or an empty one, ends the process.
+
+    Args:
+      given: the words behind `kbert`.
+    """
     options, unknown = parser([word for word in given if word in COMMANDS][:1]).parse_known_args(given)
-    command = options.parser  # it shows the options that there are, which the parser of all commands does not
+    command = options.parser  # its help shows the command's options; that of the parser of all commands does not
     del options.parser
     early = [word for word in given[: given.index(options.command)] if word in unknown]
     if early:
@@ -101,10 +106,11 @@ def read_options(given: Sequence[str]) -> argparse.Namespace:
 
 
 def parser(chosen: Iterable[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
-    """Returns the parser of all commands; `check` and `run` of its options are those of the given command's module.
+    """Returns the parser of all commands. The options that it reads have `check` and `run` of the command's module.
 
     Args:
-      chosen: the commands whose modules are imported for their options. Of the others there is the name and a line of help.
+      chosen: the commands whose modules are imported for their options. The other commands have only their name and a line of
+        help.
     """
     whole = Parser(prog="kbert", description="BERT for Keras, from raw text to a served answer.")
     whole.add_argument("--version", action="version", version=f"kbert {VERSION}")

@@ -60,7 +60,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Raises an error if nothing can be written into the folder, or a package of an extra is missing."""
+    """Raises an error if nothing can be written into the folder, or an optional package is missing."""
     shared.check_writable(pathlib.Path(options.folder) / "report.html")
     for module in NEEDS:
         if importlib.util.find_spec(module) is None:

@@ -52,7 +52,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Raises an error for a file that is not there, or cannot be written."""
+    """Raises an error for a file that is missing or cannot be written."""
     shared.model_file(options.teacher)
     shared.check_files(options.data, options.test, options.unlabelled)
     shared.check_out(options.out, options.overwrite, FOLDER, read=[options.teacher])
@@ -138,6 +138,12 @@ def lesson(job: Job, train: Part, recipe: Recipe, options: argparse.Namespace) -
 
     A recipe whose first stage is on plain texts has the texts of `--unlabelled` there. Otherwise they stand behind the data's
     own, without labels.
+
+    Args:
+      job: the teacher's job.
+      train: the examples to train on.
+      recipe: the recipe that trains the students.
+      options: the command's options.
 
     Raises:
       ValueError: the job's texts are no single texts, so that plain texts cannot stand among them.

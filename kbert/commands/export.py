@@ -55,7 +55,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Raises an error for options that do not fit each other, and for what cannot be read or written."""
+    """Raises an error for options that do not fit each other, and for files that cannot be read or written."""
     written = format_of(options)
     if options.serving and (written != "tf_saved_model" or options.overwrite):
         raise ValueError(
@@ -82,18 +82,26 @@ def check(options: argparse.Namespace) -> None:
 
 
 def format_of(options: argparse.Namespace) -> str:
-    """Returns the format that is stated, or that the path's name says."""
+    """Returns the format of `--format`, or else the one that the suffix of the path says.
+
+    Args:
+      options: the command's options.
+    """
     return options.format or format_by_name(options.path)
 
 
 def stated(options: argparse.Namespace) -> dict[str, Any]:
-    """Returns those options that only some formats have, as far as they are given."""
+    """Returns the given options among those that only some formats have, by name.
+
+    Args:
+      options: the command's options.
+    """
     values = {name: getattr(options, name) for name in ("inputs", "quantize", "metadata", "max_length", "data", "agreement")}
     return {name: value for name, value in values.items() if value is not None}
 
 
 def run(options: argparse.Namespace) -> None:
-    """Writes a trained task for where it is to run."""
+    """Exports a trained task."""
     task, given = open_task(options.model), stated(options)
     if given.pop("data", None) is not None:
         given["texts"] = tables.read_texts(options.data, options.text, how=reading(options))

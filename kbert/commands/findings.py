@@ -1,4 +1,4 @@
-"""What a user should know of a data file and of a training's end, as sentences for the terminal and the report."""
+"""Notes on a data file and on the result of a training, as sentences for the terminal and the report."""
 
 from __future__ import annotations
 
@@ -12,17 +12,28 @@ from kbert.commands.shares import Part, labels_of
 from kbert.messages import MOST_NAMED, listed
 from kbert.scoring.figures import Figures
 
-MOST_COMPARED = 100  # labels whose spelling is compared; more are no names that somebody typed
-ALIKE = 0.75  # of `difflib`: two letters that changed places in a word of four
+MOST_COMPARED = 100  # with more labels, spellings are not compared: nobody typed so many names
+ALIKE = 0.75  # the ratio of `difflib` for a word of four letters with two of them swapped
 
 
 def of_data(job: Job, part: Part) -> list[str]:
-    """Returns what is odd about the examples of a file: empty texts, labels with one example, labels that look mistyped."""
+    """Returns notes on the examples of a file: empty texts, labels with one example, labels that look mistyped.
+
+    Args:
+      job: the job of the command.
+      part: the examples.
+    """
     return [*_empty_texts(part), *(_odd_labels(part) if job.has_named_labels else [])]
 
 
 def of_result(job: Job, figures: Figures, test: Part) -> list[str]:
-    """Returns a sentence if the task is right no more often than one that always gives the most frequent label."""
+    """Returns a note if the task is right no more often than a task that always gives the most frequent label.
+
+    Args:
+      job: the job of the command.
+      figures: the figures of the trained task.
+      test: the examples that the figures were measured on.
+    """
     if not job.has_named_labels or "accuracy" not in figures.scores:
         return []
     (label, count), accuracy = Counter(test.y).most_common(1)[0], figures.scores["accuracy"]
@@ -35,7 +46,7 @@ def of_result(job: Job, figures: Figures, test: Part) -> list[str]:
 
 
 def _empty_texts(part: Part) -> list[str]:
-    """Returns a sentence on the texts without a word, if there are some."""
+    """Returns a note on the empty texts, if there are any."""
     columns = part.x if isinstance(part.x, tuple) else (part.x,)
     empty = [place for place in range(len(part)) if any(not _has_text(column[place]) for column in columns)]
     if not empty:
@@ -46,12 +57,12 @@ def _empty_texts(part: Part) -> list[str]:
 
 
 def _has_text(value: object) -> bool:
-    """Returns whether a text, or a list of words, holds something to read."""
+    """Returns whether a text holds more than white space, or a list of words holds a word."""
     return bool(value.strip() if isinstance(value, str) else value)
 
 
 def _odd_labels(part: Part) -> list[str]:
-    """Returns sentences on labels with one example, and on labels that are written almost like another."""
+    """Returns notes on labels with one example, and on labels that are written almost like another label."""
     first: dict[str, int] = {}
     for place, target in enumerate(part.y):
         for label in labels_of(target):
@@ -77,12 +88,12 @@ def _odd_labels(part: Part) -> list[str]:
 
 
 def _plain(label: str) -> str:
-    """Returns a label without what case and white space tell."""
+    """Returns a label in lower case with single spaces."""
     return " ".join(label.casefold().split())
 
 
 def _mistyped(label: str, others: Mapping[str, str]) -> str | None:
-    """Returns the one of other labels that a label is probably a mistyped form of, or None.
+    """Returns the label that somebody probably meant to type in place of a label, or None.
 
     Numbers in names, as in `class_1` and `class_2`, tell labels apart.
 
@@ -92,5 +103,5 @@ def _mistyped(label: str, others: Mapping[str, str]) -> str | None:
     """
     digits = re.findall(r"\d+", label)
     near = [form for form in others if form != _plain(label) and re.findall(r"\d+", form) == digits]
-    found = difflib.get_close_matches(_plain(label), near, n=1, cutoff=ALIKE)
-    return others[found[0]] if found else None
+    matches = difflib.get_close_matches(_plain(label), near, n=1, cutoff=ALIKE)
+    return others[matches[0]] if matches else None

@@ -28,7 +28,7 @@ FOLDER = Kind(
     "the folder of kbert finetune",
     files=(MODEL, f"{PRESET}/*", "metrics.json", "history.csv", "mistakes.csv", "report.html"),
 )
-NO_SETTINGS = ("run", "check", "command", "verbose", "debug")  # of the options, in the report
+NO_SETTINGS = ("run", "check", "command", "verbose", "debug")  # options that the report does not list
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +57,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Raises an error for an option that the task does not have, and for what cannot be read or written."""
+    """Raises an error for an option that the task does not have, and for files that cannot be read or written."""
     job = JOBS[options.task]
     check_options(job, options)
     shared.check_files(options.data, options.test)
@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> Figures:
     sizes = {"train": len(train), "validation": len(validation), "test": len(test)}
     console.print(", ".join(f"{size:,} to {what}" for size, what in zip(sizes.values(), ("train on", "watch", "measure by"))))
     said = say(console, findings.of_data(job, data))
-    import keras  # a file that cannot be read is named before this
+    import keras  # imported late, so that a file that cannot be read is named first
 
     keras.utils.set_random_seed(options.seed)
     with warnings.catch_warnings():
@@ -113,7 +113,12 @@ def run(options: argparse.Namespace) -> Figures:
 
 
 def say(console: Console, sentences: list[str]) -> list[str]:
-    """Prints what a user should know, and returns it for the report."""
+    """Prints notes, and returns them for the report.
+
+    Args:
+      console: the terminal.
+      sentences: the notes, a sentence each.
+    """
     for sentence in sentences:
         console.print(f"note: {sentence}", soft_wrap=True, markup=False, highlight=False)
     return sentences
@@ -180,10 +185,10 @@ def report_page(
     Args:
       options: the command's options.
       sizes: how many examples each part has.
-      said: what a user should know.
+      said: the notes on the data and the result.
       history: the loss and the metrics of the epochs.
-      figures: of the trained task.
-      mistakes: the worst ones.
+      figures: the figures of the trained task.
+      mistakes: the rows of mistakes.csv.
     """
     settings = {name: value for name, value in vars(options).items() if name not in NO_SETTINGS and value is not None}
     return report.page(

@@ -21,7 +21,11 @@ COLUMNS = ("text", "pair", "label")  # options that name columns
 
 
 def reading(options: argparse.Namespace) -> tables.Reading:
-    """Returns how a command's options say that its data files are read."""
+    """Returns the options that say how data files are read.
+
+    Args:
+      options: the command's options.
+    """
     return tables.Reading(options.encoding, options.separator, getattr(options, "names", None))
 
 
@@ -39,17 +43,17 @@ class Job:
 
     Args:
       name: the value of `--task`, and the `job` of a trained task.
-      read: reads a labelled file. It takes a path and the command's options, and returns texts and targets and, if it leaves
-        some of the file out, the number of each in the file, from 0.
+      read: reads a labelled file. It takes a path and the command's options. It returns texts and targets. If it leaves out
+        some examples of the file, it also returns the number of each in the file, counted from 0.
       build: builds the task to train. It takes a preset, the targets whose labels the task is to know, and the options.
       check_targets: raises a ValueError if a task cannot have these targets, before any long work.
-      read_asked: reads a file to answer, whose targets, if it has some, stand beside the answers. It takes a path and the
+      read_asked: reads a file to answer. Its columns, targets included, stand beside the answers. It takes a path and the
         options.
-      answer: answers such texts with one value for each. It takes a task and the texts.
-      time: computes such texts once, for a measurement of time. It takes a task, which may be frozen, and the texts.
+      answer: returns an answer for each text that `read_asked` has read. It takes a task and the texts.
+      time: computes the answers to texts once, for a measurement of time. It takes a task, which may be frozen, and the texts.
       watched: the `validation_data` of `fit`, from texts and targets.
-      lesson: what a student learns from, texts and labels or None, from texts and targets.
-      options: the names of those options that only some jobs have, as far as this one has them.
+      lesson: the texts and labels (or None) that a student learns from, from texts and targets.
+      options: the names of the options that this job has, among those that only some jobs have.
       has_named_labels: whether targets are names that somebody gave to whole texts.
       takes_pairs: whether a text can be a pair, if the task was trained on pairs.
       litert_inputs: what an int8 LiteRT file of the task takes where texts are single: `"text"` or `"tokens"`.
@@ -145,7 +149,7 @@ def _one_column(options: argparse.Namespace) -> str | None:
 
 
 def _refuse(options: argparse.Namespace, *names: str) -> None:
-    """Raises a ValueError for an option that the job's files have no use for."""
+    """Raises a ValueError if an option is given that the job's files do not use."""
     for name in names:
         if getattr(options, name, None) is not None:
             raise ValueError(f"--{name} is not for this task")
@@ -183,7 +187,7 @@ def _read_asked_to_embed(path: str, options: argparse.Namespace) -> asked.Asked:
 
 
 def _fill(task: Task, x: Sequence[str]) -> Sequence[Any]:
-    """Returns the tokens of each text's masks, and of a text without a mask none."""
+    """Returns the tokens for the masks of each text; an empty list for a text without a mask."""
     mask = task.tokenizer.mask_token
     without = [row for row, text in enumerate(x, 1) if mask not in text]
     if len(without) == len(x):
@@ -192,7 +196,8 @@ def _fill(task: Task, x: Sequence[str]) -> Sequence[Any]:
         warnings.warn(
             f"{len(without)} texts have no {mask}, and no answer: rows {', '.join(map(str, without[:5]))}", stacklevel=2
         )
-    answers = task.fill([text if mask in text else mask for text in x])  # each text keeps its number, which errors name
+    # Texts without a mask are replaced and not left out, so that errors number the texts as the file does.
+    answers = task.fill([text if mask in text else mask for text in x])
     return [answer if mask in text else [] for text, answer in zip(x, answers)]
 
 
@@ -289,7 +294,12 @@ def job_of(task: Task) -> Job:
 
 
 def check_pairs(task: Task, x: Any) -> None:
-    """Raises a ValueError for single texts, or none, that a task is given which was trained on pairs."""
+    """Raises a ValueError if a task that was trained on pairs of texts is given single texts.
+
+    Args:
+      task: the task.
+      x: its input: a list of texts, or a tuple of two lists.
+    """
     if job_of(task).takes_pairs and task.trained_on_pairs and not isinstance(x, tuple):
         raise ValueError("the task was trained on pairs of texts: name the column of second texts with --pair")
 
@@ -305,7 +315,12 @@ def open_task(path: str | pathlib.Path) -> Task:
 
 
 def check_options(job: Job, options: argparse.Namespace) -> None:
-    """Raises a ValueError for an option that a job does not have."""
+    """Raises a ValueError for an option that a job does not have.
+
+    Args:
+      job: the job.
+      options: the command's options.
+    """
     for name in (*COLUMNS, "names", "window_stride", "label_smoothing", "balance"):
         if getattr(options, name, None) and name not in job.options:
             others = ", ".join(other.name for other in JOBS.values() if name in other.options)
@@ -315,8 +330,13 @@ def check_options(job: Job, options: argparse.Namespace) -> None:
 def read(job: Job, path: str, options: argparse.Namespace) -> Part:
     """Reads the labelled examples of a job from a file.
 
+    Args:
+      job: the job.
+      path: the file.
+      options: the command's options.
+
     Raises:
-      ValueError: there are none, or an option names what the job does not have.
+      ValueError: the file holds no examples or wrong ones, or an option is given that the job does not have.
     """
     check_options(job, options)
     x, y, *numbers = job.read(path, options)
@@ -326,7 +346,13 @@ def read(job: Job, path: str, options: argparse.Namespace) -> Part:
 
 
 def hold_out(job: Job, data: Part, options: argparse.Namespace) -> tuple[Part, Part]:
-    """Returns what to train on and what to measure by: the data and the file of `--test`, or shares of the data."""
+    """Returns the examples to train on and those to measure by: the data and the file of `--test`, or two parts of the data.
+
+    Args:
+      job: the job, which reads the file of `--test`.
+      data: the examples of `--data`.
+      options: the command's options.
+    """
     if options.test:
         return data, read(job, options.test, options)
     return split(data, options.held_out or HELD_OUT, options.seed, "--held-out")

@@ -1,4 +1,4 @@
-"""Cells of a table as labels: one or several, by name or number, in lists or in columns of ones and zeros; and as answers."""
+"""Reads cells of a table as labels (one or several, by name or number, in lists or columns of ones and zeros) or answers."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from kbert.files.numbered_labels import check_names, label_of
 from kbert.files.table_file import Table
 
 SEPARATOR = ";"  # between the labels of a text, where it can have several
-OTHER_SEPARATORS = (",", "|")  # that files have in its place, such as GoEmotions'
+OTHER_SEPARATORS = (",", "|")  # the separators of other files, for example GoEmotions'
 _ITEM = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d*)?|True|False"""
 _LIST = re.compile(rf"\[\s*(?:(?:{_ITEM})(?:(?:\s*,\s*|\s+)(?:{_ITEM}))*\s*,?)?\s*\]", re.DOTALL)
-# What Python writes of lists, sets, tuples and arrays; brackets other than square ones may stand in names too.
+# Lists, sets, tuples and arrays as Python writes them. Names may hold brackets too, except square ones.
 _LOOKS_LIKE_A_LIST = re.compile(r"""\[.*\]|[a-z]*[({\[]+\s*['"].*['"].*[)}\]]""", re.DOTALL)
 _ONES_AND_ZEROS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
 
@@ -34,7 +34,7 @@ class LabelCells:
         self.table, self.names = table, names
 
     def single(self, name: str) -> list[str]:
-        """Returns a column of one label a row."""
+        """Returns a column in which each row has one label."""
         labels = []
         for row, value in enumerate(self.table.column(name)):
             if isinstance(value, dict) or list_of_cell(value) is not None:
@@ -45,7 +45,7 @@ class LabelCells:
         return labels
 
     def several(self, name: str) -> list[list[str]]:
-        """Returns a column of any number of labels a row."""
+        """Returns a column in which each row has any number of labels."""
         rows = [self._cell(value, row) for row, value in enumerate(self.table.column(name))]
         width = {len(values) for values in rows}
         binary = [[_one_or_zero(value) for value in values] if not _has_texts(values) else [None] for values in rows]
@@ -62,7 +62,7 @@ class LabelCells:
         return [[self.label(value, row) for value in values] for row, values in enumerate(rows)]
 
     def _check_separator(self, name: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Raises a ValueError for labels of text cells that look like several, with another separator between them.
+        """Raises a ValueError for a label in a text cell that looks like several labels with another separator between them.
 
         A label looks like several if each of its parts is a label elsewhere, alone or as a part of another one.
         """
@@ -129,7 +129,15 @@ class LabelCells:
         return tags
 
     def label(self, value: Any, row: int) -> str:
-        """Returns a label by its name; `row`, counted from 0, is for the error."""
+        """Returns the name of a label.
+
+        Args:
+          value: the name, or the number of the label if there are names.
+          row: the number of the row, counted from 0, for the error.
+
+        Raises:
+          ValueError: the value is neither one of the names nor the number of one.
+        """
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if self.names is None:
@@ -143,7 +151,7 @@ class LabelCells:
 
 
 def _is_label(value: Any) -> bool:
-    """Returns whether a value can be a label: not missing, not blank, not NaN and no list."""
+    """Returns whether a value can be a label: it is not missing, blank, NaN, a list or a dictionary."""
     return value is not None and value == value and not isinstance(value, (list, dict)) and str(value).strip() != ""
 
 
@@ -152,15 +160,18 @@ def _has_texts(values: Sequence[Any]) -> bool:
 
 
 def _one_or_zero(value: Any) -> int | None:
-    """Returns 1 or 0 for what says one of them, also as text, otherwise None."""
+    """Returns 1 or 0 for a value that means one or zero, also as text (`true`, `0.0`); otherwise None."""
     return _ONES_AND_ZEROS.get(str(value).strip().lower())
 
 
 def list_of_cell(cell: Any) -> list[Any] | None:
-    """Returns a list, also one that was written as text, by Python, NumPy or JSON; None if the cell is no list.
+    """Returns the list in a cell, also if Python, NumPy or JSON wrote it as text; None if the cell holds no list.
 
     >>> list_of_cell("['a', 'b']"), list_of_cell("['a' 'b']"), list_of_cell("a")
     (['a', 'b'], ['a', 'b'], None)
+
+    Args:
+      cell: the value of the cell.
     """
     if isinstance(cell, str):
         return _list_of_text(cell.strip())
@@ -168,7 +179,7 @@ def list_of_cell(cell: Any) -> list[Any] | None:
 
 
 def _list_of_text(text: str) -> list[Any] | None:
-    """Returns a list that was written as text; JSON comes first, because its escapes of characters are not Python's."""
+    """Returns a list that was written as text. JSON is tried first, because its escapes of characters differ from Python's."""
     if not text.startswith("["):
         return None
     try:
@@ -178,7 +189,7 @@ def _list_of_text(text: str) -> list[Any] | None:
         pass
     try:
         return [ast.literal_eval(item) for item in re.findall(_ITEM, text, re.DOTALL)] if _LIST.fullmatch(text) else None
-    except (ValueError, SyntaxError):  # a number with more digits than Python reads
+    except (ValueError, SyntaxError):  # the list holds a number with more digits than Python reads
         return None
 
 
@@ -192,7 +203,7 @@ def answers_of_cell(cell: Any, place: str, name: str) -> list[dict[str, Any]]:
       name: the name of the column, for the error.
 
     Raises:
-      ValueError: the cell is neither.
+      ValueError: the cell has none of these forms.
     """
     value = cell
     if isinstance(cell, str):

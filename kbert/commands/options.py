@@ -1,6 +1,6 @@
-"""The options that several commands share, each said once; their ranges, and checks of the files that they name.
+"""Adds the options that several commands share, with their ranges, and checks the files that the options name.
 
-Everything here answers before TensorFlow is imported.
+Nothing here imports TensorFlow.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def number(what: str, is_right: Callable[[float], bool]) -> Callable[[str], floa
     """Returns the type of an option that is a finite number.
 
     Args:
-      what: says which numbers make sense, such as `"a number above 0"`.
+      what: says which numbers make sense, for example `"a number above 0"`.
       is_right: whether a number makes sense.
     """
 
@@ -67,7 +67,11 @@ def number(what: str, is_right: Callable[[float], bool]) -> Callable[[str], floa
 
 
 def checked(check: Callable[[str], str]) -> Callable[[str], str]:
-    """Returns the type of an option whose value `check` returns, or refuses with a ValueError."""
+    """Returns the type of an option whose value a function checks.
+
+    Args:
+      check: a function that returns the value, or raises a ValueError for a wrong one.
+    """
 
     def read(text: str) -> str:
         try:
@@ -82,7 +86,7 @@ positive = number("a number above 0", lambda value: value > 0)
 share = number("a share between 0 and 1", lambda value: 0 < value < 1)
 part = number("a share from 0 to 1", lambda value: 0 <= value <= 1)
 below_one = number("a share from 0, below 1", lambda value: 0 <= value < 1)
-positions = whole(least=4)  # [CLS], a piece of each of two texts, and [SEP]
+positions = whole(least=4)  # the least that `TextPreprocessor` takes
 
 # Options
 
@@ -99,7 +103,12 @@ def model(parser: argparse.ArgumentParser, name: str = "model", **kwargs: object
 
 
 def columns(parser: argparse.ArgumentParser, labels: bool = True) -> None:
-    """Adds the options that name a table's columns; without `labels` those of texts alone."""
+    """Adds the options that name a table's columns, and those of `text_files`.
+
+    Args:
+      parser: the command's parser.
+      labels: whether there are options for the columns and names of labels too.
+    """
     parser.add_argument(
         "--text",
         help="the column of texts (default: text, sentence, message or sentence1; anchor for embedding), of words or of "
@@ -118,7 +127,12 @@ def columns(parser: argparse.ArgumentParser, labels: bool = True) -> None:
 
 
 def text_files(parser: argparse.ArgumentParser, separator: bool = True) -> None:
-    """Adds the options that say how text files are read; without `separator` that of encodings alone."""
+    """Adds the options that say how text files are read.
+
+    Args:
+      parser: the command's parser.
+      separator: whether there is an option for the separator of csv and tsv files too.
+    """
     parser.add_argument(
         "--encoding",
         type=checked(check_encoding),
@@ -133,7 +147,7 @@ def text_files(parser: argparse.ArgumentParser, separator: bool = True) -> None:
 
 
 def held_out(parser: argparse.ArgumentParser) -> None:
-    """Adds what a trained task is measured by: a file, or a share of the data."""
+    """Adds the options that say on which examples a trained task is measured: those of a file, or a share of the data."""
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument("--test", help="a file to measure by, in place of --held-out")
     chosen.add_argument(
@@ -165,7 +179,12 @@ def cased(parser: argparse.ArgumentParser, condition: str = "") -> None:
 
 
 def masking(parser: argparse.ArgumentParser, objectives: tuple[str, ...]) -> None:
-    """Adds what pretraining examples ask: the objective, one of `objectives`, and which tokens are hidden together."""
+    """Adds the options for pretraining examples: the objective, and whether words are hidden as a whole.
+
+    Args:
+      parser: the command's parser.
+      objectives: the objectives to choose from.
+    """
     parser.add_argument("--objective", choices=objectives, help=f"(default: {OBJECTIVE})")
     parser.add_argument("--whole-words", action="store_true", help="hide words with all of their pieces")
 
@@ -184,7 +203,12 @@ def overwrite(parser: argparse.ArgumentParser) -> None:
 
 
 def check_files(*paths: str | None, folders: bool = False) -> None:
-    """Raises a FileNotFoundError for a path that is no file, or with `folders` nothing at all; None is left out."""
+    """Raises a FileNotFoundError for a path that does not exist.
+
+    Args:
+      *paths: the paths. None stands for an option that was not given, and is passed over.
+      folders: whether a path may be a folder.
+    """
     for path in paths:
         if path is not None and not (os.path.exists(path) if folders else os.path.isfile(path)):
             raise FileNotFoundError(f"there is no file {path}" + (" and no such folder" if folders else ""))
@@ -193,8 +217,11 @@ def check_files(*paths: str | None, folders: bool = False) -> None:
 def model_file(path: str | pathlib.Path) -> pathlib.Path:
     """Returns the `.keras` file of a trained task, given by itself or by the folder that finetune wrote.
 
+    Args:
+      path: the file, or the folder.
+
     Raises:
-      FileNotFoundError: there is none.
+      FileNotFoundError: there is no such file.
       ValueError: the file is of another kind.
     """
     path = pathlib.Path(path)
@@ -217,14 +244,14 @@ def check_out(path: str, overwrite: bool, kind: Kind = ANY_FILE, read: Sequence[
 
     Args:
       path: the file or folder to write.
-      overwrite: whether what is there may be replaced.
+      overwrite: whether an existing file or folder may be replaced.
       kind: the kind of the result.
       read: files and folders that the command reads, which the result may not replace.
 
     Raises:
-      ValueError: the path is one of those that the command reads.
-      FileExistsError: something is there, and is not to be replaced.
-      PermissionError: nothing can be written there.
+      ValueError: the command reads this path.
+      FileExistsError: the path exists and may not be replaced.
+      OSError: nothing can be written there.
     """
     for given in read:
         if os.path.exists(path) and os.path.samefile(path, given):
@@ -233,7 +260,15 @@ def check_out(path: str, overwrite: bool, kind: Kind = ANY_FILE, read: Sequence[
 
 
 def check_preset(name: str) -> None:
-    """Raises an error for a preset that is neither a folder nor a name that kbert knows, or whose package is not installed."""
+    """Raises an error for a preset that cannot be opened. A name of the hub is not looked up.
+
+    Args:
+      name: the preset.
+
+    Raises:
+      FileNotFoundError: the preset is neither a folder nor a name that kbert knows.
+      ImportError: the preset's package is not installed.
+    """
     if name.startswith(hub.SCHEME) or pathlib.Path(name).is_dir():
         return
     preset = catalogue.find_built_in(name)

@@ -1,4 +1,4 @@
-"""`kbert predict`: the answers to a file's rows, beside them."""
+"""`kbert predict`: answers each row of a file, and writes the answers beside the rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Raises an error for a file that is not there, or cannot be written."""
+    """Raises an error for a file that is missing or cannot be written."""
     shared.model_file(options.model)
     shared.check_files(options.data)
     if options.out:

@@ -68,7 +68,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Raises an error for options that do not fit each other, and for what cannot be read or written."""
+    """Raises an error for options that do not fit each other, and for files that cannot be read or written."""
     for name in ("cased", "layers", "width", "heads"):
         if options.preset and getattr(options, name):
             raise ValueError(f"--{name} is for --vocab; a checkpoint, as with --preset, has its own")
@@ -89,7 +89,7 @@ def check(options: argparse.Namespace) -> None:
 
 
 def check_records(options: argparse.Namespace) -> None:
-    """Raises a ValueError for options that records leave no choice about, and for text files beside records."""
+    """Raises a ValueError for options that do not go with records, and for text files beside records."""
     texts = [path for path in options.files if not is_records(path)]
     if texts:
         raise ValueError(f"{texts[0]} holds text and others of the files records: give one kind")

@@ -31,7 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Raises an error for a file that is not there, or cannot be written."""
+    """Raises an error for a file that is missing or cannot be written."""
     shared.check_files(*options.files, folders=True)
     shared.check_files(options.vocab)
     shared.check_writable(options.out)  # a run that was stopped goes on

@@ -1,6 +1,7 @@
-"""Keeps the lines that TensorFlow, CUDA and LiteRT write to a process's error output out of what a command says.
+"""Hides the lines that TensorFlow, CUDA and LiteRT write to the error output of a command's process.
 
-C++ writes them, some while TensorFlow is imported, past Python's loggers and past TensorFlow's own variable for them.
+C++ code writes these lines, some of them while TensorFlow is imported. Neither Python's loggers nor TensorFlow's own
+environment variable suppress all of them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import subprocess
 import sys
 
-# Of absl's lines an `F`, with which a process ends, is passed on.
+# The patterns leave out absl's lines that begin with `F`: after such a line the process ends.
 NOISE = (
     r"WARNING: All log messages before absl|(WARNING|INFO|ERROR):(absl|tensorflow):|"
     r"INFO: (Created|Initialized) TensorFlow Lite|"
@@ -31,9 +32,9 @@ LOGGERS = ("tensorflow", "tf2onnx", "onnxruntime", "huggingface_hub", "h5py", "m
 
 
 def hide_engine_lines() -> None:
-    """Lets the process's error output pass through a filter; what Python writes to `sys.stderr` goes past it.
+    """Sends the process's error output through a filter, except the text that Python writes to `sys.stderr`.
 
-    It is called before TensorFlow is imported and holds until the process ends, for engines also write as they are torn down.
+    Call it before TensorFlow is imported. It holds until the process ends, because engines also write while they shut down.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import absl.logging  # TensorFlow's and Keras's Python log through it

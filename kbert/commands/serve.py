@@ -19,7 +19,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Raises an error for a folder that is not there."""
+    """Raises an error for a missing folder, and for two servers on one port."""
     for folder in options.folders:
         if not pathlib.Path(folder).is_dir():
             raise FileNotFoundError(f"there is no folder {folder}")

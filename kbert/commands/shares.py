@@ -1,4 +1,4 @@
-"""Examples of a user's file: shares of them, drawn by label, and errors that name the file's own rows."""
+"""Draws shares of the examples of a file by label, and lets errors name the rows of the file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kbert.commands.tables import OF_LISTS
 from kbert.files.text_file import suffix_of
 
 Examples = tuple[Any, Any]  # texts, or a tuple of two columns, and their targets, None for a job without any
-PLACE = re.compile(r"\b(?:x|y|texts|sample_weight)\[(\d+)\](?:\[(\d+)\])?")  # how the library names a row, and a word of it
+PLACE = re.compile(r"\b(?:x|y|texts|sample_weight)\[(\d+)\](?:\[(\d+)\])?")  # the name of a row, or of a word in it, in errors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,26 +38,31 @@ class Part:
         return len(self.rows)
 
     def where(self, place: int, word: str | None = None) -> str:
-        """Returns what a message calls the example at a place, or the word at a place of it."""
+        """Returns the name of an example, or of a word in it, for a message.
+
+        Args:
+          place: the index of the example in this part.
+          word: the index of the word, as digits; None for the whole example.
+        """
         of = "" if word is None else f"word {int(word) + 1} of "
         return f"{of}{self._kind()} {self.rows[place] + 1} of {self.path}"
 
     def _kind(self) -> str:
-        """Returns what an example of the file is called."""
+        """Returns the noun for an example of the file."""
         suffix = suffix_of(self.path)
         if isinstance(self.x, list) and self.x and isinstance(self.x[0], list) and suffix not in OF_LISTS:
-            return "sentence"  # of a BIO file, whatever its name ends in
+            return "sentence"  # of a BIO file, whatever its suffix is
         if suffix == ".json" and isinstance(self.x, tuple):
             return "question"
         return "line" if suffix == ".txt" else "row"
 
     def at(self, places: Sequence[int]) -> Part:
-        """Returns the examples at some places."""
+        """Returns a part that holds the examples at some indices."""
         return Part(*rows(self.x, self.y, places), self.path, [self.rows[place] for place in places])
 
     @contextlib.contextmanager
     def named(self) -> Iterator[None]:
-        """Lets an error of the block that names a place among these examples name the row of the file."""
+        """Changes the errors of the block: the index of an example in a message becomes the row of the file."""
         try:
             yield
         except (ValueError, TypeError) as error:
@@ -73,7 +78,13 @@ def count(x: Any) -> int:
 
 
 def rows(x: Any, y: Any, places: Iterable[int]) -> Examples:
-    """Returns the examples at some places."""
+    """Returns the texts and targets at some indices.
+
+    Args:
+      x: texts, or a tuple of columns.
+      y: their targets, or None.
+      places: the indices.
+    """
     places = list(places)
 
     def chosen(column: Sequence[Any]) -> list[Any]:
@@ -83,22 +94,26 @@ def rows(x: Any, y: Any, places: Iterable[int]) -> Examples:
 
 
 def labels_of(target: Any) -> tuple[str, ...]:
-    """Returns the labels that a target holds: one, several or those of words; none if it is a number, an answer or nothing."""
+    """Returns the labels that a target holds. A number, an answer and None hold no label.
+
+    Args:
+      target: a label, a list of labels or of tags, a number, a list of answers, or None.
+    """
     values = target if isinstance(target, (list, tuple)) else (target,)
     return tuple(dict.fromkeys(value for value in values if isinstance(value, str)))
 
 
 def drawn(y: Sequence[Any] | None, size: int, share: float, seed: int) -> tuple[list[int], list[int]]:
-    """Draws a share of places such that each label has its part in it. A label's last row is not drawn.
+    """Draws a share of indices in which each label has its part. The last remaining row of a label is not drawn.
 
     Args:
       y: the targets, or None. Of a target with several labels the rarest one counts.
-      size: how many places there are.
+      size: the number of indices.
       share: the share that is held out.
-      seed: of the draw.
+      seed: a number from which the order is drawn.
 
     Returns:
-      The other places, and those that are held out, both in random order.
+      The remaining indices and the held-out indices, both in random order.
     """
     order = np.random.default_rng(seed).permutation(size).tolist()
     labels = [() if y is None else labels_of(y[place]) for place in range(size)]
@@ -108,7 +123,7 @@ def drawn(y: Sequence[Any] | None, size: int, share: float, seed: int) -> tuple[
         groups.setdefault(min(labels[place], key=lambda label: (left[label], label), default=None), []).append(place)
     exact = {label: share * len(places) for label, places in groups.items()}
     counts = {label: int(part) for label, part in exact.items()}
-    # What rounding down leaves goes to the labels that it takes most from.
+    # The rows that are left over from rounding down go to the labels that lost most by it.
     neediest = sorted((label for label in groups if len(groups[label]) > 1), key=lambda label: counts[label] - exact[label])
     for label in neediest[: max(0, round(share * size) - sum(counts.values()))]:
         counts[label] += 1
@@ -129,11 +144,11 @@ def shares(x: Any, y: Any, held_out: float, seed: int, flag: str = "--held-out")
       x: texts, or a tuple of columns.
       y: targets, or None.
       held_out: the share, between 0 and 1.
-      seed: of the draw.
+      seed: a number from which the order is drawn.
       flag: the option that states the share, for the error.
 
     Returns:
-      The other examples, and those that are held out.
+      The remaining examples and the held-out examples.
 
     Raises:
       ValueError: one of the two would be empty.
@@ -143,7 +158,20 @@ def shares(x: Any, y: Any, held_out: float, seed: int, flag: str = "--held-out")
 
 
 def split(part: Part, share: float, seed: int, flag: str) -> tuple[Part, Part]:
-    """Holds a random share of a part out, as `shares` does, and returns the two parts."""
+    """Holds out a random share of a part, drawn by label; see `drawn`.
+
+    Args:
+      part: the examples.
+      share: the share that is held out, between 0 and 1.
+      seed: a number from which the order is drawn.
+      flag: the option that states the share, for the error.
+
+    Returns:
+      The part that remains, and the part that is held out.
+
+    Raises:
+      ValueError: one of the two would be empty.
+    """
     rest, first = drawn(part.y, len(part), share, seed)
     if not rest or not first:
         purpose = "watch" if flag == "--validation" else "measure by"

@@ -1,4 +1,4 @@
-"""Data files of the command line as what tasks take: texts, pairs, labels, words with tags, questions with answers."""
+"""Reads data files of the command line as inputs and targets of tasks: texts, pairs, labels, words, questions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kbert.scoring.tag_schemes import NotATag, check_tags
 # The usual names of columns.
 TEXT, PAIR, LABEL = ("text", "sentence", "message", "sentence1"), ("pair", "sentence2", "other"), ("label", "labels", "target")
 WORDS, TAGS = ("words", "tokens"), ("tags", "ner_tags", "labels")
-OF_LISTS = (".jsonl", ".ndjson", ".json", ".parquet", ".csv")  # files of words with lists in their cells
+OF_LISTS = (".jsonl", ".ndjson", ".json", ".parquet", ".csv")  # tables whose cells may hold lists of words; .tsv is BIO
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Reading:
         return read_table(path, self.encoding, self.separator)
 
     def only_text(self, path: Path) -> str | None:
-        """Returns the encoding of a file that is no table; raises a ValueError if there is a separator."""
+        """Returns the encoding of a file that is no table; raises a ValueError if a separator was given."""
         if self.separator is not None:
             raise ValueError(f"{path}: --separator is for csv and tsv files")
         return self.encoding
@@ -59,7 +59,7 @@ def column(table: Table, name: str | None, guesses: Sequence[str] = (), option: 
       option: the option that names the column, for the error.
 
     Raises:
-      ValueError: there is no such column; the message names those that there are.
+      ValueError: there is no such column; the message names the columns of the table.
     """
     chosen = [name] if name in table.names else [] if name else [guess for guess in guesses if guess in table.names]
     if not chosen:
@@ -71,7 +71,17 @@ def column(table: Table, name: str | None, guesses: Sequence[str] = (), option: 
 
 
 def texts_of(table: Table, name: str | None, guesses: Sequence[str] = TEXT, option: str = "--text") -> list[str]:
-    """Returns a column of texts; raises a ValueError that names the first row without one. Arguments as of `column`."""
+    """Returns a column of texts.
+
+    Args:
+      table: the table.
+      name: the column's name; None for the first of `guesses` that the table has.
+      guesses: usual names of the column.
+      option: the option that names the column, for the error.
+
+    Raises:
+      ValueError: there is no such column, or a row has no text in it; the message names the first such row.
+    """
     name = column(table, name, guesses, option)
     values = table.column(name)
     for row, value in enumerate(values):
@@ -86,10 +96,10 @@ def texts_of(table: Table, name: str | None, guesses: Sequence[str] = TEXT, opti
 
 
 def read_texts(path: Path, text: str | None = None, pair: str | None = None, how: Reading = USUAL) -> Any:
-    """Reads the texts of a file, a list, or pairs of them, a tuple of two lists.
+    """Reads the texts of a file as a list, or pairs of texts as a tuple of two lists.
 
     Args:
-      path: a table, or a .txt file with a text in each line, without its blank lines, which are named.
+      path: a table, or a .txt file with a text in each line. Blank lines are left out, and a warning gives their numbers.
       text: the name of the column of texts; by default the first usual one.
       pair: the name of the column of second texts.
       how: how the file is read.
@@ -100,7 +110,17 @@ def read_texts(path: Path, text: str | None = None, pair: str | None = None, how
 def numbered_texts(
     path: Path, text: str | None = None, pair: str | None = None, how: Reading = USUAL
 ) -> tuple[Any, Sequence[int]]:
-    """Reads texts as `read_texts` does, and returns the number of each in the file too, from 0."""
+    """Reads texts as `read_texts` does, and also returns the number of each text in the file.
+
+    Args:
+      path: a table, or a .txt file with a text in each line. Blank lines are left out, and a warning gives their numbers.
+      text: the name of the column of texts; by default the first usual one.
+      pair: the name of the column of second texts.
+      how: how the file is read.
+
+    Returns:
+      The texts, and the number of each text in the file, counted from 0.
+    """
     if suffix_of(path) != ".txt":
         table = how.table(path)
         return texts_or_pairs(table, text, pair), range(len(table.rows))
@@ -116,13 +136,20 @@ def numbered_texts(
 
 
 def texts_or_pairs(table: Table, text: str | None, pair: str | None, guesses: Sequence[str] = TEXT) -> Any:
-    """Returns a table's texts, a list, or with `pair` a tuple of two lists; `guesses` are usual names of the first column."""
+    """Returns a table's texts as a list, or pairs of texts as a tuple of two lists.
+
+    Args:
+      table: the table.
+      text: the name of the column of texts; None for the first of `guesses` that the table has.
+      pair: the name of the column of second texts, or None for single texts.
+      guesses: usual names of the column of texts.
+    """
     texts = texts_of(table, text, guesses)
     return (texts, texts_of(table, pair, (), "--pair")) if pair else texts
 
 
 def lines_of_text(path: Path, text: str | None, pair: str | None, how: Reading) -> list[str]:
-    """Returns the lines of a .txt file; raises a ValueError for names of columns, which it has not."""
+    """Returns the lines of a .txt file; raises a ValueError if `text` or `pair` names a column, because the file has none."""
     if text is not None or pair is not None:
         raise ValueError(f"{path} has no columns: --text and --pair are for tables; each line is a text")
     return list(read_lines(path, how.only_text(path)))
@@ -151,7 +178,8 @@ def read_labelled(
       how: how the file is read.
 
     Raises:
-      ValueError: a row has no label, or a label that is no number; the message names the file and the row.
+      ValueError: there is no such column, or a row has no text, no label or a label of another kind; the message names the file
+        and the row.
     """
     table = how.table(path)
     texts = texts_or_pairs(table, text, pair)
@@ -174,9 +202,9 @@ def read_labelled(
 
 
 def number(value: Any, table: Table, row: int) -> float:
-    """Returns a cell as a number; `table` and `row`, counted from 0, are for the error."""
+    """Returns a cell as a number. A ValueError names `row` (counted from 0) of `table` if the cell is not a finite number."""
     try:
-        if "_" in str(value):  # which Python takes for a part of a number
+        if "_" in str(value):  # Python would ignore a `_` between digits
             raise ValueError
         read = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -215,10 +243,12 @@ def read_words(
     """Reads words and their tags.
 
     Args:
-      path: a table whose columns of words and tags hold lists, or a BIO file.
+      path: a table whose columns of words and tags hold lists, or a BIO file. A file is a table if its suffix is in `OF_LISTS`;
+        a `.tsv` file is a BIO file.
       text: the name of the column of words, by default words or tokens; of a BIO file its number, counted from 1.
-      label: the name of the column of tags, whose values can be any labels, by default tags, ner_tags or labels, whose values
-        are tags; of a BIO file its number, counted from 1.
+      label: the name of the column of tags; of a BIO file its number, counted from 1. A column that is named can hold any
+        labels. By default it is tags, ner_tags or labels (of a BIO file the last column), and without names in `how` its values
+        have to be tags.
       how: how the file is read.
     """
     if suffix_of(path) not in OF_LISTS:
@@ -237,7 +267,12 @@ def read_words(
 
 
 def check_scheme(table: Table, tags: Sequence[Sequence[str]]) -> None:
-    """Raises a ValueError that names the row of the first label from which no entities can be read."""
+    """Raises a ValueError for a label from which no entities can be read.
+
+    Args:
+      table: the table; the error names the row of the label.
+      tags: the labels of each row.
+    """
     first: dict[str, int] = {}
     for row, of_row in enumerate(tags):
         for tag in of_row:
@@ -252,14 +287,19 @@ def check_scheme(table: Table, tags: Sequence[Sequence[str]]) -> None:
 
 
 def column_number(path: Path, value: str | None, option: str) -> int | None:
-    """Returns the number of a BIO file's column; `option`, which gave it, is for the error."""
+    """Returns the number of a BIO file's column as an int; raises a ValueError that names `option` if it is not a number."""
     if value is not None and not value.isdecimal():
         raise ValueError(f"{path} has no names of columns: {option} should be a column's number, counted from 1, got {value!r}")
     return None if value is None else int(value)
 
 
 def words_of(table: Table, name: str | None) -> list[list[str]]:
-    """Returns a column of lists of words."""
+    """Returns a column of lists of words.
+
+    Args:
+      table: the table.
+      name: the column's name; by default words or tokens.
+    """
     name = column(table, name, WORDS, "--text")
     words = []
     for row, cell in enumerate(table.column(name)):
@@ -274,7 +314,7 @@ def words_of(table: Table, name: str | None) -> list[list[str]]:
 
 
 def is_squad(path: Path, how: Reading) -> bool:
-    """Returns whether a file is SQuAD's, a JSON object, rather than a table."""
+    """Returns whether a file is a JSON object, as SQuAD's files are, rather than a table."""
     first = next((line.lstrip() for line in read_lines(path, how.encoding) if line.strip()), "") if _is_json(path) else "["
     return not first.startswith("[")
 
@@ -290,7 +330,7 @@ def read_questions(
 
     Args:
       path: a SQuAD file, or a table with columns of questions, contexts, and either `answers`, as the hub's SQuAD tables have
-        them, or `answer` and `start`. An empty answer is none.
+        them, or `answer` and `start`. An empty `answer` means that the question has no answer.
       text: the name of the column of questions; by default question.
       pair: the name of the column of contexts; by default context.
       label: the name of the column of answers; by default answers or answer.
@@ -302,7 +342,18 @@ def read_questions(
 def numbered_questions(
     path: Path, text: str | None = None, pair: str | None = None, label: str | None = None, how: Reading = USUAL
 ) -> tuple[tuple[list[str], list[str]], list[list[dict[str, Any]]], list[int]]:
-    """Reads questions and answers as `read_questions` does, and returns the number of each question in the file too, from 0."""
+    """Reads questions and answers as `read_questions` does, and also returns the number of each question in the file.
+
+    Args:
+      path: a SQuAD file, or a table.
+      text: the name of the column of questions; by default question.
+      pair: the name of the column of contexts; by default context.
+      label: the name of the column of answers; by default answers or answer.
+      how: how the file is read.
+
+    Returns:
+      `(questions, contexts)`, the answers, and the number of each question in the file, counted from 0.
+    """
     if is_squad(path, how):
         check_no_columns(path, text, pair, label)
         kept = questions_in_place(path, encoding=how.only_text(path))
@@ -339,6 +390,6 @@ def _start(value: Any, table: Table, row: int) -> int:
 
 
 def check_no_columns(path: Path, *names: str | None) -> None:
-    """Raises a ValueError for names of columns of a file that has none."""
+    """Raises a ValueError unless all names of columns are None, because the file has no columns."""
     if any(name is not None for name in names):
         raise ValueError(f"{path} has no columns: --text, --pair and --label are for tables")

@@ -30,7 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Raises an error for a file that is not there."""
+    """Raises an error for a missing file, and for a column without `--texts`."""
     shared.check_files(options.path, folders=True)
     shared.model_file(options.model)
     shared.check_files(options.data)

@@ -20,7 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Raises an error for a file that is not there, or cannot be written."""
+    """Raises an error for a file that is missing or cannot be written."""
     shared.check_files(*options.files)
     shared.check_out(options.out, options.overwrite, read=options.files)
 

@@ -1,11 +1,11 @@
-"""The library's messages in the words of the command line: an argument is a flag, and nobody is told to call a method."""
+"""Puts the library's messages in the words of the command line: arguments become flags, and hints to call methods go."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 
-# What the library says to those who write Python, and what it is on the command line.
+# Phrases of the library for people who write Python, and their replacements on the command line.
 PHRASES = (
     ("pass overwrite=True to replace it", "pass --overwrite to replace it"),
     (". Train it with fit(), or leave labels out", "; it is trained for yours"),
@@ -20,9 +20,9 @@ PHRASES = (
     ("stride should be at least 0", "--window-stride should be at least 0"),
     ("name should be of letters", "--serving should be of letters"),
 )
-# What is said to those who write Python: how a kind of file is written, and the argument beside the flag that has its name.
+# Hints for people who write Python: the method that writes a kind of file, and the argument beside a flag.
 METHODS = re.compile(r" \([a-z_]+\([^()]*\) writes it[^()]*\)| \((?:encoding|names|tag_column)=[^()]*\)")
-QUOTED = r"""(?<!\w)(?:'(?:[^'\\]|\\.)*(?:'|$)|"(?:[^"\\]|\\.)*(?:"|$))"""  # a value of the user's, also one that is cut
+QUOTED = r"""(?<!\w)(?:'(?:[^'\\]|\\.)*(?:'|$)|"(?:[^"\\]|\\.)*(?:"|$))"""  # a user's value in quotation marks, or cut off
 LONGEST = 1500  # characters of an error
 
 
@@ -49,5 +49,5 @@ def in_flags(message: object, flags: Iterable[str]) -> str:
 
 
 def _replaced(pattern: str, replacement: str, text: str) -> str:
-    """Returns a text with a pattern replaced, except inside quotation marks, where a user's own words stand."""
+    """Returns a text with a pattern replaced, except inside quotation marks, which hold the user's own words."""
     return re.sub(rf"({QUOTED})|{pattern}", lambda found: found[1] or replacement, text)

@@ -184,7 +184,7 @@ class Distiller(keras.Model):
         return total
 
     def share_done(self) -> tf.Tensor:
-        """Returns the share of the steps of this training that were made, a scalar from 0 to 1."""
+        """Returns the share of this training's steps that are done, a scalar from 0 to 1."""
         return (tf.cast(self.optimizer.iterations, tf.float32) - self._first_step) / self._steps
 
     def _losses_inside(self, of_teacher: dict, of_student: dict, mask: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -235,14 +235,14 @@ class Distiller(keras.Model):
 
         Args:
           optimizer: a Keras optimizer; by default AdamW, whose rate rises over the first tenth of the steps and then falls
-            linearly to 0. For a student that computes in float16, it scales the loss.
+            linearly to 0. If the student computes in float16, the optimizer scales the loss.
           learning_rate: the peak of the default optimizer's rate, as `Task.compile` takes it.
           gradient_accumulation_steps: the number of batches whose mean gradient makes one step.
           **kwargs: `jit_compile`, which is False by default, `run_eagerly`, `steps_per_execution` and `auto_scale_loss`, as in
             `keras.Model.compile`.
 
         Raises:
-          TypeError: `loss`, `metrics` or another argument that could not act.
+          TypeError: `loss`, `metrics` or another argument that has no effect on a distiller was given.
         """
         known_only("Distiller.compile", kwargs, ("jit_compile", "run_eagerly", "steps_per_execution", "auto_scale_loss"))
         optimizer = chosen_optimizer(optimizer, learning_rate, gradient_accumulation_steps)
@@ -273,23 +273,24 @@ class Distiller(keras.Model):
           batch_size: texts of a batch.
           epochs: how often each text is seen, the epochs before `initial_epoch` included.
           verbose: 1 for Keras's progress bar, 2 for a line each epoch, 0 for silence.
-          callbacks: Keras's callbacks, one or a list. What `keras.callbacks.ModelCheckpoint` saves is the student.
+          callbacks: Keras's callbacks, one or a list. `keras.callbacks.ModelCheckpoint` saves the student.
           validation_split: the share of the texts, at the end, that is held out.
           validation_data: `(texts, labels)`. After each epoch the student's `evaluate` on them is reported, as `val_...`.
           shuffle: whether the texts come in another order in each epoch.
-          initial_epoch: the number of the first epoch. The learning-rate schedule is laid over the epochs from there on.
-          steps_per_epoch: batches of an epoch. An epoch goes on where the last one stopped.
-          cache: a folder for the teacher's outputs and layers that the losses compare. With it the teacher computes them once,
-            and neither in each epoch nor in the next run on the same texts. The folder is read as it is needed, for layers take
-            kilobytes a token. A masked LM's hidden tokens are then the same in each epoch. Without a folder, the outputs of
-            other tasks are computed once and kept in memory if the losses compare nothing else.
+          initial_epoch: the number of the first epoch, counted from 0. The learning-rate schedule runs from this epoch on.
+          steps_per_epoch: the number of batches of an epoch. Each epoch goes on where the one before stopped. By default an
+            epoch has all batches.
+          cache: a folder for the teacher's outputs and layers that the losses compare. With a folder, the teacher computes them
+            once, and not again in later epochs or in the next run on the same texts. Batches are read from the folder as they
+            are needed, because layers take kilobytes a token. A masked LM's hidden tokens are then the same in each epoch.
+            Without a folder, the outputs of other tasks are computed once and kept in memory if the losses compare no layers.
 
         Returns:
           Keras's `History`.
 
         Raises:
-          ValueError: texts and labels do not fit, the student was made for several replicas or has weights in half precision,
-            or the cache was made for other texts, other losses or another teacher.
+          ValueError: texts and labels do not fit, a number is out of its range, the student was made for several replicas or
+            has weights in half precision, or the cache was made from other texts, another teacher or other losses.
           OSError: the disk has too little room for the cache.
         """
         check_trainable_precision(self.student.encoder)
@@ -305,7 +306,7 @@ class Distiller(keras.Model):
         of_student = self.student.figure_names() if validates else None
         figures = ["loss", *(metric.name for metric in self.loss_means.values())]
         scores = self.student.score_names
-        if scores is not None:  # the student's metrics are none of the distiller's, so that Keras knows no direction of theirs
+        if scores is not None:  # Keras knows no direction of the student's metrics, which are not metrics of the distiller
             scores = [*scores, *(name for name in of_student or [] if name.endswith(("accuracy", "macro_f1")))]
         check_callbacks(callbacks, self.optimizer, figures, of_student, scores)
         if validation_split:
@@ -332,11 +333,23 @@ class Distiller(keras.Model):
         return history
 
     def save(self, path: Any, *args: Any, **kwargs: Any) -> None:
-        """Saves the student, as `Task.save` does: a distiller is no model to load."""
+        """Saves the student, because a distiller cannot be loaded.
+
+        Args:
+          path: the `.keras` file to write.
+          *args: the other arguments of `Task.save`.
+          **kwargs: the other arguments of `Task.save`, by name.
+        """
         self.student.save(path, *args, **kwargs)
 
     def save_weights(self, path: Any, *args: Any, **kwargs: Any) -> None:
-        """Saves the student's weights alone, as `keras.Model.save_weights` does."""
+        """Saves the weights of the student alone.
+
+        Args:
+          path: the `.weights.h5` file to write.
+          *args: the other arguments of `keras.Model.save_weights`.
+          **kwargs: the other arguments of `keras.Model.save_weights`, by name.
+        """
         self.student.save_weights(path, *args, **kwargs)
 
     def _data(self, x: Any, y: Any, batch_size: int, shuffle: bool, cache: str | pathlib.Path | None) -> tf.data.Dataset:
@@ -387,7 +400,11 @@ class StudentScores(keras.callbacks.Callback):
 
 
 def texts_and_targets(chunk: Chunk) -> tuple[Any, list | None]:
-    """Returns the rows of a chunk as `evaluate` takes them: a column or a tuple of columns, and targets."""
+    """Returns the rows of a chunk as `evaluate` takes them: a column or a tuple of columns, and targets.
+
+    Args:
+      chunk: plain columns with or without targets.
+    """
     columns = [[text.decode("utf-8") if isinstance(text, bytes) else text for text in column] for column in chunk.columns]
     return (columns[0] if len(columns) == 1 else tuple(columns)), chunk.targets
 

@@ -74,10 +74,13 @@ def check_sizes(teacher: Task, student: Task, losses: Collection[str], project: 
 
 
 def used_weights(weights: dict[str, Weight]) -> dict[str, Weight]:
-    """Returns the weights without those that are 0.
+    """Returns the weights of losses that are not 0.
+
+    Args:
+      weights: a number or a function for each loss, by the name of the loss.
 
     Raises:
-      ValueError: a weight is negative, or all are 0.
+      ValueError: a weight is negative or no finite number, or all are 0.
     """
     for name, weight in weights.items():
         if not callable(weight):
@@ -91,7 +94,7 @@ def used_weights(weights: dict[str, Weight]) -> dict[str, Weight]:
 def layer_pairs(
     layer_map: str | Sequence[int], layers: Iterable[int] | None, student: Task, teacher: Task
 ) -> list[tuple[int, int]]:
-    """Returns `(the student's layer, the teacher's layer)` of the layers that are compared, counted from 0.
+    """Returns the pairs of layers that are compared: `(the student's layer, the teacher's layer)`, counted from 0.
 
     Args:
       layer_map: see `kbert.tasks.smaller.layer_map`.
@@ -100,7 +103,7 @@ def layer_pairs(
       teacher: a trained task.
 
     Raises:
-      ValueError: a layer that the student or the teacher does not have.
+      ValueError: `layers` or `layer_map` names a layer that the student or the teacher does not have.
     """
     counts = student.encoder.config.num_hidden_layers, teacher.encoder.config.num_hidden_layers
     mapped = smaller.layer_map(layer_map, *counts)

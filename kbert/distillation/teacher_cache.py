@@ -76,11 +76,12 @@ class TeacherCache:
       lengths: how many tokens each row has, int `[R]`.
       masks: how many hidden tokens each row has, int `[R]`, or None if the outputs are not at hidden tokens alone.
       folder: where the tensors are kept; None for memory. If the folder exists, they are read from it, and nothing is computed.
-      made_of: the fingerprints of texts, teacher and tensors, by name; empty without a folder.
+      made_of: the fingerprint of each part that the tensors are computed from, by name (`parts_of_answers`); empty without a
+        folder.
       positional: whether the task's own outputs have an axis as long as the text (or, with `masks`, as the hidden tokens).
 
     Raises:
-      ValueError: the folder holds something else, or tensors of another fingerprint.
+      ValueError: the folder is not such a cache, is not complete, or holds tensors with other fingerprints.
       OSError: the disk has too little room for the folder.
     """
 
@@ -150,7 +151,7 @@ class TeacherCache:
             (aside / DESCRIPTION).write_text(json.dumps({"made_of": made_of, "shapes": shapes}))
 
     def _open(self, folder: pathlib.Path, made_of: dict[str, str]) -> None:
-        """Maps the files of a folder, or raises ValueError if the folder is not a cache or has another fingerprint."""
+        """Maps the files of a folder; raises a ValueError if it is no cache, is not complete, or has other fingerprints."""
         if not (folder / DESCRIPTION).is_file():
             raise ValueError(f"{folder} is there already and holds no answers of a teacher: give another folder")
         description = json.loads((folder / DESCRIPTION).read_text())
@@ -233,9 +234,9 @@ def check_room(folder: pathlib.Path, size: int) -> None:
 
 
 def parts_of_answers(lessons: Lessons, student: Task, teacher: Task, names: Collection[str]) -> dict[str, str]:
-    """Returns the fingerprint of a teacher's answers: of all that they are computed from, and of nothing else.
+    """Returns a fingerprint of each part that a teacher's answers are computed from, by name.
 
-    Labels are not among it, nor is the student, but for how it packs texts.
+    Labels are not among the parts. Of the student only its tokenizer and its windows are, because they make the inputs.
 
     Args:
       lessons: the tokenized texts.

@@ -1,4 +1,4 @@
-"""Functions of tensors become a SavedModel for inference, without a line about what training it would take."""
+"""Writes functions of tensors as a SavedModel for inference, without TensorFlow's warnings about gradients."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ GRADIENT = "_gradient_op_type"  # the attribute of an op that names its own grad
 def save(module: tf.Module, folder: pathlib.Path) -> None:
     """Writes a SavedModel of a module, whose `functions` are the signatures.
 
-    Only inference is written. The functions' own gradients stay behind, and so do their names: of a name without its gradient
-    TensorFlow warns in each process that opens the folder. `fingerprint.pb` is removed: it is that of the file before, and
-    TensorFlow has no public function that writes one.
+    The functions' own gradients are not written, and neither are the names of these gradients: for a name without its gradient,
+    TensorFlow would warn in each process that opens the folder. `fingerprint.pb` is removed, because it no longer fits the
+    changed file and TensorFlow has no public function that writes it.
 
     Args:
       module: owns the weights. `functions` is a dictionary of `tf.function`s.
@@ -40,7 +40,7 @@ def save(module: tf.Module, folder: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def without_lines_of_tensorflow() -> Iterator[None]:
-    """Keeps what TensorFlow's Python logs, below an error, out of this thread's output. Other threads log as before."""
+    """Hides the messages below the level of an error that TensorFlow's Python code logs in this thread, during the block."""
     thread = threading.get_ident()
 
     def is_wanted(record: logging.LogRecord) -> bool:

@@ -2,8 +2,9 @@
 
 A file takes its place by one `os.replace`. A folder that replaces another one changes places with it in one system call
 (`renameat2` of Linux, `renamex_np` of macOS). Where the file system has no such call, the old folder is moved aside and the new
-one into its place. After a kill between the two, both are whole in a temporary folder, and `recover` puts the new one into its
-place: every reader and writer of kbert calls it.
+one into its place. After a kill between the two renames, both folders are whole in a temporary folder, and `recover` puts
+the new one into its place. Every writer calls `recover`, and so do the readers of preset folders, of
+exported folders, and of the folders that the commands write.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from kbert.files.rooms import dead_rooms, room_in, unfinished
 
-NOT_THERE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)  # of a system or file system without the call
+NOT_THERE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)  # the system or the file system lacks the call
 SWAP = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
 AT_FDCWD = -100  # paths are not relative to an open folder
 
@@ -30,12 +31,12 @@ def written_aside(path: str | os.PathLike[str], keep: Callable[[str], bool] | No
     """Gives a path beside the target to write to, and puts it into the target's place when the block ends without an error.
 
     After an error, Ctrl-C, a full disk or a kill at any moment, the target is whole: as it was before, or as it was written.
-    What was written is on the disk before it takes its place. It has the permissions of what it replaces.
+    The new file or folder is on the disk before it takes its place, and has the permissions of the one that it replaces.
 
     Args:
       path: the file or folder to write or replace. Its parent folders are made. A symbolic link is followed.
-      keep: a function of the name of an entry of an old folder, which says whether the new folder gets that entry too, as hard
-        links. By default it gets none.
+      keep: a function that takes the name of an entry of the old folder and returns whether the new folder gets that entry too,
+        as hard links. By default it gets none.
 
     Yields:
       A path of the same name in a temporary folder beside the target.
@@ -43,7 +44,7 @@ def written_aside(path: str | os.PathLike[str], keep: Callable[[str], bool] | No
     Raises:
       OSError: a file would replace a folder, or a folder a file; or the target cannot be replaced as a whole.
     """
-    name = os.path.basename(os.path.abspath(path))  # that of a symbolic link, whose suffix says what is written
+    name = os.path.basename(os.path.abspath(path))  # the name of a symbolic link, since its suffix says the kind
     path = pathlib.Path(os.path.realpath(path))
     recover(path)
     check_replaceable(path)
@@ -64,7 +65,7 @@ def written_aside(path: str | os.PathLike[str], keep: Callable[[str], bool] | No
 
 
 def check_replaceable(path: pathlib.Path) -> None:
-    """Raises an OSError if `path` is something that cannot be replaced as a whole."""
+    """Raises an OSError if a path cannot be replaced as a whole: a device, a mounted file or folder, or a working folder."""
     if not path.exists():
         return
     if not path.is_dir() and not path.is_file():
@@ -81,10 +82,10 @@ def check_replaceable(path: pathlib.Path) -> None:
 
 
 def recover(path: str | os.PathLike[str]) -> None:
-    """Puts a folder into its place whose replacement was killed between two renames.
+    """Finishes the replacement of a folder that was killed between two renames.
 
     Args:
-      path: the folder that is about to be read or written. If something is there, nothing is done.
+      path: the folder that is about to be read or written. If the path exists, nothing is done.
     """
     path = pathlib.Path(os.path.realpath(path))
     if os.path.lexists(path) or not path.parent.is_dir():
@@ -99,9 +100,9 @@ def recover(path: str | os.PathLike[str]) -> None:
 
 
 def _set_modes(aside: pathlib.Path, path: pathlib.Path) -> None:
-    """Gives what was written the permissions of the files that it replaces, by name.
+    """Gives each written file the permissions of the file of the same name that it replaces.
 
-    A new file has those of any new file: some libraries' writers let its owner alone read it.
+    A file that replaces none gets the permissions of any new file: the writers of some libraries let only the owner read it.
     """
     of_new_files = (
         stat.S_IMODE(aside.parent.stat().st_mode) & 0o666
@@ -116,12 +117,12 @@ def _set_modes(aside: pathlib.Path, path: pathlib.Path) -> None:
         else:
             wanted = mode if new.is_dir() else mode | of_new_files
         if wanted != mode:
-            with contextlib.suppress(PermissionError):  # of a file system without permissions
+            with contextlib.suppress(PermissionError):  # a file system without permissions
                 os.chmod(new, wanted)
 
 
 def _put(aside: pathlib.Path, path: pathlib.Path, room: pathlib.Path) -> None:
-    """Puts what was written into its place; what a folder replaces is in the room afterwards."""
+    """Moves the new file or folder into its place. A folder that was replaced is in the room afterwards."""
     if not path.exists() or not aside.is_dir():
         os.replace(aside, path)
     elif not exchange(aside, path):
@@ -137,7 +138,15 @@ def _put(aside: pathlib.Path, path: pathlib.Path, room: pathlib.Path) -> None:
 
 
 def exchange(one: pathlib.Path, other: pathlib.Path) -> bool:
-    """Lets two folders change places in one step; returns False where the file system cannot."""
+    """Exchanges two folders in one step.
+
+    Args:
+      one: a folder.
+      other: another folder on the same file system.
+
+    Returns:
+      Whether they were exchanged; False if the system or the file system cannot do so.
+    """
     library = ctypes.CDLL(None, use_errno=True)
     paths = os.fsencode(one), os.fsencode(other)
     if hasattr(library, "renameat2"):
@@ -187,7 +196,7 @@ def flush_folder(path: pathlib.Path) -> None:
 
 
 def _link_entries(entries: Iterable[pathlib.Path], folder: pathlib.Path) -> None:
-    """Puts files and folders into another folder too, unless it has an entry of that name."""
+    """Links files and folders into another folder, unless that folder has an entry of the same name."""
     for entry in entries:
         target = folder / entry.name
         if os.path.lexists(target):

@@ -1,4 +1,4 @@
-"""Reads files of words with tags of entities, one word a line, such as CoNLL's."""
+"""Reads files of words with tags of entities, one word a line, as CoNLL has them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kbert.files.numbered_labels import check_names, label_of
 from kbert.files.text_file import Path, read_lines
 from kbert.scoring.tag_schemes import NotATag, are_tags, check_tags, has_prefixes, read_tags
 
-# What a line that names the columns calls them.
+# The names that a header line gives to the columns.
 WORD_NAMES = ("word", "words", "token", "tokens", "text", "form")
 TAG_NAMES = ("tag", "tags", "label", "labels", "ner", "ner_tag", "ner_tags", "entity")
 _PART = re.compile(r"\d+[-.]\d+")  # the number of a line of CoNLL-U that is no word of its own: 1-2, or 1.1
@@ -33,28 +33,29 @@ def read_bio(
 
     >>> sentences, tags = read_bio("train.bio")  # doctest: +SKIP
 
-    A line's columns have tabs between them or, if it has no tab, spaces. Other white space, such as a no-break space, is part
+    A line's columns have tabs between them or, if it has no tab, spaces. Other white space (a no-break space, say) is part
     of a word. Lines that begin with `-DOCSTART-` and comments, which begin with `#`, are no words. A line that begins with `#`
     is a word if it has as many columns as the others and a tag of their scheme.
 
     The tags stand in the last column, the words in the first one that does not number them. These shapes are recognised:
     `tag TAB word`; columns that number words or sentences, as in CoNLL-U and GermEval 2014; and two columns of tags behind
-    number and word, as in GermEval 2014, of which the outer ones are read.
+    number and word. GermEval 2014 has two such columns, and the tags of the outer entities are read.
 
     Args:
       path: a text file.
       encoding: the file's encoding; by default UTF-8, or what a byte order mark says.
-      word_column: the column of the words, counted from 1, in place of the above.
-      tag_column: the column of the tags, counted from 1, or -1 for the last, in place of the above. Its values can be any
-        labels.
+      word_column: the column of the words, counted from 1. By default it is found as described above.
+      tag_column: the column of the tags, counted from 1, or -1 for the last. Its values can be any
+        labels. By default the column is found as described above, and without `names` its values have to be tags of one scheme.
       names: the names of tags that are numbers, in order.
 
     Returns:
       A list of lists of words, and a list of lists of tags.
 
     Raises:
-      ValueError: a line has another number of columns than the others, or a tag of another scheme; the message names the file
-        and the line.
+      FileNotFoundError: there is no such file.
+      ValueError: a line has another number of columns than the others, a tag of another scheme, or the names of the columns; or
+        the file holds no sentence. The message names the file and the line.
     """
     check_names(names or ())
     sentences = _sentences(path, encoding)
@@ -73,7 +74,7 @@ def read_bio(
 
 
 def _sentences(path: Path, encoding: str | None) -> list[list[_Line]]:
-    """Returns the lines of each sentence, with comments, as columns."""
+    """Returns the lines of each sentence as columns, comments included."""
     sentences: list[list[_Line]] = [[]]
     for number, line in enumerate(read_lines(path, encoding), 1):
         text = line.strip(" \t\r")
@@ -128,7 +129,7 @@ def _places(
     """Finds the columns of the words and the tags.
 
     Returns:
-      The sentences without CoNLL-U's lines of several words, the place of the words, and that of the tags.
+      The sentences without CoNLL-U's lines of several words, the index of the words' column, and the index of the tags' column.
     """
     width = len(sentences[0][0].columns)
     for name, given in (("word_column", word_column), ("tag_column", tag_column)):
@@ -154,12 +155,12 @@ def _columns(sentences: list[list[_Line]], places: Iterable[int]) -> list[set[st
 
 
 def _is_number(sentences: list[list[_Line]], place: int) -> bool:
-    """Returns whether a column holds numbers of words, which rise within a sentence, or of sentences, which stay."""
+    """Returns whether a column numbers the words of each sentence (the numbers rise) or the sentences (they stay the same)."""
     columns = [[line.columns[place] for line in sentence] for sentence in sentences if sentence]
     if not all(value.isdecimal() for values in columns for value in values):
         return False
     numbers = [list(map(int, values)) for values in columns]
-    if all(len(values) == 1 for values in numbers):  # too little to see a rise; numbers begin anew in each sentence
+    if all(len(values) == 1 for values in numbers):  # sentences of one word show no rise, and the numbers begin anew in each
         return all(values[0] in (0, 1) for values in numbers)
     rises = all(a < b for values in numbers for a, b in zip(values, values[1:]))
     return rises or all(len(set(values)) == 1 for values in numbers)
@@ -178,7 +179,7 @@ def _tags_stand_first(sentences: list[list[_Line]]) -> bool:
 
 
 def _check_header(path: Path, first: _Line, word: int, tag: int) -> None:
-    """Raises a ValueError for a first line that names the columns; without prefixes it would be a word and its type."""
+    """Raises a ValueError if the first line names the columns, since without prefixes it could pass for a word and its type."""
     if first.columns[word].lower() in WORD_NAMES and first.columns[tag].lower() in TAG_NAMES:
         raise ValueError(f"{path}, line {first.number} names the columns, {first.columns}; remove the line")
 

@@ -35,7 +35,7 @@ def json_object(text: str, name: str) -> dict[str, Any]:
 
     Args:
       text: the object as JSON.
-      name: what an error calls the text, such as the path of its file.
+      name: the name of the text in an error, for example the path of its file.
 
     Raises:
       ValueError: the text is not JSON, or its value is not an object.

@@ -1,4 +1,4 @@
-"""The functions and classes that a `.keras` file names, and that have to be known to open it."""
+"""Finds the functions and classes that have to be known before a `.keras` file is opened."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def unknown_objects(
 
     Args:
       path: the file.
-      custom_objects: those that are given, by name.
-      compile: whether what the task was compiled with counts.
-      only_compiled: whether nothing else counts.
+      custom_objects: the objects that the caller gives to open the file, by name.
+      compile: whether the losses, metrics and optimizer that the task was compiled with are searched too.
+      only_compiled: whether the rest of the file is left out of the search.
     """
     try:
         with zipfile.ZipFile(path) as file:
             config = json.loads(file.read("config.json"))
     except (zipfile.BadZipFile, KeyError, ValueError):
-        return []  # Keras says what is wrong with it
+        return []  # Keras reports what is wrong with the file
     names: list[str] = []
 
     def visit(value: Any, counts: bool) -> None:
@@ -62,9 +62,9 @@ def is_unknown(value: dict[str, Any], name: Any, custom_objects: dict[str, Any])
     """Returns whether Keras could not find a serialized function or class.
 
     Args:
-      value: the dictionary in the file.
-      name: the function's or class's name.
-      custom_objects: objects that are given, by name.
+      value: the dictionary that the file holds for the function or class.
+      name: its name.
+      custom_objects: the objects that the caller gives to open the file, by name.
     """
     if name == LAMBDA:
         return True

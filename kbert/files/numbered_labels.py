@@ -1,4 +1,4 @@
-"""The names of labels that stand in files as numbers."""
+"""Checks and looks up the names of labels that files give as numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Raises a ValueError for names that do not say which label a value of a file means.
+    """Raises a ValueError for names by which a value in a file could mean two labels.
 
     >>> check_names(["1", "2"])
     Traceback (most recent call last):
@@ -32,6 +32,10 @@ def label_of(value: str, names: Sequence[str]) -> str | None:
 
     >>> label_of("1", ["bad", "good"]), label_of("good", ["bad", "good"]), label_of("2", ["bad", "good"])
     ('good', 'good', None)
+
+    Args:
+      value: a value of a file.
+      names: the names of the labels, in the order of their numbers, which count from 0.
     """
     if value in names:
         return value

@@ -1,4 +1,4 @@
-"""Temporary folders beside what is written. Each has an owner, and one whose owner has died is removed by the next writer."""
+"""Temporary folders ("rooms") beside the files that are written. The next writer removes a room whose owner has died."""
 
 from __future__ import annotations
 
@@ -42,14 +42,17 @@ def remove_dead_rooms(parent: pathlib.Path) -> None:
 
 
 def dead_rooms(parent: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields the rooms in a folder whose owners have died. No other process takes a room up while it is looked at.
+    """Yields the rooms in a folder whose owners have died. Each room is locked while the caller works on it.
 
-    Where the file system has no locks, none is known to be dead.
+    Where the file system has no locks, no room is known to be dead, and none is yielded.
+
+    Args:
+      parent: an existing folder.
     """
     for room in parent.glob(f"{PREFIX}*"):
         try:
             lock = os.open(room, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError:  # no folder, removed just now, or of another user
+        except OSError:  # it is not a folder, was removed just now, or belongs to another user
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -61,7 +64,7 @@ def dead_rooms(parent: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def unfinished(room: pathlib.Path) -> pathlib.Path | None:
-    """Returns the folder that was moved into a room to be replaced, if nothing stands in its place yet."""
+    """Returns the folder that was moved into a room to be replaced, if nothing is in its old place yet; otherwise None."""
     for old in (room / "old").glob("*"):
         if not os.path.lexists(room.parent / old.name):
             return old
@@ -74,7 +77,7 @@ def _owned_room(parent: pathlib.Path) -> tuple[pathlib.Path, int]:
         room = pathlib.Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
         try:
             lock = os.open(room, os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError:  # another writer took the room, not locked yet, for a dead one's
+        except FileNotFoundError:  # another writer took the room, which was not locked yet, for one of a dead owner
             continue
         except BaseException:
             _remove(room)

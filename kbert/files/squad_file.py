@@ -36,7 +36,9 @@ def read_squad(path: Path, on_mismatch: str = "drop", encoding: str | None = Non
       each question, empty if it has no answer.
 
     Raises:
-      ValueError: the file is not of that format, or an answer is not in its place; the message names the file and the question.
+      FileNotFoundError: there is no such file.
+      ValueError: the file is not of that format or in that encoding, a question has no list of answers, or an answer is not in
+        its place and `on_mismatch` is `"stop"`. The message names the file and the question.
     """
     if on_mismatch not in ("drop", "stop"):
         raise ValueError(f'on_mismatch should be "drop" or "stop", got {on_mismatch!r}')
@@ -45,7 +47,17 @@ def read_squad(path: Path, on_mismatch: str = "drop", encoding: str | None = Non
 
 
 def questions_in_place(path: Path, on_mismatch: str = "drop", encoding: str | None = None) -> dict[int, Question]:
-    """Returns the questions of a file by their place in it, from 0, without misplaced answers; arguments as of `read_squad`."""
+    """Returns the questions of a file, without misplaced answers, by their number in the file, counted from 0.
+
+    Args:
+      path: a JSON file.
+      on_mismatch: `"drop"` leaves misplaced answers out and warns; `"stop"` raises an error. See `read_squad`.
+      encoding: the file's encoding; by default UTF-8, or what a byte order mark says.
+
+    Raises:
+      ValueError: the file is not of that format, a question has no list of answers, or an answer is misplaced and `on_mismatch`
+        is `"stop"`.
+    """
     questions: dict[int, Question] = {}
     wrong: list[Any] = []
     for place, question in enumerate(squad_questions(path, encoding)):
@@ -61,12 +73,12 @@ def questions_in_place(path: Path, on_mismatch: str = "drop", encoding: str | No
 
 
 def report_misplaced(path: Path, wrong: list[Any], on_mismatch: str) -> None:
-    """Warns of questions with misplaced answers, or raises a ValueError.
+    """Warns of questions with misplaced answers, or raises a ValueError. Without such questions it does nothing.
 
     Args:
       path: the file.
       wrong: the ids or places of the questions.
-      on_mismatch: as in `read_squad`.
+      on_mismatch: `"drop"` warns, `"stop"` raises the error.
     """
     if not wrong:
         return
@@ -78,7 +90,12 @@ def report_misplaced(path: Path, wrong: list[Any], on_mismatch: str) -> None:
 
 
 def answers_in_place(context: str, answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns the answers, `{"text", "start"}`, that stand in a context at their place."""
+    """Returns the answers whose text stands in a context at the stated place.
+
+    Args:
+      context: the context.
+      answers: dictionaries `{"text", "start"}`. An empty text is never in its place.
+    """
     return [a for a in answers if context[a["start"] : a["start"] + len(a["text"])] == a["text"] != ""]
 
 
@@ -87,7 +104,7 @@ def squad_questions(path: Path, encoding: str | None = None) -> Iterator[Questio
 
     Args:
       path: a JSON file.
-      encoding: as in `read_squad`.
+      encoding: the file's encoding; by default UTF-8, or what a byte order mark says.
 
     Raises:
       ValueError: the file is not of that format; the message names the paragraph or the question.
@@ -110,7 +127,7 @@ def squad_questions(path: Path, encoding: str | None = None) -> Iterator[Questio
 
 
 def _question(entry: Any, context: str, where: str, path: Path) -> Question:
-    """Returns a question; `where` names its place, for the error about one that has no id."""
+    """Returns a question; `where` names its place in the file, for an error about a question without an id."""
     if isinstance(entry, dict) and "id" in entry:
         where = f"{path}, question {entry['id']}"
     text = _value(entry, "question", str, where)

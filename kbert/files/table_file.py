@@ -26,10 +26,10 @@ class Table:
     Args:
       path: the file.
       names: the names of the columns, in the file's order.
-      rows: the rows, each a list of as many values. The cells of csv and tsv are strings, also those that say NA or 1. A
-        missing value of the other kinds is None.
-      lines: the number of each row's first line in the file, or None if the file has no lines.
-      look: what the file looks like, if it looks like another kind, for an error about it.
+      rows: the rows, each a list with a value for each name. All cells of csv and tsv files are strings, also `NA` and `1`. In
+        the other kinds of files, a missing value is None.
+      lines: the number of each row's first line in the file; None for json and parquet, whose rows are not lines.
+      look: words for an error message that say which other kind of file this one looks like; empty if it looks like none.
     """
 
     path: Path
@@ -39,7 +39,7 @@ class Table:
     look: str = ""
 
     def column(self, name: str) -> list[Any]:
-        """Returns a column; raises a ValueError if there is none, or if two have the name."""
+        """Returns the values of a column; raises a ValueError unless exactly one column has the name."""
         if self.names.count(name) != 1:
             how_many = f"{self.names.count(name)} columns" if name in self.names else "no column"
             raise ValueError(f"{self.path} has {how_many} named {name!r}{self.look}")
@@ -62,7 +62,7 @@ def read_table(path: Path, encoding: str | None = None, separator: str | None = 
     Raises:
       FileNotFoundError: there is no such file.
       ImportError: the package that reads parquet is missing.
-      ValueError: the file is not what its name says; the message names the line.
+      ValueError: the content does not fit the file's suffix, or an option does not; the message names the line.
     """
     path = check_file(path)
     kind = KINDS.get(suffix_of(path))
@@ -84,7 +84,11 @@ def read_table(path: Path, encoding: str | None = None, separator: str | None = 
 
 
 def check_separator(separator: str) -> str:
-    """Returns a separator, with a tab for what a shell leaves of one; raises a ValueError if it is not one character."""
+    """Returns a separator; raises a ValueError if it is not one character.
+
+    Args:
+      separator: the character. The strings `\\t` and `tab` stand for a tab, which is hard to type in a shell.
+    """
     if separator in ("\\t", "tab"):
         return "\t"
     if len(separator) != 1 or separator in '"\r\n':
@@ -118,7 +122,7 @@ def _read_cells(path: Path, encoding: str | None, separator: str, kind: str) -> 
 
 
 def _without_lone_returns(line: str) -> str:
-    """Returns a line with another character in place of each carriage return but that of the line's end."""
+    """Returns a line with another character in place of each carriage return that does not end the line."""
     if "\r" not in line:
         return line
     end = "\r\n" if line.endswith("\r\n") else ""
@@ -164,10 +168,10 @@ def _long_cells() -> Iterator[None]:
 
 
 def _is_quoted(lines: Sequence[str], separator: str) -> bool:
-    """Returns whether a tsv file has quoted cells: whether it is, to the letter, what a csv writer writes of its cells.
+    """Returns whether a tsv file has quoted cells: whether a csv writer would write its cells exactly as they are in the file.
 
-    In most tsv files a quotation mark is a character like any other; pandas and spreadsheets quote cells. A cell with line ends
-    and separators whose lines are whole rows by themselves is read as these rows.
+    In most tsv files a quotation mark is a character like any other, but pandas and spreadsheets quote cells. If a quoted cell
+    would hold line ends and separators, and each of its lines is a whole row, these rows are read instead.
     """
     if not any('"' in line for line in lines):
         return False
@@ -189,7 +193,13 @@ def _is_quoted(lines: Sequence[str], separator: str) -> bool:
 
 
 def csv_lines(rows: Iterable[Sequence[str]], separator: str, quoting: Literal[0, 1] = csv.QUOTE_MINIMAL) -> list[str]:
-    """Returns rows as text without line ends. A cell that holds a separator, a quotation mark or a line end is quoted."""
+    """Returns each row as a text without its line end.
+
+    Args:
+      rows: lists of cells.
+      separator: the character between cells.
+      quoting: `csv.QUOTE_MINIMAL` quotes the cells that hold a separator, a quotation mark or a line end; `csv.QUOTE_ALL` all.
+    """
     lines: list[str] = []
     writer: Any = types.SimpleNamespace(write=lines.append)
     csv.writer(writer, delimiter=separator, quoting=quoting, lineterminator="\r\n").writerows(rows)
@@ -197,7 +207,7 @@ def csv_lines(rows: Iterable[Sequence[str]], separator: str, quoting: Literal[0,
 
 
 def _look(names: Sequence[str], separator: str) -> str:
-    """Returns what a header looks like, if another character separates its names, or if they have kept quotation marks."""
+    """Returns words about a header whose names another character separates, or that still has quotation marks; "" otherwise."""
     if all(len(name) > 1 and name[0] == name[-1] == '"' for name in names):
         return "; some of its cells are quoted and others not, which a tsv file's are not: save it as csv"
     if len(names) == 1:
@@ -254,7 +264,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _read_parquet(path: Path) -> Table:
-    """Reads a parquet file; numbers of the hub's ClassLabel columns become their names, and its -1, no label, None."""
+    """Reads a parquet file. In the hub's ClassLabel columns, numbers become names, and -1, which stands for no label, None."""
     try:
         import pyarrow
         import pyarrow.parquet

@@ -1,4 +1,4 @@
-"""What may be written where: a path's name says its kind, and only what kbert wrote is replaced."""
+"""Checks paths to write to: a path's suffix says its kind, and only files and folders of kbert's own are replaced."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Kind:
 
     Args:
       name: what an error calls it, with its article.
-      suffix: what the names of such files end in. An empty one is for folders, and for files of any name.
-      files: of a folder, the patterns of the files that kbert writes into it; a `*` stands for slashes too. None for a file. A
+      suffix: the suffix of such files. It is empty for folders, and for files of any name.
+      files: for a folder, the patterns of the files that kbert writes into it; `*` matches slashes too. None for a file. A
         folder without a file of the first pattern is not of this kind.
-      cure: what an error says of a path of this kind that is given for another kind.
+      cure: words for the error if a path of this kind is given where another kind is written.
     """
 
     name: str
@@ -44,7 +44,7 @@ SAVED_MODEL = Kind(
 )
 ANY_FILE = Kind("a file")
 FORMATS = {"tf_saved_model": SAVED_MODEL, "litert": LITERT, "onnx": ONNX}  # of `Task.export`
-OTHER_FILES = (  # of models, which kbert does not write
+OTHER_FILES = (  # suffixes of model files that kbert does not write
     Kind("a file of weights in Keras's old format", ".hdf5"),
     Kind("a LiteRT file under its old suffix", ".lite", cure="such a file's name ends in .tflite"),
     Kind("a file of PyTorch", ".pth"),
@@ -65,7 +65,7 @@ def kind_by_name(path: str | os.PathLike[str]) -> Kind | None:
 
 
 def format_by_name(path: str | os.PathLike[str]) -> str:
-    """Returns the format of `Task.export` that a path names, by its suffix; without one that of a SavedModel.
+    """Returns the format of `Task.export` that the suffix of a path names; a SavedModel's if it names none.
 
     >>> format_by_name("emotion.tflite"), format_by_name("models/emotion/1")
     ('litert', 'tf_saved_model')
@@ -79,7 +79,7 @@ def check_target(path: str | os.PathLike[str], overwrite: bool, kind: Kind = ANY
 
     Args:
       path: where the work's result will be written.
-      overwrite: whether a result of the same kind that is there may be replaced.
+      overwrite: whether an existing result of the same kind may be replaced.
       kind: the kind of the result.
 
     Returns:
@@ -87,7 +87,7 @@ def check_target(path: str | os.PathLike[str], overwrite: bool, kind: Kind = ANY
 
     Raises:
       ValueError: the suffix of the path names another kind.
-      FileExistsError: something is there, and `overwrite` is False or it holds what kbert did not write.
+      FileExistsError: the path exists, and `overwrite` is False, or it is a folder with files that kbert did not write there.
       OSError: the path is a device, a mounted folder or the folder that the process works in, or nothing can be written there.
     """
     yes_or_no(overwrite=overwrite)
@@ -113,7 +113,7 @@ def check_target(path: str | os.PathLike[str], overwrite: bool, kind: Kind = ANY
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raises an error if a file or folder cannot be written: a file is where a folder should be, or rights are missing."""
+    """Raises an error if nothing can be written to a path: a parent is a file, or permissions are missing."""
     nearest = pathlib.Path(path).parent
     while not nearest.exists() and nearest != nearest.parent:
         nearest = nearest.parent
@@ -124,7 +124,12 @@ def check_writable(path: str | os.PathLike[str]) -> None:
 
 
 def check_own_folder(path: pathlib.Path, kind: Kind) -> None:
-    """Raises a FileExistsError, which names the files, for a folder with others than those of a kind."""
+    """Raises a FileExistsError that names the files of a folder that are not among the files of a kind.
+
+    Args:
+      path: the folder. An empty one raises no error.
+      kind: the kind of folder that is to be written.
+    """
     files = files_in(path)
     if not files:
         return
@@ -139,7 +144,7 @@ def check_own_folder(path: pathlib.Path, kind: Kind) -> None:
 
 
 def files_in(folder: pathlib.Path) -> list[str]:
-    """Returns the paths of a folder's files, with slashes; kbert's temporary ones are left out."""
+    """Returns the paths of a folder's files, relative to the folder and with slashes. kbert's temporary files are left out."""
     paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
     return sorted(path.as_posix() for path in paths if not any(part.startswith(PREFIX) for part in path.parts))
 

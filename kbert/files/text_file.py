@@ -20,7 +20,7 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_FIRST = 65536  # bytes, by which the kind of a file is guessed
+_FIRST = 65536  # the number of bytes from which the kind of a file is guessed
 
 
 def check_file(path: Path) -> pathlib.Path:
@@ -41,7 +41,7 @@ def check_encoding(encoding: str) -> str:
 
 
 def suffix_of(path: Path) -> str:
-    """Returns the suffix of a file in lower case, the one before `.gz` of a compressed file.
+    """Returns the suffix of a file in lower case; for a compressed file, the suffix before `.gz`.
 
     >>> suffix_of("a.CSV"), suffix_of("a.jsonl.gz")
     ('.csv', '.jsonl')
@@ -51,7 +51,7 @@ def suffix_of(path: Path) -> str:
 
 
 def open_bytes(path: Path) -> IO[bytes]:
-    """Opens a file for reading, decompressed if its name ends in `.gz`."""
+    """Opens a file to read bytes. A file whose name ends in `.gz` is decompressed."""
     return cast(IO[bytes], gzip.open(path)) if os.fspath(path).lower().endswith(".gz") else open(path, "rb")
 
 
@@ -60,11 +60,11 @@ def read_text(path: Path, encoding: str | None = None) -> str:
 
     Args:
       path: the file.
-      encoding: as in `read_lines`.
+      encoding: a Python codec's name; by default UTF-8, or what a byte order mark says.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: the file is not in this encoding; the message names the line and what it looks like.
+      ValueError: the file is not in this encoding; the message names the line and a likely encoding.
     """
     return "".join(_lines(path, encoding))
 
@@ -83,14 +83,19 @@ def read_lines(path: Path, encoding: str | None = None) -> Iterator[str]:
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: the file is not in this encoding; the message names the line and what it looks like.
+      ValueError: the file is not in this encoding; the message names the line and a likely encoding.
     """
     for piece in lines_with_ends(path, encoding):
         yield piece[:-2] if piece.endswith("\r\n") else piece.removesuffix("\n")
 
 
 def lines_with_ends(path: Path, encoding: str | None = None) -> Iterator[str]:
-    """Yields the lines of a file with their ends, line feeds or carriage returns and line feeds; see `read_lines`."""
+    """Yields the lines of a file with their ends, `\\n` or `\\r\\n`; see `read_lines` for where lines end.
+
+    Args:
+      path: the file.
+      encoding: a Python codec's name; by default UTF-8, or what a byte order mark says.
+    """
     count, line = 0, ""
     for line in _lines(path, encoding):
         count += 1
@@ -103,7 +108,7 @@ def lines_with_ends(path: Path, encoding: str | None = None) -> Iterator[str]:
 
 
 def _lines(path: Path, encoding: str | None) -> Iterator[str]:
-    """Yields what stands between the line feeds of a file, with the line feeds."""
+    """Yields the lines of a file, each with the line feed that ends it."""
     path = check_file(path)
     mark, encoding = _encoding(path, encoding)
     with open_bytes(path) as file:
@@ -145,9 +150,10 @@ def _first_bytes(path: pathlib.Path) -> bytes:
 
 
 def _utf_16(first: bytes) -> str | None:
-    """Returns the kind of UTF-16 that bytes look like: most of its spaces and line feeds, or of all its units, have a zero.
+    """Returns the kind of UTF-16 that bytes look like, or None.
 
-    Some zeros are needed for that, for a text may hold a NUL.
+    The high bytes of most spaces and line feeds, or of most units, have to be zero. At least three zeros are needed, because
+    text in another encoding may hold a NUL.
     """
     for name, high in (("utf-16-le", first[1::2]), ("utf-16-be", first[::2])):
         low = first[::2] if name == "utf-16-le" else first[1::2]
@@ -171,7 +177,7 @@ def _place(path: pathlib.Path, encoding: str) -> str:
 
 
 def _look(path: pathlib.Path) -> str:
-    """Returns what a file looks like and what to do, for the error about a file that is not in its encoding."""
+    """Returns words for the error about a file that is not in its encoding: what it looks like, and what to do."""
     first = _first_bytes(path)
     for magic, kind in ((b"PK\x03\x04", "a spreadsheet or a zip archive"), (b"\x1f\x8b", "gzip"), (b"PAR1", "parquet")):
         if first.startswith(magic):
@@ -196,10 +202,10 @@ def _is_utf_8(line: bytes) -> bool:
 
 
 def _other_encoding(line: bytes) -> str:
-    """Returns the encoding that a line which is not UTF-8 looks like.
+    """Guesses the encoding of a line that is not UTF-8.
 
-    Letters of Western languages beyond ASCII stand alone between ASCII letters. Letters of Cyrillic and characters of East
-    Asian languages stand together.
+    In Western languages, letters beyond ASCII mostly stand alone between ASCII letters. Cyrillic letters and East Asian
+    characters stand next to each other.
     """
     high = [place for place, byte in enumerate(line[:2000]) if byte > 127]
     if len(high) > 1 and 2 * len({place + 1 for place in high} & set(high)) > len(high):

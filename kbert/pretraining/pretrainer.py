@@ -167,13 +167,15 @@ class Pretrainer(Task):
           whole_words: whether words are hidden with all of their pieces.
           mask_rate: the share of tokens to hide.
           **kwargs: `verbose`, `initial_epoch`, `steps_per_epoch`, `total_steps`, `resume`, `resume_every`, `validation_steps`
-            and `validation_freq`, as a task's `fit` takes them; for packed input all others.
+            and `validation_freq`, as a task's `fit` takes them. With packed input, all arguments of a task's `fit` are taken.
 
         Returns:
           Keras's `History`.
 
         Raises:
-          ValueError: an empty corpus, or a single document with `"nsp"`, before any step is run.
+          TypeError: `x` is a table, a set or a single text, or an argument is given that training on documents does not have.
+          ValueError: the corpus is empty, there is a single document with `"nsp"`, or an argument is out of its range or
+            does not go with this kind of input. The error comes before any step is run.
         """
         if kwargs.get("resume") is not None:
             keras_internals.hide(self, "_random_at_start", random_at_start(kwargs["resume"]))

@@ -82,8 +82,8 @@ def write_records(
       The paths of the shards.
 
     Raises:
-      ValueError: an argument is out of its range, or the folder holds records of other settings, another vocabulary or another
-        corpus.
+      ValueError: an argument is out of its range, the folder holds records of other settings, another vocabulary or another
+        corpus, or a shard that was finished has changed since.
       OSError: a file could not be written, for example because the disk is full. Finished shards stay.
     """
     folder = pathlib.Path(folder)
@@ -133,7 +133,7 @@ def _write_shards(
       tokenizer: the tokenizer that gave the pieces.
       shards: the number of files.
       settings: how the examples are made.
-      about: what about.json says. Each shard that is finished is noted in its `files`.
+      about: the contents of about.json. Its `files` get an entry for each shard that is finished.
       progress: a function that is called with the path of each shard that is finished, or None.
 
     Returns:
@@ -151,7 +151,7 @@ def _write_shards(
     def write(number: int) -> pathlib.Path:
         path = folder / shard_name(number, shards)
         if path.is_file() and path.name not in about["files"]:
-            with contextlib.suppress(ValueError):  # it is damaged, and is written anew
+            with contextlib.suppress(ValueError):  # the file is damaged, and is written again
                 note(path, _count(path))
         if path.is_file() and path.name in about["files"]:
             check_file(path, about["files"])
@@ -243,7 +243,8 @@ def record_files(paths: Paths, tokenizer: WordPieceTokenizer | None = None) -> l
       tokenizer: the tokenizer with which the records of folders should have been made, where the folders say it.
 
     Raises:
-      ValueError: a folder's records were made with another vocabulary, or shards are missing, broken off or of another writing.
+      ValueError: a folder's records were made with another vocabulary, or shards are missing, cut off or from another call of
+        `write_records`.
       FileNotFoundError: a path does not exist, or there are no TFRecord files.
     """
     files: list[pathlib.Path] = []
@@ -295,8 +296,8 @@ def read_records(
 
     Raises:
       FileNotFoundError: there are no files.
-      ValueError: the files were made with another vocabulary, have more positions than `max_length` or another layout; or, with
-        `count`, a file is damaged.
+      ValueError: the files were made with another vocabulary, have more positions than `max_length` or another layout; a folder
+        lacks shards, or a shard is not the one that was written; or, with `count`, a file is damaged.
     """
     files = record_files(paths, tokenizer)
     length, predictions = sizes_of(files[0])

@@ -39,13 +39,13 @@ def read_documents(paths: Paths, one_a_line: bool = False, encoding: str | None 
 
     Args:
       paths: files and folders, one or a list. A text file has a sentence or paragraph a line and a blank line between
-        documents. A `.jsonl` file has a document a line, whose `text` has a sentence a line. Of a folder, all `.txt`
-        and `.jsonl` files are read.
+        documents. A `.jsonl` file has a document a line, whose `text` has a sentence a line. Files whose names end in `.gz` are
+        decompressed. Of a folder and the folders in it, all `.txt` and `.jsonl` files are read, also compressed ones.
       one_a_line: whether each line of a text file is a whole document. It is cut into sentences at `. `, `! ` and `? `.
       encoding: the files' encoding; by default UTF-8, or what a byte order mark says.
 
     Returns:
-      An iterator of documents. A file that is not there is an error now, any other error comes as the file is read.
+      An iterator of documents. A missing file raises an error at once; any other error is raised when the file is read.
 
     Raises:
       FileNotFoundError: a file is not there, or a folder has none.
@@ -146,7 +146,7 @@ def tokenize_documents(
       sentences_at_once: how many sentences are tokenized in one step.
 
     Raises:
-      TypeError: something that is not a document.
+      TypeError: `documents` is one text, a table, a set or a dataset, or holds something that is not a document.
       ValueError: there is no document with a piece.
     """
     if isinstance(documents, (str, bytes)):

@@ -1,4 +1,4 @@
-"""Which files a folder of records has: what was written, and whether all of it is there as it was written."""
+"""Checks whether a folder of records holds all files that were written, and whether they are as they were written."""
 
 from __future__ import annotations
 
@@ -8,17 +8,26 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-ABOUT = "about.json"  # beside the shards: with which vocabulary and settings they were made, and what was written
+ABOUT = "about.json"  # beside the shards: the vocabulary and settings that they were made with, and the finished shards
 NUMBERED = re.compile(r"(.*)-(\d+)-of-(\d+)(.*)")
 
 
 def shard_name(number: int, shards: int) -> str:
-    """Returns the name of a shard, counted from 0."""
+    """Returns the file name of a shard.
+
+    Args:
+      number: the number of the shard, counted from 0.
+      shards: the number of all shards.
+    """
     return f"examples-{number:05}-of-{shards:05}.tfrecord.gz"
 
 
 def mark_of(path: pathlib.Path) -> dict[str, Any]:
-    """Returns a file's size and its last eight bytes, which in a gzipped file are the checksum and length of its content."""
+    """Returns a file's size and its last eight bytes. In a gzipped file these are the checksum and the length of the content.
+
+    Args:
+      path: the file.
+    """
     size = path.stat().st_size
     with open(path, "rb") as file:
         file.seek(max(0, size - 8))
@@ -26,13 +35,17 @@ def mark_of(path: pathlib.Path) -> dict[str, Any]:
 
 
 def read_about(folder: pathlib.Path) -> dict[str, Any]:
-    """Returns what a folder's about.json says; nothing if there is no such file, as in folders of other programs."""
+    """Returns the contents of a folder's about.json; an empty dictionary if there is none, as in folders of other programs.
+
+    Args:
+      folder: a folder of records.
+    """
     path = folder / ABOUT
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def check_complete(folder: pathlib.Path, files: Iterable[pathlib.Path]) -> None:
-    """Raises a ValueError if shards of a folder are missing, broken off, or of another writing.
+    """Raises a ValueError if shards of a folder are missing, cut off, or from another call of `write_records`.
 
     Args:
       folder: the folder.
@@ -60,7 +73,7 @@ def check_file(file: pathlib.Path, written: Mapping[str, Mapping[str, Any]]) -> 
 
     Args:
       file: a shard.
-      written: the mark of each shard by its name, as about.json has them.
+      written: the mark of each finished shard by its file name, as about.json holds them.
     """
     kept = written.get(file.name)
     if kept is None:
@@ -73,10 +86,10 @@ def check_file(file: pathlib.Path, written: Mapping[str, Mapping[str, Any]]) -> 
 
 
 def _series(folder: pathlib.Path, names: Iterable[str]) -> set[str]:
-    """Returns the names that there should be, where files are numbered as `examples-00002-of-00008` is.
+    """Returns the file names that a folder should have, if its files are numbered like `examples-00002-of-00008`.
 
     Raises:
-      ValueError: there are numbers of several totals, so of several writings.
+      ValueError: the names state several totals, so the files come from several calls.
     """
     expected: set[str] = set()
     totals: dict[tuple[str, str], str] = {}

@@ -32,7 +32,7 @@ class Throughput(keras.callbacks.Callback):
       count: the int64 variable to which `counted` adds the tokens.
     """
 
-    adds = ("tokens_per_second",)  # to the figures of each epoch
+    adds = ("tokens_per_second",)  # the figures that this callback adds to those of each epoch
 
     def __init__(self, count: tf.Variable) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ import numpy as np
 def pearson(
     a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, weights: Sequence[float] | np.ndarray | None = None
 ) -> float:
-    """Returns Pearson's correlation of two columns of numbers; 0 if one of them is constant.
+    """Returns Pearson's correlation of two columns of numbers; 0 if one of them is constant or all weights are 0.
 
     >>> round(pearson([1.0, 2.0, 3.0], [2.0, 4.0, 6.5]), 4)
     0.9979
@@ -46,7 +46,7 @@ def spearman(
 
 
 def _ranks(column: Sequence[float] | np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Returns the rank of each number, counted from 1, where each stands as often as its weight says."""
+    """Returns the rank of each number, counted from 1. A number with weight 2 counts like two equal numbers."""
     _, place = np.unique(np.asarray(column), return_inverse=True)
     count = np.bincount(place, weights)
     return (np.cumsum(count) - (count - 1) / 2)[place]

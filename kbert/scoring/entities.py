@@ -26,10 +26,10 @@ def entities(
     Args:
       tags: `O`, `B-x` and `I-x`, in the BIOES scheme also `E-x` and `S-x`, or tags of the other schemes of `read_tags`.
       strict: take an entity only if it is written as its scheme says: it begins with B or S, and in BIOES it ends with E or S.
-        By default an I that continues no entity of its type begins one, as in conlleval. Types without letters have no such
-        rule.
+        By default an I that continues no entity of its type begins one, as in conlleval. Tags that are types
+        alone are read alike with and without `strict`.
       bioes: whether the scheme is BIOES. By default it is if one of the tags is an E or an S.
-      scheme: what the tags say, from `read_tags`. By default the tags of this sequence are read.
+      scheme: the meaning of each tag, from `read_tags`. By default it is read from the tags of this sequence.
     """
     scheme = scheme or read_tags(tags)
     if bioes is None:
@@ -49,7 +49,11 @@ def entities(
 
 
 def has_ends(sequences: Iterable[Sequence[str]]) -> bool:
-    """Returns whether sequences of tags are BIOES, BILOU or BMES rather than BIO: whether a tag ends an entity or is one."""
+    """Returns whether sequences of tags are BIOES, BILOU or BMES rather than BIO: whether a tag marks an end or a single word.
+
+    Args:
+      sequences: sequences of tags, whose tags are read together.
+    """
     return any(tag.prefix in "ES" for tag in read_tags(tag for tags in sequences for tag in tags).values())
 
 
@@ -86,7 +90,12 @@ def entity_scores(
 
 
 def check_lengths(tags: Sequence[str | None], answers: Sequence[str]) -> None:
-    """Raises a ValueError if a text has more or fewer predicted tags than tags."""
+    """Raises a ValueError if a text has more or fewer predicted tags than tags.
+
+    Args:
+      tags: the tags of the text.
+      answers: the predicted tags.
+    """
     if len(tags) != len(answers):
         raise ValueError(f"a sequence of {len(tags)} tags has {len(answers)} predicted ones")
 
@@ -128,13 +137,17 @@ def _scores(right: float, predicted: float, true: float) -> dict[str, float]:
 
 
 def is_place(value: Any) -> bool:
-    """Returns whether a value is a whole number of characters."""
+    """Returns whether a value can be a position in a text: a whole number, also as a float, but no bool.
+
+    Args:
+      value: any value.
+    """
     whole = isinstance(value, numbers.Integral) or (isinstance(value, float) and value.is_integer())
     return whole and not isinstance(value, bool)
 
 
 def read_spans(given: Iterable[Any], text: str, where: str) -> list[tuple[str, int, int]]:
-    """Returns the entities of one text, which are given in characters, as `(type, start, end)`, white space cut off.
+    """Returns the entities of one text as `(type, start, end)` in characters, without white space at their ends.
 
     >>> read_spans([{"start": 8, "end": 14, "label": "city"}], "It is in Paris.", "y[0]")
     [('city', 9, 14)]
@@ -145,7 +158,7 @@ def read_spans(given: Iterable[Any], text: str, where: str) -> list[tuple[str, i
       where: what an error calls `given`.
 
     Raises:
-      TypeError: an entity is none of these.
+      TypeError: an entity has another form, its label is not a string, or its places are not whole numbers.
       ValueError: an entity is not within the text, or holds nothing but white space.
     """
     spans = []

@@ -126,11 +126,11 @@ def figures_of_entities(
 
     Args:
       sentences: lists of words, or texts.
-      y: for each list of words its tags, None for a word without one; for each text its entities in characters, as
-        `read_spans` takes them.
+      y: for each list of words its tags, with None for a word that has none; for each text its entities in characters, in the
+        forms that `read_spans` takes.
       answers: the entities that were found in each sentence, dictionaries with `label`, `text`, `start`, `end` and `score`,
         whose places are characters of the text or of `" ".join(words)`.
-      labels: the task's labels, which say the scheme of the tags together with them.
+      labels: the task's labels. The scheme is read from these labels and the tags in `y` together.
     """
     expected, answered, mistakes = [], [], []
     given_tags = (tag for words, tags in zip(sentences, y) if not isinstance(words, str) for tag in tags)

@@ -57,15 +57,16 @@ def squad2_scores(
     Args:
       predictions: a text for each question, the best one that is not empty.
       answers: for each question its right answers, texts or dictionaries with `text`; an empty list if it has no answer.
-      no_answer: how sure the task is that a question has no answer: a logit's distance or a probability.
-      threshold: a question counts as answered by nothing if its `no_answer` is above this.
+      no_answer: for each question a number that is larger the surer the task is that there is no answer: the difference of two
+        logits, or a probability.
+      threshold: if a question's `no_answer` is above this number, its prediction counts as no answer.
       weights: how often each question counts; by default once.
 
     Returns:
-      A dictionary of floats: `exact_match` and `f1` of all questions, in percent, and `total`. Where there are some,
-      `HasAns_exact`, `HasAns_f1` and `HasAns_total` of those with an answer, and the same `NoAns_` of those without.
-      `best_exact` and `best_f1` are what another threshold would give at best, `best_exact_thresh` and `best_f1_thresh` that
-      threshold.
+      A dictionary of floats: `exact_match` and `f1` of all questions, in percent, and `total`. `HasAns_exact`, `HasAns_f1` and
+      `HasAns_total` are the same figures for the questions with an answer, and `NoAns_...` for those without; either group is
+      left out if it is empty. `best_exact` and `best_f1` are the highest figures that any threshold gives, and
+      `best_exact_thresh` and `best_f1_thresh` are these thresholds.
 
     Raises:
       ValueError: there are more or fewer predictions than questions.
@@ -94,8 +95,9 @@ def _best_threshold(
 ) -> tuple[float, float]:
     """Returns the best mean score in percent that a threshold gives, and the threshold.
 
-    Questions are answered one after the other, that with the lowest odds of no answer first. One that has no answer loses by an
-    answer. The script begins with a threshold of 0, under which no probability is; here it is below all odds.
+    At first no question counts as answered. Then questions are answered one after the other, in the order of their odds of no
+    answer, the lowest first. A question that has no answer loses its point when it is answered. The official script begins
+    with a threshold of 0, because no probability is below 0. Here the first threshold is below all odds.
     """
     change = np.where(has_answer, scores, -np.array([bool(text) for text in predictions], float)) * counts
     order = np.argsort(odds, kind="stable")

@@ -1,4 +1,4 @@
-"""The schemes of tags that mark entities, read as one: BIO, IOB1, BIOES, BILOU, BMES, letters or types alone."""
+"""Reads tags of entities in several schemes as one: BIO, IOB1, BIOES, BILOU, BMES, letters alone, or types alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class NotATag(ValueError):
 
     Args:
       label: the label.
-      reason: what the label is not.
+      reason: the rest of the message behind the label, for example `is not a tag`.
       place: where the label stands, for the message.
       cure: what to do about it, for the message.
     """
@@ -34,14 +34,14 @@ class NotATag(ValueError):
 
 
 class Tag(NamedTuple):
-    """What a tag says of its word: `prefix` is O, B, I, E or S, and `kind` the type of the entity, "" outside entities."""
+    """The meaning of a tag. `prefix` is O, B, I, E or S. `kind` is the type of the entity, or "" outside entities."""
 
     prefix: str
     kind: str
 
 
 def read_tags(labels: Iterable[str]) -> dict[str, Tag]:
-    """Returns what each of some labels says as a tag. All labels are read together, because one alone may say two things.
+    """Returns the meaning of labels as tags. The labels are read together, because a single one may have two meanings.
 
     >>> read_tags(["O", "B-city", "L-city"])["L-city"]
     Tag(prefix='E', kind='city')
@@ -52,10 +52,16 @@ def read_tags(labels: Iterable[str]) -> dict[str, Tag]:
 
     The labels are of one of these schemes:
 
-    - a letter and a type, `B-city`, `b-city` or `city-B`. The letters are B, I and O, in BIOES also E and S, in BILOU L and U,
-      in BMES M. In IOB1 and IO an entity begins with I.
+    - a letter and a type, `B-city`, `b-city` or `city-B`. BIO has the letters B, I and O. BIOES also has E and S, BILOU has L
+      and U, and BMES has M, E and S; W is read as S. In IOB1 and IO an entity can begin with I.
     - a letter without a type, `B`, `I` and `O`. The type is `entity`.
     - a type without a letter, `city`. Neighbouring words of one type are one entity.
+
+    Args:
+      labels: the labels of a task, or all tags of a file.
+
+    Returns:
+      A dictionary with the `Tag` of each label.
 
     Raises:
       NotATag: some labels begin with B- or I- and others have no letter.
@@ -79,7 +85,11 @@ def read_tags(labels: Iterable[str]) -> dict[str, Tag]:
 
 
 def has_prefixes(scheme: Mapping[str, Tag]) -> bool:
-    """Returns whether the tags of a scheme say where an entity begins or goes on, rather than its type alone."""
+    """Returns whether the tags of a scheme have letters like B and I, rather than types alone.
+
+    Args:
+      scheme: the meaning of each label, from `read_tags`.
+    """
     return any(tag.prefix != "O" and tag.kind != label for label, tag in scheme.items())
 
 
@@ -88,6 +98,9 @@ def are_tags(labels: Iterable[str]) -> bool:
 
     >>> are_tags(["O", "B-city"]), are_tags(["O", "city"]), are_tags(["NOUN", "VERB"])
     (True, True, False)
+
+    Args:
+      labels: the labels of a task, or all tags of a file.
     """
     try:
         check_tags(labels)
@@ -97,7 +110,11 @@ def are_tags(labels: Iterable[str]) -> bool:
 
 
 def check_tags(labels: Iterable[str]) -> None:
-    """Raises a `NotATag` error, which is a ValueError, for labels from which no entities can be read."""
+    """Raises a `NotATag` error, which is a ValueError, for labels from which no entities can be read.
+
+    Args:
+      labels: the labels of a task, or all tags of a file.
+    """
     labels = list(labels)
     scheme = read_tags(labels)
     if labels and "O" not in scheme and not has_prefixes(scheme):
@@ -115,7 +132,7 @@ def tags_of_entity(scheme: Mapping[str, Tag], kind: str, words: int) -> list[str
     ['B-city', 'I-city', 'L-city']
 
     Args:
-      scheme: what the labels say, from `read_tags`.
+      scheme: the meaning of each label, from `read_tags`.
       kind: the type of the entity.
       words: the number of its words.
     """
@@ -123,7 +140,7 @@ def tags_of_entity(scheme: Mapping[str, Tag], kind: str, words: int) -> list[str
 
     def label(*prefixes: str) -> str:
         there = (labels[Tag(prefix, kind)] for prefix in prefixes if Tag(prefix, kind) in labels)
-        return next(there, f"{'B' if 'B' in prefixes else 'I'}-{kind}")  # the second is in no list of labels: an error names it
+        return next(there, f"{'B' if 'B' in prefixes else 'I'}-{kind}")  # no list of labels has this one, and an error names it
 
     if words == 1:
         return [label("S", "B", "I")]
@@ -131,13 +148,16 @@ def tags_of_entity(scheme: Mapping[str, Tag], kind: str, words: int) -> list[str
 
 
 def later_labels(labels: Iterable[str]) -> list[int]:
-    """Returns, for the index of a word's label, the index of the label that the later parts of the word have.
+    """Returns a list that gives, at the index of a word's label, the index of the label for the later pieces of the word.
 
-    A part that is not the first begins no entity: B-x and S-x go on as I-x, as in transformers since 4.12. Other labels, and
-    those that are no tags, stay.
+    Only the first piece of a word can begin an entity: B-x and S-x become I-x for the later ones, as in transformers since
+    4.12. All other labels stay, and labels that are no tags stay too.
 
     >>> later_labels(["O", "B-city", "I-city", "B-food"])
     [0, 2, 2, 3]
+
+    Args:
+      labels: the labels of a task, in order.
     """
     names = list(labels)
     if not are_tags(names):
