@@ -115,7 +115,9 @@ def refusal(agreement: Agreement, least: float, texts: int) -> str | None:
       texts: the number of texts that were compared.
     """
     changes = f"the largest change of a number is {agreement.largest:.2g}"
-    if least and agreement.share < np.floor(least * texts) / max(1, texts):  # one of 17 texts is more than 5 %
+    # One of 17 texts is more than 5 %, and one may change. Of less than 10 texts none may.
+    bound = np.floor(least * texts) / texts if texts >= 10 else least
+    if least and agreement.share < bound:
         return f"keeps {agreement.share:.1%} of the task's labels on {texts} texts, less than {least:.1%}; {changes}"
     if least and agreement.correlation < LEAST_CORRELATION:
         return (

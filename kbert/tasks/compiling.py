@@ -130,6 +130,8 @@ class Compiling(Encoding):
         if isinstance(loss, dict) and not is_serialized(loss):
             return {name: chosen(given, outputs.get(name)) for name, given in loss.items()}
         if isinstance(loss, (list, tuple)):
+            if len(loss) != len(outputs):
+                raise ValueError(f"loss should be one loss, or one for each of {len(outputs)} outputs, got {len(loss)}")
             return [chosen(given, of_default) for given, of_default in zip(loss, outputs.values())]
         if isinstance(default, dict) and loss is not None:
             return {name: chosen(loss, of_default) for name, of_default in default.items()}

@@ -21,6 +21,8 @@ def fingerprint(**parts: Any) -> dict[str, str]:
 
     >>> fingerprint(texts=["a", "b"])["texts"] == fingerprint(texts=["b", "a"])["texts"]
     False
+    >>> fingerprint(labels=[{"a", "b"}])["labels"] == fingerprint(labels=[{"a", "c"}])["labels"]
+    False
 
     Args:
       **parts: nests of strings, numbers, arrays, tensors, ragged tensors, variables, and configurations of Keras's. The names
@@ -45,6 +47,8 @@ def digest(value: Any) -> str:
 def _add(result: Any, value: Any) -> None:
     if isinstance(value, tf.RaggedTensor):
         value = ("ragged", value.values, value.row_splits)
+    if isinstance(value, (set, frozenset)):  # of several labels, in another order in each process
+        value = ("set", sorted(digest(item) for item in value))
     if isinstance(value, Mapping):
         counts = value if set(value) == {"name"} else [key for key in value if key not in LEFT_OUT]  # a dtype policy is a name
         value = ("mapping", [(key, value[key]) for key in counts])

@@ -327,6 +327,7 @@ def test_answers_of_other_weights_do_not_pass_for_int8s(kind, encoder, tokenizer
     for other in answers[1:]:
         assert refusal(agreement_of(answers[0], other), 0.95, len(PROBES))
         assert not refusal(agreement_of(answers[0], other), 0, len(PROBES))
+        assert refusal(agreement_of(answers[0], other), 0.95, 1)
     near = [answer._replace(near=answer.near * (1 + 0.01 * np.sin(np.arange(answer.near.size)).reshape(answer.near.shape)))
             for answer in answers[0]]  # fmt: skip
     assert refusal(agreement_of(answers[0], near), 0.95, len(PROBES)) is None

@@ -86,6 +86,7 @@ def test_a_loss_of_keras_is_the_default_loss(tasks, name, given):
         ("numbers", "binary_crossentropy", "gives numbers"),
         ("vectors", "mse", "which vectors belong together"),
         ("single", "crossentropi", "crossentropi"),
+        ("single", [SPARSE, SPARSE], "one for each of 1 outputs, got 2"),
         ("single", type("Own", (keras.losses.BinaryCrossentropy,), {})(), "from_logits=True"),
     ],
 )
