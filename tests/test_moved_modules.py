@@ -14,7 +14,8 @@ MOVED = {
     },
     "kbert.training.entities": {
         "kbert.files.bio_file": ["read_bio"],
-        "kbert.scoring.entities": ["check_tags", "entities", "entity_scores", "has_ends"],
+        "kbert.scoring.entities": ["entities", "entity_scores", "has_ends"],
+        "kbert.scoring.tag_schemes": ["check_tags"],
     },
 }
 

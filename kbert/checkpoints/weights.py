@@ -58,7 +58,7 @@ def load_weights(owner: Any, rules: Iterable[Rule], checkpoint: Checkpoint) -> t
         value = checkpoint.tensor(*rule.names)
         # raw_ops read the checkpoint's own buffer (tf.convert_to_tensor would copy it first); the variable keeps their result.
         value = tf.raw_ops.Transpose(x=value, perm=[1, 0]) if rule.transposed else tf.raw_ops.DeepCopy(x=value)
-        variable.value.assign(tf.cast(value, variable.dtype))
+        variable.value.assign(tf.cast(value, variable.value.dtype))
         used.update(rule.names)
     return used, missing
 

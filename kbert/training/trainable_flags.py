@@ -22,7 +22,7 @@ def parts_of(owner: Any) -> Iterator[tuple[str, Any]]:
 def paths_of(model: keras.Layer) -> dict[str, Any]:
     """Returns a model's layers that have weights, and its variables, by their dotted paths. A layer comes before its parts.
 
-    >>> "embeddings.tokens" in paths_of(kbert.BertEncoder(kbert.BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1)))
+    >>> "embeddings.tokens" in paths_of(kbert.BertEncoder(kbert.BertConfig(vocab_size=9, hidden_size=12, num_hidden_layers=1)))
     True
 
     The path of the model itself is empty.
@@ -46,7 +46,7 @@ def paths_of(model: keras.Layer) -> dict[str, Any]:
 def trainable_flags(model: keras.Layer) -> dict[str, bool]:
     """Returns the `trainable` flags of the layers and variables whose flag is not that of their owner, by dotted path.
 
-    >>> encoder = kbert.BertEncoder(kbert.BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1))
+    >>> encoder = kbert.BertEncoder(kbert.BertConfig(vocab_size=9, hidden_size=12, num_hidden_layers=1))
     >>> encoder.embeddings.trainable = False
     >>> trainable_flags(encoder)
     {'embeddings': False}

@@ -308,7 +308,7 @@ def test_an_untrained_head_is_said(tiny_folder, tmp_path, texts_and_labels):
 def test_what_cannot_be_exported_says_so(exported, encoder, tokenizer, tmp_path):
     with pytest.raises(ValueError, match="pairs=True is for a TextClassifier"):
         exported("vectors")[0].export(tmp_path / "1", pairs=True)
-    with pytest.raises(ValueError, match="BIO or BIOES tags"):
+    with pytest.raises(ValueError, match="BIO, BIOES or BILOU tag"):
         kbert.TokenClassifier(encoder, kbert.TextPreprocessor(tokenizer, 24), labels=["noun", "verb"]).export(tmp_path / "1")
     with pytest.raises(NotImplementedError, match="a Pretrainer cannot be exported"):
         kbert.Pretrainer(encoder, kbert.TextPreprocessor(tokenizer, 24)).export(tmp_path / "1")
