@@ -211,7 +211,7 @@ class Pretrainer(Task):
         self._compile_if_needed()
         known_only("fit on documents", kwargs, OF_DOCUMENTS)
         more: dict[str, Any] = {name: kwargs[name] for name in kwargs if name in ("validation_steps", "validation_freq")}
-        checked = {name: kwargs[name] for name in set(kwargs) - set(more) - {"resume"}}
+        checked = {name: kwargs[name] for name in set(kwargs) - set(more)}
         total_epochs = sum(of_phase for _, of_phase, _ in checked_phases)
         check_fit(
             epochs=total_epochs, shuffle=shuffle, validation_split=validation_split, validation_data=validation_data, more=more,
