@@ -85,7 +85,7 @@ def test_weights_fill_whatever_has_variables_at_the_paths(folder, task):
 
     class Variable:
         def __init__(self, shape):
-            self.shape, self.value = shape, self
+            self.shape, self.dtype, self.value = shape, "float32", self
 
         def assign(self, value):
             self.array = np.array(value)
