@@ -24,10 +24,8 @@ class RawSession:
         import tensorflow_text  # noqa: F401 - registers the tokenization ops
 
         self._session = tf.compat.v1.Session(graph=tf.Graph())
-        with (
-            self._session.graph.as_default(),
-            without_lines_of_tensorflow(),
-        ):  # the only loader of a session is a deprecated one
+        # TensorFlow logs that this loader is deprecated, and there is no other for a session.
+        with self._session.graph.as_default(), without_lines_of_tensorflow():
             loaded = tf.compat.v1.saved_model.load(self._session, ["serve"], str(folder))
         self.definitions: dict[str, Any] = {
             name: definition for name, definition in loaded.signature_def.items() if not name.startswith("__saved_model_")

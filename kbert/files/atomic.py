@@ -3,8 +3,8 @@
 A file takes its place by one `os.replace`. A folder that replaces another one changes places with it in one system call
 (`renameat2` of Linux, `renamex_np` of macOS). Where the file system has no such call, the old folder is moved aside and the new
 one into its place. After a kill between the two renames, both folders are whole in a temporary folder, and `recover` puts
-the new one into its place. Every writer calls `recover`, and so do the readers of preset folders, of
-exported folders, and of the folders that the commands write.
+the new one into its place. Every writer calls `recover`. So do the readers of preset folders, of exported folders, and of the
+folders that the commands write.
 """
 
 from __future__ import annotations
@@ -104,9 +104,8 @@ def _set_modes(aside: pathlib.Path, path: pathlib.Path) -> None:
 
     A file that replaces none gets the permissions of any new file: the writers of some libraries let only the owner read it.
     """
-    of_new_files = (
-        stat.S_IMODE(aside.parent.stat().st_mode) & 0o666
-    )  # the process's umask, which cannot be asked for in threads
+    # The process's umask decides, and a process with threads cannot ask for it: the new folder shows it.
+    of_new_files = stat.S_IMODE(aside.parent.stat().st_mode) & 0o666
     for new in [aside, *aside.rglob("*")]:
         old = path / new.relative_to(aside)
         mode = stat.S_IMODE(new.lstat().st_mode)
