@@ -87,7 +87,9 @@ def used_weights(weights: dict[str, Weight]) -> dict[str, Weight]:
             number(name, weight, least=0)
     used = {name: weight for name, weight in weights.items() if callable(weight) or weight}
     if not used:
-        raise ValueError(f"weights of the losses should be positive numbers or functions, and one of them at least; got {used}")
+        raise ValueError(
+            f"weights of the losses should be positive numbers or functions, and one of them at least; got {weights}"
+        )
     return used
 
 
