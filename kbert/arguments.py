@@ -62,9 +62,8 @@ def number(name: str, value: Any, least: float = -math.inf, above: float | None 
     Raises:
       ValueError: the value is not a finite number (a bool is none), or is out of the range.
     """
-    is_number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     if (
-        not is_number
+        not _is_number(value)
         or not math.isfinite(value)
         or value < least
         or (above is not None and not value > above)
@@ -87,10 +86,13 @@ def share(name: str, value: Any) -> float:
     Raises:
       ValueError: the value is not such a number.
     """
-    is_number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not is_number or not 0 <= value < 1:
+    if not _is_number(value) or not 0 <= value < 1:
         raise ValueError(f"{name} should be a share in [0, 1), got {value!r}")
     return float(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
 
 def yes_or_no(**given: Any) -> None:

@@ -143,9 +143,7 @@ def _labelled(**kwargs: bool) -> Callable[[str, argparse.Namespace], Examples]:
 
 def _one_column(options: argparse.Namespace) -> str | None:
     """Returns the name in `--label`; raises a ValueError if there are several."""
-    if options.label is not None and len(options.label) > 1:
-        raise ValueError(f"--label takes one column for this task, got {', '.join(options.label)}")
-    return options.label[0] if options.label else None
+    return tables.only_name(options.label or [])
 
 
 def _refuse(options: argparse.Namespace, *names: str) -> None:
@@ -321,7 +319,7 @@ def check_options(job: Job, options: argparse.Namespace) -> None:
       job: the job.
       options: the command's options.
     """
-    for name in (*COLUMNS, "names", "window_stride", "label_smoothing", "balance"):
+    for name in dict.fromkeys(name for other in JOBS.values() for name in other.options):
         if getattr(options, name, None) and name not in job.options:
             others = ", ".join(other.name for other in JOBS.values() if name in other.options)
             raise ValueError(f"--{name.replace('_', '-')} is not for {job.name}, only for {others}")

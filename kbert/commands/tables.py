@@ -189,16 +189,22 @@ def read_labelled(
         raise ValueError("--names is for labels that are numbers; columns of ones and zeros have names")
     if several and len(names) > 1:
         return texts, cells.of_columns([column(table, name) for name in names])
-    if len(names) > 1:
-        raise ValueError(f"--label takes one column for this task, got {', '.join(names)}")
-    if several and not names and not set(LABEL) & set(table.names) and (binary := cells.binary_columns()):
+    label = only_name(names)
+    if several and label is None and not set(LABEL) & set(table.names) and (binary := cells.binary_columns()):
         raise ValueError(f"{path} has no column of labels; name the columns of ones and zeros: --label {' '.join(binary)}")
-    name = column(table, names[0] if names else None, LABEL, "--label")
+    name = column(table, label, LABEL, "--label")
     if numbers and how.names is not None:
         raise ValueError("--names is for labels; this task's targets are numbers")
     if numbers:
         return texts, [number(value, table, row) for row, value in enumerate(table.column(name))]
     return texts, cells.several(name) if several else cells.single(name)
+
+
+def only_name(names: Sequence[str]) -> str | None:
+    """Returns the name in `--label` of a task that reads one column, or None; raises a ValueError for several names."""
+    if len(names) > 1:
+        raise ValueError(f"--label takes one column for this task, got {', '.join(names)}")
+    return names[0] if names else None
 
 
 def number(value: Any, table: Table, row: int) -> float:

@@ -16,7 +16,6 @@ from kbert.distillation.observed import observe, outputs_in
 from kbert.distillation.pair_checks import Weight, check_pair, check_sizes, layer_pairs, used_weights
 from kbert.distillation.teacher_cache import TeacherCache, cached_lessons
 from kbert.encoders.layers import Projection
-from kbert.tasks.columns import Chunk
 from kbert.tasks.fit_arguments import check_fit
 from kbert.tasks.task import Task
 from kbert.training import keras_internals
@@ -311,7 +310,7 @@ class Distiller(keras.Model):
         check_callbacks(callbacks, self.optimizer, figures, of_student, scores)
         if validation_split:
             trained, held_out = open_lessons(self.student, x, y).split(validation_split)
-            (x, y), validation_data = texts_and_targets(trained), texts_and_targets(held_out)
+            x, y, validation_data = trained.inputs, trained.targets, (held_out.inputs, held_out.targets)
         phase = Phase.of(self._data(x, y, batch_size, shuffle, cache), epochs, steps_per_epoch)
         batches = batches_of_training([phase], initial_epoch)
         if not self.optimizer.built:
@@ -397,16 +396,6 @@ class StudentScores(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict) -> None:
         figures = self.model.student.evaluate(self.x, self.y, return_dict=True, verbose=0)
         logs.update({f"val_{name}": value for name, value in figures.items()})
-
-
-def texts_and_targets(chunk: Chunk) -> tuple[Any, list | None]:
-    """Returns the rows of a chunk as `evaluate` takes them: a column or a tuple of columns, and targets.
-
-    Args:
-      chunk: plain columns with or without targets.
-    """
-    columns = [[text.decode("utf-8") if isinstance(text, bytes) else text for text in column] for column in chunk.columns]
-    return (columns[0] if len(columns) == 1 else tuple(columns)), chunk.targets
 
 
 def mean(values: Sequence[tf.Tensor]) -> tf.Tensor:

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from kbert.distillation.lessons import Lessons, count_tokens
 from kbert.files.atomic import written_aside
+from kbert.files.json import read_json
 from kbert.tasks.progress import Progress
 from kbert.tasks.task import Task
 from kbert.training.fingerprint import differing, fingerprint
@@ -154,7 +155,7 @@ class TeacherCache:
         """Maps the files of a folder; raises a ValueError if it is no cache, is not complete, or has other fingerprints."""
         if not (folder / DESCRIPTION).is_file():
             raise ValueError(f"{folder} is there already and holds no answers of a teacher: give another folder")
-        description = json.loads((folder / DESCRIPTION).read_text())
+        description = read_json(folder / DESCRIPTION)
         others = differing(made_of, description["made_of"])
         if others:
             raise ValueError(f"{folder} was made of other {' and '.join(others)}: give another folder, or delete it")

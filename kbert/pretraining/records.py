@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import numpy as np
 import tensorflow as tf
 
+from kbert.arguments import whole_number
 from kbert.files.atomic import written_aside
 from kbert.files.rooms import room_in
 from kbert.pretraining.example_layout import parser, serialized, sizes_of
@@ -87,8 +88,7 @@ def write_records(
       OSError: a file could not be written, for example because the disk is full. Finished shards stay.
     """
     folder = pathlib.Path(folder)
-    if not isinstance(shards, int) or shards < 1:
-        raise ValueError(f"shards should be a positive whole number, got {shards!r}")
+    whole_number("shards", shards)
     if objective == "mlm":
         raise ValueError(
             'records hold pairs: objective should be "nsp" or "sop"; a text without pairs needs no file, see fit()'

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from kbert.files.json import read_json
 
 ABOUT = "about.json"  # beside the shards: the vocabulary and settings that they were made with, and the finished shards
 NUMBERED = re.compile(r"(.*)-(\d+)-of-(\d+)(.*)")
@@ -41,7 +42,7 @@ def read_about(folder: pathlib.Path) -> dict[str, Any]:
       folder: a folder of records.
     """
     path = folder / ABOUT
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}
 
 
 def check_complete(folder: pathlib.Path, files: Iterable[pathlib.Path]) -> None:

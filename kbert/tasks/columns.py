@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from kbert.arguments import share
 from kbert.tasks.named_columns import columns_by_name
 from kbert.tasks.row_weights import check_weights
 from kbert.tasks.targets import plain_targets
@@ -52,6 +53,12 @@ class Chunk(NamedTuple):
         """Whether the rows are lists of words rather than texts."""
         return any(isinstance(row, list) for row in self.columns[0])
 
+    @property
+    def inputs(self) -> Any:
+        """The columns as `evaluate` takes them: a list of strings or of lists of words, or a tuple of such lists."""
+        columns = [[text.decode("utf-8") if isinstance(text, bytes) else text for text in column] for column in self.columns]
+        return columns[0] if len(columns) == 1 else tuple(columns)
+
     def part(self, rows: slice) -> Chunk:
         """Returns the chunk of some of the rows."""
         return Chunk(
@@ -60,13 +67,16 @@ class Chunk(NamedTuple):
             None if self.weights is None else self.weights[rows],
         )
 
-    def split(self, share: float) -> tuple[Chunk, Chunk]:
+    def split(self, held_out: float) -> tuple[Chunk, Chunk]:
         """Holds out a share of the rows at the end, as Keras does.
+
+        Args:
+          held_out: the share, from 0 to less than 1.
 
         Returns:
           The rows to train on and the rows that are held out.
         """
-        first = rows_kept(self.rows, share)
+        first = rows_kept(self.rows, held_out)
         return self.part(slice(0, first)), self.part(slice(first, None))
 
 
@@ -197,13 +207,11 @@ def are_words(x: Any) -> bool:
     return isinstance(first, (list, tuple, np.ndarray)) and getattr(first, "ndim", 1) > 0
 
 
-def rows_kept(count: int, share: float) -> int:
+def rows_kept(count: int, held_out: float) -> int:
     """Returns how many of `count` rows are trained on when a share at their end is held out."""
-    if not 0 <= share < 1:
-        raise ValueError(f"validation_split should be a share in [0, 1), got {share}")
-    first = math.floor(count * (1 - share))
+    first = math.floor(count * (1 - share("validation_split", held_out)))
     if first == 0:
-        raise ValueError(f"validation_split={share} of {count} texts leaves nothing to train on")
+        raise ValueError(f"validation_split={held_out} of {count} texts leaves nothing to train on")
     return first
 
 

@@ -19,22 +19,6 @@ from kbert.training.whole_files import WholeFiles
 class Files(WholeFiles, Encoding):
     """What a task has to do with files; a part of `Task`."""
 
-    def save(self, path: str | os.PathLike, overwrite: bool = True, zipped: bool | None = None) -> None:
-        """Writes a `.keras` file, with vocabulary and labels, that `kbert.load` opens. A crash leaves the old file.
-
-        >>> task.save("emotion.keras")  # doctest: +SKIP
-
-        Args:
-          path: the file to write.
-          overwrite: replaces a file that is there.
-          zipped: Keras's argument. A `.keras` file is zipped, so that False is refused.
-
-        Raises:
-          ValueError: the path does not end in `.keras`, or `zipped` is False.
-          FileExistsError: the file is there, and `overwrite` is False.
-        """
-        super().save(path, overwrite, zipped)
-
     def save_to_preset(self, folder: str | os.PathLike, layout: str = "huggingface") -> None:
         """Writes a folder that `from_preset` opens, and others too.
 

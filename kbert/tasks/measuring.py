@@ -128,8 +128,7 @@ class Measuring(Compiling):
                 raise ValueError(
                     f"the scores of {type(self).__name__} are its own, and take no weights: leave sample_weight out"
                 )
-            columns = [[text.decode("utf-8") if isinstance(text, bytes) else text for text in c] for c in chunk.columns]
-            return self.scores(columns[0] if len(columns) == 1 else tuple(columns), chunk.targets, verbose=verbose)
+            return self.scores(chunk.inputs, chunk.targets, verbose=verbose)
         return self._score_chunks(chunks, verbose)
 
     def _score_chunks(self, chunks: Iterator[Chunk], verbose: int | str) -> dict[str, float]:

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kbert.arguments import whole_number
 from kbert.text.packing import TextPreprocessor
 from kbert.text.texts import text_list
 from kbert.text.tokenizer import WordPieceTokenizer
@@ -98,9 +99,7 @@ def check_changes(config: Any, changes: dict[str, Any]) -> None:
         raise ValueError(f"{type(config).__name__} has no {unknown[0]!r}")
     if not changes:
         raise ValueError("say what is to be smaller: make_student(num_hidden_layers=3), or hidden_size=...")
-    count = changes.get("num_hidden_layers", config.num_hidden_layers)
-    if not isinstance(count, int) or count < 1:
-        raise ValueError(f"num_hidden_layers should be a positive whole number, got {count!r}")
+    whole_number("num_hidden_layers", changes.get("num_hidden_layers", config.num_hidden_layers))
     heads = config.num_attention_heads
     if "num_attention_heads" not in changes and changes.get("hidden_size", 0) % heads:
         raise ValueError(

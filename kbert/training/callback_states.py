@@ -31,7 +31,7 @@ class NotPlain(Exception):
     """An error that says that a value is not made of plain values."""
 
 
-def check_callbacks(callbacks: Sequence[keras.callbacks.Callback]) -> None:
+def check_states(callbacks: Sequence[keras.callbacks.Callback]) -> None:
     """Raises a ValueError that names a callback whose state cannot be kept.
 
     Args:
@@ -94,7 +94,7 @@ def states_of(
             for name, value in vars(callback).items():
                 changed = name in earlier.get("state", {}) or not _are_same(given.get(name), packed_apart(value))
                 if name not in OF_KERAS and changed:
-                    with contextlib.suppress(NotPlain):  # `check_callbacks` lets such values pass only if they are constants
+                    with contextlib.suppress(NotPlain):  # `check_states` lets such values pass only if they are constants
                         state[name] = packed(value, arrays)
         states.append({"class": type(callback).__name__, "state": state})
     return states

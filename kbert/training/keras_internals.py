@@ -148,9 +148,9 @@ def learning_rate_schedule(optimizer: keras.optimizers.Optimizer) -> keras.optim
 def optimized(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
     """Returns the variables that an optimizer was built for, in its order (`_trainable_variables`).
 
-    For a `LossScaleOptimizer` these are the variables of its `inner_optimizer`.
+    For a `LossScaleOptimizer` these are the variables of the optimizer inside it.
     """
-    return list(getattr(optimizer, "inner_optimizer", optimizer)._trainable_variables)
+    return list(unscaled(optimizer)._trainable_variables)
 
 
 def batches_seen(optimizer: keras.optimizers.Optimizer) -> int:

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from kbert.files.atomic import written_aside
 from kbert.files.rooms import remove_dead_rooms
-from kbert.training.callback_states import check_callbacks, set_states, settings_of, states_of
+from kbert.training.callback_states import check_states, set_states, settings_of, states_of
 from kbert.training.fingerprint import differing
 from kbert.training.keras_internals import batches_seen
 
@@ -151,7 +151,7 @@ class TrainingState(keras.callbacks.Callback):
         if self._has_begun:
             return
         self._has_begun = True
-        check_callbacks(self.callbacks)
+        check_states(self.callbacks)
         self._settings = settings_of(self.callbacks)
         set_states(self.callbacks, *self._kept)
         if not self.path.is_file():

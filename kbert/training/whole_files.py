@@ -15,7 +15,11 @@ class WholeFiles(keras.Model):
     """A model whose `save` and `save_weights` leave the old file whole if they are stopped, also if a callback calls them."""
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = True, zipped: bool | None = None) -> None:
-        """Writes a `.keras` file. A crash leaves the old file.
+        """Writes a `.keras` file, which `kbert.load` opens. A crash leaves the old file.
+
+        >>> task.save("emotion.keras")  # doctest: +SKIP
+
+        The file of a task also holds its vocabulary and labels.
 
         Args:
           path: the file to write.
