@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # what an editor and a type checker see; `_PLACES` says the s
     from kbert.files.bio_file import read_bio
     from kbert.files.squad_file import read_squad
     from kbert.pretraining.pretrainer import Pretrainer
+    from kbert.tasks.any_task import from_preset
     from kbert.tasks.files import load
     from kbert.tasks.masked_lm import MaskedLM
     from kbert.tasks.question_answerer import QuestionAnswerer
@@ -51,6 +52,7 @@ __all__ = [
     "TextPreprocessor",
     "TokenClassifier",
     "WordPieceTokenizer",
+    "from_preset",
     "load",
     "presets",
     "read_bio",
@@ -71,6 +73,7 @@ _PLACES = {
     "TextPreprocessor": "text.packing",
     "TokenClassifier": "tasks.token_classifier",
     "WordPieceTokenizer": "text.tokenizer",
+    "from_preset": "tasks.any_task",
     "load": "tasks.files",
     "presets": "checkpoints.catalogue",
     "read_bio": "files.bio_file",

@@ -28,6 +28,12 @@ class Checkpoint(Protocol):
     def shape(self, name: str) -> tuple[int, ...]:
         """Returns the shape of a tensor without reading its numbers."""
 
+    def dtype(self, name: str) -> str:
+        """Returns the name of the dtype that a tensor is stored in, such as `"float32"`, without reading its numbers."""
+
+    def left_out(self) -> list[str]:
+        """Returns the names in the file that are no weights of a model, such as an optimizer's. They are not among `names`."""
+
     def tensor(self, *names: str) -> np.ndarray:
         """Returns a tensor, or several joined along the axis of a dense layer's outputs. It is valid until the next call.
 

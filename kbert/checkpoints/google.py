@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from kbert.checkpoints import huggingface
 from kbert.checkpoints.names import Description, Family, Rule
@@ -20,6 +19,7 @@ from kbert.config import BertConfig
 from kbert.files.json import read_json, write_json
 from kbert.files.vocabulary import save_vocabulary
 
+KIND = "a TF1 checkpoint in Google's layout"
 CONFIG = "bert_config.json"
 VOCABULARY = pathlib.PurePath("vocab.txt")
 _OPTIMIZER = re.compile(r"(/adam_[mv]|/lamb_[mv]|(^|/)global_step)$|^(beta[12]_power)$")
@@ -92,6 +92,8 @@ class GoogleCheckpoint:
     """
 
     def __init__(self, folder: pathlib.Path, family: Family) -> None:
+        import tensorflow as tf
+
         indices = sorted(folder.glob("*.ckpt*.index"))
         if not indices:
             raise FileNotFoundError(f"{folder} has a {CONFIG}, but no checkpoint such as bert_model.ckpt.index beside it")
@@ -104,6 +106,8 @@ class GoogleCheckpoint:
         except (tf.errors.OpError, RuntimeError) as error:
             raise ValueError(f"{self.path} cannot be read ({error}); are all of its .data files there?") from None
         shapes = self._reader.get_variable_to_shape_map()
+        self._dtypes = self._reader.get_variable_to_dtype_map()
+        self._left_out = sorted(name for name in shapes if _OPTIMIZER.search(name))
         self._stored_names = {name.removeprefix(family.prefix): name for name in shapes if not _OPTIMIZER.search(name)}
         self._shapes = {name: tuple(shapes[stored]) for name, stored in self._stored_names.items()}
 
@@ -118,6 +122,14 @@ class GoogleCheckpoint:
         """Returns the shape of a tensor."""
         return self._shapes[name]
 
+    def dtype(self, name: str) -> str:
+        """Returns the name of the dtype that a tensor is stored in."""
+        return self._dtypes[self._stored_names[name]].name
+
+    def left_out(self) -> list[str]:
+        """Returns the names in the file that are no weights of a model: the optimizer's."""
+        return self._left_out
+
     def tensor(self, *names: str) -> np.ndarray:
         """Returns a tensor, or several joined along the last axis.
 
@@ -127,6 +139,8 @@ class GoogleCheckpoint:
         Raises:
           ValueError: the file is cut, or was closed.
         """
+        import tensorflow as tf
+
         if self._reader is None:
             raise ValueError(f"{self.path} was closed: open it again to read {names[0]}")
         try:
@@ -201,6 +215,8 @@ def save_folder(
     Raises:
       ValueError: the encoder is no BERT with segments, or Google's code has no such head.
     """
+    import tensorflow as tf
+
     config = encoder.config
     if not isinstance(config, BertConfig) or config.type_vocab_size == 0:
         raise ValueError("Google's layout has no place for DistilBERT and MobileBERT; save them in Hugging Face's")

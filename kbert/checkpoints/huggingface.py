@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kbert.checkpoints.huggingface_names import BUFFERS, FAMILIES, OLD_NAMES, TIED, TOKENIZER_KEYS
+from kbert.checkpoints.huggingface_names import BUFFERS, FAMILIES, LABELLED, OLD_NAMES, TIED, TOKENIZER_KEYS
 from kbert.checkpoints.names import Config, Description, Family
 from kbert.checkpoints.owners import Encoder, HeadOwner, Preprocessor
 from kbert.checkpoints.safetensors_file import SafetensorsFolder
@@ -18,6 +18,7 @@ from kbert.config import MobileBertConfig
 from kbert.files.json import read_json, write_json
 from kbert.files.vocabulary import SPECIAL_TOKENS, save_vocabulary
 
+KIND = "a Hugging Face folder"
 VOCABULARY = pathlib.PurePath("vocab.txt")
 
 
@@ -58,7 +59,11 @@ def read_config(folder: pathlib.Path) -> Description:
         raise ValueError(f"{path}: tie_word_embeddings false is not supported: the output table is the embedding")
     translated = {**values, **{key: values[stored] for key, stored in family.keys.items() if stored in values}}
     config = family.config_class.from_dict({**translated, **family.implied}, source=str(path))
-    return Description(family, config, values)
+    architecture = next(iter(values.get("architectures") or ()), "")
+    head = family.head_of(architecture)
+    if head in LABELLED and not values.get("id2label"):  # transformers leaves out what it would assume: two labels, numbered
+        values["id2label"] = {str(number): f"LABEL_{number}" for number in range(values.get("num_labels") or 2)}
+    return Description(family, config, values, architecture, head)
 
 
 def read_tokenizer_options(folder: pathlib.Path, vocabulary: Sequence[str]) -> dict[str, Any]:
@@ -101,7 +106,9 @@ class HuggingFaceCheckpoint(SafetensorsFolder):
             name = name.removeprefix(family.prefix)
             for old, new in OLD_NAMES:
                 name = old.sub(new, name)
-            if not BUFFERS.search(name):
+            if BUFFERS.search(name):
+                self._left_out.append(name)
+            else:
                 self._places[name] = place
         try:
             for copy, name in TIED.items():

@@ -179,6 +179,8 @@ TIED = {
 BUFFERS = re.compile(r"(^|\.)position_ids$")  # stored by old releases, not weights
 
 
+LABELLED = ("SequenceClassification", "TokenClassification")  # heads whose configuration states `id2label`
+
 TOKENIZER_KEYS = {
     "do_lower_case": "lowercase",
     "strip_accents": "strip_accents",

@@ -24,10 +24,19 @@ from kbert.checkpoints.weights import weights_of
 from kbert.config import BertConfig
 from kbert.files.json import read_json
 
+KIND = "a preset folder of KerasHub"
 WEIGHTS, TASK_WEIGHTS = "model.weights.h5", "task.weights.h5"
 VOCABULARY = pathlib.PurePath("assets", "tokenizer", "vocabulary.txt")
 EPSILON = 1e-12  # of the layer norms of KerasHub's encoder
 MASKED_LM_HEAD = {"head_act": "gelu", "head_layer_norm_eps": 1e-5}
+# By the class that task.json or config.json names, its head.
+HEADS = {
+    "BertBackbone": "",
+    "BertTextEmbedder": "",
+    "BertTextClassifier": "SequenceClassification",
+    "BertClassifier": "SequenceClassification",  # of KerasNLP
+    "BertMaskedLM": "MaskedLM",
+}
 _NOT_WEIGHTS = re.compile(r"(^|/)(optimizer|seed_generator)(/|$)")
 
 
@@ -114,6 +123,7 @@ class KerasHubCheckpoint:
         if not self.path.is_file():
             raise FileNotFoundError(f"{folder} has no {WEIGHTS}; a KerasHub preset of one file is what kbert reads")
         self._datasets: dict[str, Any] = {}
+        self._left_out: list[str] = []
         self._files: list[Any] = []
         try:
             self._open(self.path, "")
@@ -133,7 +143,11 @@ class KerasHubCheckpoint:
         import h5py
 
         def note(name: str, item: Any) -> None:
-            if hasattr(item, "shape") and not _NOT_WEIGHTS.search(prefix + name):
+            if not hasattr(item, "shape"):
+                return
+            if _NOT_WEIGHTS.search(prefix + name):
+                self._left_out.append(prefix + name)
+            else:
                 self._datasets[prefix + name] = item
 
         try:
@@ -157,6 +171,14 @@ class KerasHubCheckpoint:
         if len(shape) == 3 and "/output_dense/" in name:
             return (shape[0] * shape[1], shape[2])
         return (*shape[:1], math.prod(shape[1:])) if len(shape) == 3 else (math.prod(shape),)
+
+    def dtype(self, name: str) -> str:
+        """Returns the name of the dtype that a tensor is stored in."""
+        return str(self._datasets[name].dtype)
+
+    def left_out(self) -> list[str]:
+        """Returns the names in the files that are no weights of a model: those of the optimizer and of random generators."""
+        return self._left_out
 
     def tensor(self, *names: str) -> np.ndarray:
         """Returns a tensor, or several joined along the last axis, as float32.
@@ -206,10 +228,13 @@ def read_config(folder: pathlib.Path) -> Description:
     config = {key: sizes[stored_key] for key, stored_key in FAMILY.keys.items() if stored_key in sizes}
     config.setdefault("attention_probs_dropout_prob", config.get("hidden_dropout_prob", 0.1))
     values: dict[str, Any] = {**MASKED_LM_HEAD}
-    task = path.with_name("task.json")
+    task, architecture = path.with_name("task.json"), stated["class_name"]
     if task.is_file():
-        values["classifier_dropout"] = read_json(task).get("config", {}).get("dropout")
-    return Description(FAMILY, BertConfig.from_dict({**config, **FAMILY.implied}, source=str(path)), values)
+        stated_task = read_json(task)
+        architecture = stated_task.get("class_name", architecture)
+        values["classifier_dropout"] = stated_task.get("config", {}).get("dropout")
+    encoder_config = BertConfig.from_dict({**config, **FAMILY.implied}, source=str(path))
+    return Description(FAMILY, encoder_config, values, architecture, HEADS.get(architecture))
 
 
 def read_tokenizer_options(folder: pathlib.Path, vocabulary: Sequence[str]) -> dict[str, Any]:

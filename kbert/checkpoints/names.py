@@ -56,6 +56,16 @@ class Family(NamedTuple):
         has_pooler = config.add_pooling_layer and getattr(config, "classifier_activation", True)
         return [*self.embeddings(config), *blocks, *(self.pooler if has_pooler else [])]
 
+    def head_of(self, architecture: str) -> str | None:
+        """Returns the head of a class of transformers: a key of `heads`, `""` for the encoder alone, None if it is not known.
+
+        Args:
+          architecture: the name of the class, with `TF` or `Flax` in front or without.
+        """
+        name = architecture.removeprefix("TF").removeprefix("Flax").removeprefix(self.name)
+        known = {"Model": "", **{f"For{head}": head for head in self.heads}}
+        return known.get(name) if self.name in architecture else None
+
     def head(self, name: str) -> Sequence[Rule]:
         """Returns the rules of a head.
 
@@ -76,3 +86,5 @@ class Description(NamedTuple):
     family: Family
     config: Config  # of the encoder
     values: dict[str, Any]  # the file's own dictionary, with keys of the head such as `id2label`
+    architecture: str = ""  # the class that the file names, such as `"BertForMaskedLM"`; empty if it names none
+    head: str | None = None  # of that class: a key of `Family.heads`, or "" for the encoder alone; None if none is known

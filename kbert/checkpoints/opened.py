@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pathlib
 import tempfile
@@ -23,6 +24,7 @@ from kbert.files.vocabulary import read_vocabulary
 class Format(Protocol):
     """A module that reads and writes folders of one format."""
 
+    KIND: str  # what people call such a folder, with an article
     VOCABULARY: pathlib.PurePath  # of the folder
 
     def read_config(self, folder: pathlib.Path) -> Description:
@@ -56,6 +58,9 @@ class Opened:
         self.folder = folder
         self.name = name
 
+    def __str__(self) -> str:
+        return self.name
+
     @cached_property
     def format(self) -> Format:
         """The module that reads the folder."""
@@ -88,6 +93,24 @@ class Opened:
         stated = {"id2label": {str(number): label for number, label in enumerate(options.get("labels") or [])}}
         stated["problem_type"] = options.get("problem_type")
         return {**{key: value for key, value in stated.items() if value}, **self._description.values}
+
+    @property
+    def architecture(self) -> str:
+        """The class that the configuration names, such as `"BertForMaskedLM"`; empty if it names none."""
+        return self._description.architecture
+
+    @cached_property
+    def head(self) -> str | None:
+        """The checkpoint's head: a key of `family.heads`, `""` for an encoder alone, None for a head that is not known.
+
+        A configuration that names no class, as Google's, leaves it to the weights.
+        """
+        return self._description.head if self.architecture else held_head(self.checkpoint, self.family)
+
+    @property
+    def labels(self) -> list[str] | None:
+        """The labels that the files state, in the order of their ids, or None if they state none."""
+        return label_names(self.values)
 
     @cached_property
     def own_settings(self) -> dict[str, dict[str, Any]]:
@@ -127,6 +150,42 @@ class Opened:
         """Closes the files of the weights."""
         if "checkpoint" in self.__dict__:
             self.checkpoint.close()
+
+
+def held_head(checkpoint: Checkpoint, family: Family) -> str:
+    """Returns the largest head whose tensors a checkpoint holds, or `""`.
+
+    Args:
+      checkpoint: the weights.
+      family: the names of their format.
+    """
+    pooled = all(name in checkpoint for rule in family.pooler for name in rule.names)
+    best, most = "", (0, False)
+    for head, rules in family.heads.items():
+        names = [name for rule in rules for name in rule.names]
+        # The tensors of a text classifier and of a token classifier have the same names. Only the first reads the pooler.
+        rank = (len(names), (head == "TokenClassification") != pooled)
+        if all(name in checkpoint for name in names) and rank > most:
+            best, most = head, rank
+    return best
+
+
+def label_names(config: dict[str, Any]) -> list[str] | None:
+    """Returns the labels in a configuration's `id2label`, in the order of their ids, or None if it has none.
+
+    Args:
+      config: the dictionary in a config.json.
+
+    Raises:
+      ValueError: an id is not a number.
+    """
+    names = config.get("id2label")
+    if not names:
+        return None
+    try:
+        return [names[key] for key in sorted(names, key=int)]
+    except (TypeError, ValueError):
+        raise ValueError(f"id2label should map numbers to names, got {json.dumps(names)[:80]}") from None
 
 
 @contextlib.contextmanager

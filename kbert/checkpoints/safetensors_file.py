@@ -8,13 +8,20 @@ import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import ml_dtypes
 import numpy as np
-import tensorflow as tf
 
 from kbert.files.json import read_json
 
 SCRATCH = 16 << 20  # bytes that are kept between tensors: to get new memory takes longer than to read into it
-DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32"}
+DTYPES = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "I64": np.int64,
+    "I32": np.int32,
+}
 
 
 class Place(NamedTuple):
@@ -44,6 +51,7 @@ class SafetensorsFolder:
     def __init__(self, folder: pathlib.Path) -> None:
         self.path = _find(folder)
         self._places: dict[str, Place] = {}
+        self._left_out: list[str] = []
         self._files: dict[pathlib.Path, io.FileIO] = {}
         self._scratch: np.ndarray = np.empty(0, np.uint8)
         try:
@@ -64,6 +72,14 @@ class SafetensorsFolder:
     def shape(self, name: str) -> tuple[int, ...]:
         """Returns the shape of a tensor."""
         return self._places[name].shape
+
+    def dtype(self, name: str) -> str:
+        """Returns the name of the dtype that a tensor is stored in."""
+        return str(self._places[name].dtype)
+
+    def left_out(self) -> list[str]:
+        """Returns the names in the files that are no weights of a model."""
+        return sorted(self._left_out)
 
     def tensor(self, *names: str) -> np.ndarray:
         """Returns a tensor, or several joined along the first axis, as float32. It is valid until the next call.
@@ -154,8 +170,7 @@ def _places(path: pathlib.Path) -> dict[str, Place]:
         if entry["dtype"] not in DTYPES:
             raise ValueError(f"{path}: {name} is stored as {entry['dtype']}, which is not among {', '.join(DTYPES)}")
         start, end = (8 + length + offset for offset in entry["data_offsets"])
-        dtype = tf.as_dtype(DTYPES[entry["dtype"]]).as_numpy_dtype
-        places[name] = Place(path, start, end, np.dtype(dtype), tuple(entry["shape"]))
+        places[name] = Place(path, start, end, np.dtype(DTYPES[entry["dtype"]]), tuple(entry["shape"]))
     return places
 
 

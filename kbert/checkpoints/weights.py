@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from kbert.checkpoints.checkpoint import Checkpoint
 from kbert.checkpoints.names import OF_HEADS, Config, Family, Rule
@@ -41,6 +40,8 @@ def load_weights(owner: Any, rules: Iterable[Rule], checkpoint: Checkpoint) -> t
     Raises:
       ValueError: a tensor has another shape than its variable.
     """
+    import tensorflow as tf
+
     used: set[str] = set()
     missing: list[str] = []
     # The largest first, while the other matrices of an empty model take no memory yet.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import logging
 import re
 import warnings
@@ -11,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kbert.arguments import whole_numbers
-from kbert.checkpoints.opened import Opened, open_preset
+from kbert.checkpoints.opened import Opened, label_names, open_preset
 from kbert.checkpoints.untrained_weights import warn_of_new_weights
 from kbert.checkpoints.weights import check_left_over, fits, load_weights
 from kbert.encoders.bert import BertEncoder
@@ -134,24 +133,6 @@ def say_kept_head(opened: Opened, task: Task) -> None:
             f"them {listed(labels)}, in this order. Train it with fit(), or leave labels out",
             stacklevel=4,  # the caller of `from_preset`
         )
-
-
-def label_names(config: dict[str, Any]) -> list[str] | None:
-    """Returns the labels in a configuration's `id2label`, in the order of their ids, or None if it has none.
-
-    Args:
-      config: the dictionary in a config.json.
-
-    Raises:
-      ValueError: an id is not a number.
-    """
-    names = config.get("id2label")
-    if not names:
-        return None
-    try:
-        return [names[key] for key in sorted(names, key=int)]
-    except (TypeError, ValueError):
-        raise ValueError(f"id2label should map numbers to names, got {json.dumps(names)[:80]}") from None
 
 
 def stated_labels(preset: Any, labels: Sequence[str] | None) -> Callable[[dict[str, Any]], Sequence[str]]:

@@ -11,11 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 from kbert.arguments import number, share
+from kbert.checkpoints.opened import label_names
 from kbert.encoders.layers import Projection
 from kbert.scoring.figures import Figures
 from kbert.tasks.columns import Chunk, joined_chunks
 from kbert.tasks.exported_answers import ComparableAnswer, MediaPipeOutput, OnnxAnswer
-from kbert.tasks.from_preset import head_dropout, label_names, load_task, stated_labels
+from kbert.tasks.from_preset import head_dropout, load_task, stated_labels
 from kbert.tasks.inputs import open_input
 from kbert.tasks.labels import check_labels, check_same_labels, label_keys
 from kbert.tasks.long_texts import ReadsLongTexts
