@@ -61,6 +61,25 @@ def _members(table: dict[str, Any], name: str) -> np.ndarray:
     return inside
 
 
+@functools.lru_cache(maxsize=2)
+def words_of_one_character(tokenize_chinese_chars: bool = True) -> np.ndarray:
+    """Returns which characters are words of their own wherever they stand: punctuation and CJK ideographs.
+
+    >>> always_words = words_of_one_character()
+    >>> [bool(always_words[ord(character)]) for character in "!a\u4e2d"]
+    [True, False, True]
+
+    Args:
+      tokenize_chinese_chars: whether ideographs are among them.
+
+    Returns:
+      bool `[0x110000]`, one for each code point.
+    """
+    table = reference_characters()
+    punctuation = _members(table, "punctuation")
+    return punctuation | _members(table, "cjk") if tokenize_chinese_chars else punctuation
+
+
 @functools.lru_cache(maxsize=8)
 def normalizer_model(
     lowercase: bool = True,

@@ -7,7 +7,9 @@ import pytest
 
 import kbert
 from kbert.files.vocabulary import read_vocabulary, save_vocabulary
-from kbert.text.learn_vocabulary import learn_vocabulary, lines_of
+from kbert.text.learn_vocabulary import _count_words, learn_vocabulary, lines_of
+from kbert.text.normalizer import normalizer_model
+from kbert.text.wordpiece_search import search_tokens
 from tests.conftest import SPECIAL
 from tests.text.reference import read_texts
 
@@ -58,7 +60,7 @@ def news():
 def test_learned_vocabulary_spells_its_corpus(news):
     tokenizer = kbert.WordPieceTokenizer.learn(news, vocabulary_size=2000, progress=False)
     tokens = tokenizer.vocabulary
-    assert tokens[:5] == SPECIAL and 1500 < len(tokens) <= 2000 and len(set(tokens)) == len(tokens)
+    assert tokens[:5] == SPECIAL and len(tokens) == len(set(tokens)) == 2000
     ids = tokenizer(news).flat_values.numpy()
     assert (ids == tokenizer.unk_token_id).mean() < 0.001
     assert len(ids) < 1.5 * len(kbert.WordPieceTokenizer.from_preset("all-minilm-l6-v2")(news).flat_values)
@@ -70,11 +72,57 @@ def test_learning_repeats_and_ignores_the_order_of_texts(news):
     assert len(once) <= 1000
 
 
+def pieces_of(words, vocabulary):
+    """Counts the pieces of all words, longest match first."""
+    tokens, total = set(vocabulary), 0
+    for word, count in words.items():
+        start = 0
+        while start < len(word):
+            prefix = "##" if start else ""
+            start = next(end for end in range(len(word), start, -1) if prefix + word[start:end] in tokens)
+            total += count
+    return total
+
+
+def test_a_text_has_as_few_pieces_as_with_googles_learner(news):
+    from tensorflow_text.tools.wordpiece_vocab import wordpiece_tokenizer_learner_lib as google
+
+    words = _count_words(news[:30], normalizer_model(), lambda text: None)
+    theirs = google.learn(sorted(words.items()), 1000, SPECIAL, lower_thresh=2)
+    ours = learn_vocabulary(news[:30], len(theirs), progress=False)
+    assert len(ours) == len(theirs) and pieces_of(words, ours) <= 1.01 * pieces_of(words, theirs)
+
+
+def test_tokens_are_the_ends_of_words_that_occur_often():
+    words = {"low": 9, "lower": 9, "slower": 9, "rare": 1}
+    assert search_tokens(words, 3) == ["low", "lower", "slower"]
+    assert search_tokens({**words, "newer": 1, "fewer": 1}, 100)[3:] == ["##ewer"]
+    assert search_tokens(words, 100) == search_tokens(dict(reversed(words.items())), 100)
+    assert "rare" not in search_tokens(words, 100) and search_tokens({"a" * 51: 9}, 9) == search_tokens({}, 9) == []
+
+
+def test_frequent_characters_of_any_number_are_spelled():
+    ideographs = [chr(0x4E00 + number) for number in range(1500)]
+    texts = ["".join(ideographs[start::3]) for start in range(3)] * 40
+    with pytest.warns(UserWarning, match=r"1,505 tokens in place of the 4,000 .* different words occurs 2 times"):
+        tokens = learn_vocabulary(texts, 4000, progress=False)
+    assert set(ideographs) < set(tokens) and not any(token.startswith("##") for token in tokens)
+
+
+def test_characters_without_room_are_said(news):
+    with pytest.warns(
+        UserWarning, match=r"has 12 of the \d+ different characters .* words with other characters .* are \[UNK\]"
+    ):
+        learn_vocabulary(news, 53, progress=False)
+
+
+@pytest.mark.filterwarnings("ignore:the vocabulary has")
 def test_cased_learning_keeps_case(news):
     tokens = learn_vocabulary(news, 1000, lowercase=False, progress=False)
     assert "The" in tokens and "The" not in learn_vocabulary(news, 1000, progress=False)
 
 
+@pytest.mark.filterwarnings("ignore:the vocabulary has")
 @pytest.mark.parametrize("size", [13, 20, 60])
 def test_a_small_size_is_kept_to(news, size):
     assert 5 < len(learn_vocabulary(news, size, progress=False)) <= size
