@@ -101,8 +101,8 @@ class _Places:
         lengths = np.array([len(word) for word in words], np.int64)
         self._ends = np.cumsum(lengths)
         self._starts = self._ends - lengths
-        self._weights = np.repeat(counts, lengths)
-        self._inside = np.ones(len(self._text), bool)
+        self._weights: np.ndarray = np.repeat(counts, lengths)
+        self._inside: np.ndarray = np.ones(len(self._text), bool)
         self._inside[self._starts] = False
         self._levels = list(self._find(np.repeat(self._ends, lengths), least))
         self._counted = functools.lru_cache(maxsize=2)(self._count)
@@ -115,7 +115,8 @@ class _Places:
         """
         _, codes = np.unique(np.frombuffer(self._text.encode("utf-32-le"), np.uint32), return_inverse=True)
         alphabet = int(codes.max()) + 1
-        places, beginnings = np.arange(len(codes)), self._inside.astype(np.int64)
+        places: np.ndarray = np.arange(len(codes))
+        beginnings: np.ndarray = self._inside.astype(np.int64)  # 0 begins a word, 1 continues one
         levels, length = [], 1
         while len(places):
             keys, substrings = np.unique(beginnings * alphabet + codes[places + length - 1], return_inverse=True)
@@ -137,7 +138,7 @@ class _Places:
         kept = possible[substrings]
         numbers = (np.cumsum(possible) - 1).astype(np.int32)
         places, substrings, ending = places[kept].astype(np.int32), numbers[substrings[kept]], ending[kept]
-        examples = np.zeros(int(possible.sum()), np.int32)
+        examples: np.ndarray = np.zeros(int(possible.sum()), np.int32)
         examples[substrings] = places
         return _Level(length, places, substrings, ending, examples)
 
@@ -157,7 +158,7 @@ class _Places:
 
     def _count(self, threshold: int) -> list[np.ndarray]:
         """Returns the counts of each level's substrings in the last round."""
-        begins = np.ones(len(self._text), bool)
+        begins: np.ndarray = np.ones(len(self._text), bool)
         for last in range(ROUNDS - 1, -1, -1):
             weights = np.where(begins, self._weights, 0)
             counts = [
@@ -174,10 +175,10 @@ class _Places:
         Args:
           tokens: whether each substring of a level is a token. Single characters always are.
         """
-        longest = np.ones(len(self._text), np.int32)
+        longest: np.ndarray = np.ones(len(self._text), np.int32)
         for level, is_token in zip(self._levels, tokens):
             longest[level.places[is_token[level.substrings]]] = level.length
-        begins = np.zeros(len(self._text), bool)
+        begins: np.ndarray = np.zeros(len(self._text), bool)
         places, ends = self._starts, self._ends
         while len(places):
             begins[places] = True
