@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+
+from kbert.messages import shown
+
+PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def whole_number(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
@@ -104,6 +109,27 @@ def yes_or_no(**given: Any) -> None:
     for name, value in given.items():
         if not isinstance(value, (bool, np.bool_)):
             raise ValueError(f"{name} should be True or False, got {value!r}")
+
+
+def plain_name(name: str, value: Any) -> str:
+    """Returns a name that paths, URLs and configuration files can have as it stands.
+
+    >>> plain_name("name", "spam-2.0")
+    'spam-2.0'
+
+    Args:
+      name: the name of the argument, for the error.
+      value: the value of the argument.
+
+    Raises:
+      ValueError: the value is no string, or has other characters than ASCII letters, digits, '-', '_' and '.'.
+    """
+    if not isinstance(value, str) or not PLAIN.fullmatch(value):
+        raise ValueError(
+            f"{name} should be of letters from a to z, digits, '-', '_' and '.', begin with a letter or a digit, and have at "
+            f"most 100 characters, got {shown(value)}"
+        )
+    return value
 
 
 def check_verbose(value: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from kbert.arguments import plain_name
 from kbert.commands import options as shared
 from kbert.commands import tables
 from kbert.commands.jobs import open_task, reading
@@ -17,6 +18,9 @@ TAKES = {
     "onnx": ("inputs", "quantize", "data", "agreement"),
 }
 
+# Options of the folder that --serving writes, and the arguments of `export_serving`.
+SERVING = {"--latest": "latest", "--versions": "versions", "--version-label": "version_labels"}
+
 QUANTIZED = {"tf_saved_model": ("float16",), "litert": ("float16", "int8", "int8-static"), "onnx": ("int8",)}
 
 
@@ -24,7 +28,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     shared.model(parser)
     parser.add_argument("path", help="the folder or file to write, e.g. models/emotion/1 or emotion.tflite")
-    parser.add_argument("--serving", metavar="NAME", help="write a folder that TF Serving runs from, with a model of this name")
+    parser.add_argument(
+        "--serving",
+        metavar="NAME",
+        type=shared.checked(lambda name: plain_name("a model's name", name)),
+        help="write a folder that TF Serving runs from, with a model of this name; a model of another name is added",
+    )
+    parser.add_argument("--latest", type=shared.whole(1), help="how many versions the server loads, the newest (--serving)")
+    parser.add_argument("--versions", type=shared.whole(1), nargs="+", help="the versions that the server loads (--serving)")
+    parser.add_argument(
+        "--version-label",
+        metavar="LABEL[=VERSION]",
+        dest="version_labels",
+        type=labeled,
+        nargs="+",
+        help="names for versions, by which clients can ask; without a number for the one that is written (--serving)",
+    )
     parser.add_argument(
         "--format",
         choices=tuple(TAKES),
@@ -62,6 +81,11 @@ def check(options: argparse.Namespace) -> None:
             "--serving writes a SavedModel of the next version into a folder; it goes without "
             f"{'--overwrite' if options.overwrite else '--format and without a path that ends in .tflite or .onnx'}"
         )
+    kit = [flag for flag, dest in SERVING.items() if getattr(options, dest) is not None]
+    if kit and not options.serving:
+        raise ValueError(f"{kit[0]} says what TF Serving loads: give --serving too")
+    if options.latest and options.versions:
+        raise ValueError("--latest and --versions both say which versions the server loads: give one of them")
     wrong = [name for name in stated(options) if name not in TAKES[written]]
     if wrong:
         name = "texts" if wrong[0] == "data" else wrong[0].replace("_", "-")
@@ -79,6 +103,16 @@ def check(options: argparse.Namespace) -> None:
         shared.check_out(options.path, options.overwrite, FORMATS[written])
     shared.model_file(options.model)
     shared.check_files(options.data)
+
+
+def labeled(text: str) -> tuple[str, int | None]:
+    """Returns the label and the version of `LABEL=VERSION`; None if the version is left out."""
+    label, _, version = text.partition("=")
+    try:
+        plain_name("a label", label)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return label, shared.whole(1)(version) if "=" in text else None
 
 
 def format_of(options: argparse.Namespace) -> str:
@@ -108,6 +142,9 @@ def run(options: argparse.Namespace) -> None:
     if options.serving:
         from kbert.export import export_serving
 
+        given |= {name: getattr(options, name) for name in ("latest", "versions") if getattr(options, name)}
+        if options.version_labels:
+            given["version_labels"] = dict(options.version_labels)
         print(f"written: {export_serving(task, options.path, options.serving, **given)}")
         return
     task.export(options.path, format=format_of(options), overwrite=options.overwrite, **given)

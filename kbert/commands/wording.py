@@ -18,7 +18,6 @@ PHRASES = (
     ("and word_column is", "and --text is"),
     ("and tag_column is", "and --label is"),
     ("stride should be at least 0", "--window-stride should be at least 0"),
-    ("name should be of letters", "--serving should be of letters"),
 )
 # Hints for people who write Python: the method that writes a kind of file, and the argument beside a flag.
 METHODS = re.compile(r" \([a-z_]+\([^()]*\) writes it[^()]*\)| \((?:encoding|names|tag_column)=[^()]*\)")

@@ -39,7 +39,14 @@ TORCH = Kind("a file of PyTorch", ".pt")
 GRAPH = Kind("a graph of TensorFlow", ".pb", cure="a SavedModel is a folder")
 SAVED_MODEL = Kind(
     "a SavedModel's folder",
-    files=("saved_model.pb", "fingerprint.pb", "variables/variables.*", "assets/*", "assets.extra/tf_serving_warmup_requests"),
+    files=(
+        "saved_model.pb",
+        "fingerprint.pb",
+        "variables/variables.*",
+        "assets/*",
+        "assets.extra/tf_serving_warmup_requests",
+        "batching_params.pbtxt",
+    ),
     cure="export() writes it",
 )
 ANY_FILE = Kind("a file")

@@ -29,6 +29,7 @@ class Exporting(Encoding):
         """The names along the last axis of the outputs. If there are any, a SavedModel has a signature that returns them."""
         return ()
 
+    served_in_batches = True  # whether a server is faster if it joins requests (docs/serving.md has the measurement)
     onnx_output = "logits"  # the name of the one output of an ONNX file that takes ids
 
     def serve(self, *texts: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -326,6 +326,8 @@ class QuestionAnswerer(Task):
 
     # Export
 
+    served_in_batches = False  # one context keeps all cores busy
+
     def serve(self, question: tf.Tensor, context: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the best answer to each question, in ops of a graph.
 

@@ -97,8 +97,23 @@ def test_export_hands_on_what_is_stated(sms, tmp_path, monkeypatch, capsys):
     options = {"format": "litert", "overwrite": False, "quantize": "int8-static", "texts": GOOD + BAD}
     kit = ["export", tmp_path / "task.keras", tmp_path / "kit", "--serving", "spam"]
     assert run(*kit, "--quantize", "float16") == 0
-    assert stated == [(static, options), (str(tmp_path / "kit"), {"name": "spam", "quantize": "float16"})]
-    for given, message in ((["--format", "litert"], "goes without --format"), (["--max-length", 8], "--max-length is not for")):
+    labels = ["--latest", 2, "--version-label", "stable=1", "canary"]
+    assert run(*kit, *labels) == run(*kit, "--versions", 1, 3) == 0
+    labeled = {"name": "spam", "latest": 2, "version_labels": {"stable": 1, "canary": None}}
+    kits = [{"name": "spam", "quantize": "float16"}, labeled, {"name": "spam", "versions": [1, 3]}]
+    assert stated == [(static, options), *((str(tmp_path / "kit"), one) for one in kits)]
+    assert (
+        run(*kit[:3], "--latest", 2) == 1
+        and "--latest says what TF Serving loads: give --serving too" in capsys.readouterr().err
+    )
+    for given in (["--latest", 0], ["--version-label", "a b"], ["--version-label", "stable=x"], ["--serving", "a/b"]):
+        with pytest.raises(SystemExit):
+            run(*kit, *given)
+    for given, message in (
+        (["--format", "litert"], "goes without --format"),
+        (["--max-length", 8], "--max-length is not for"),
+        (["--latest", 2, "--versions", 1], "--latest and --versions both say"),
+    ):
         capsys.readouterr()
         assert run(*kit, *given) == 1
         assert message in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The serving kit and the development server.
+"""The development server.
 
 The server has TF Serving's REST paths and gRPC services, its errors, and takes new versions under load.
 """
@@ -8,7 +8,6 @@ import concurrent.futures
 import http.client
 import json
 import os
-import runpy
 import shutil
 import signal
 import socket
@@ -26,7 +25,6 @@ from tensorflow_serving.apis import (
     get_model_status_pb2,
     model_service_pb2_grpc,
     predict_pb2,
-    prediction_log_pb2,
     prediction_service_pb2_grpc,
 )
 
@@ -267,45 +265,10 @@ def test_new_versions_take_over_while_clients_ask(tasks, tmp_path):
         assert any(np.allclose(found, right, atol=1e-5) for right in expected)
 
 
-# The kit
+# The command
 
 
-def test_the_kit_has_what_tf_serving_reads(folder, tasks):
-    assert {path.name for path in folder.iterdir()} == {
-        "models",
-        "models.config",
-        "batching_parameters.txt",
-        "docker-compose.yml",
-        "client.py",
-    }
-    assert 'base_path: "/models/single"' in (folder / "models.config").read_text()
-    warm_up = folder / "models" / "single" / "1" / "assets.extra" / "tf_serving_warmup_requests"
-    logs = [
-        prediction_log_pb2.PredictionLog.FromString(one) for one in tf.data.TFRecordDataset(str(warm_up)).as_numpy_iterator()
-    ]
-    predicted = [log.predict_log.request for log in logs if log.HasField("predict_log")]
-    classified = [log.classify_log.request for log in logs if log.HasField("classify_log")]
-    assert {request.model_spec.name for request in predicted + classified} == {"single"}
-    names = [request.model_spec.signature_name for request in predicted]
-    assert sorted(names) == sorted(["labels", "serving_default", "tokenize", "tokens"] * 3)
-    sizes = [tf.make_ndarray(request.inputs["text"]).shape for request in predicted if "text" in request.inputs]
-    assert sorted(set(sizes)) == [(1,), (3,)]
-    assert [len(request.input.example_list.examples) for request in classified] == [1, 1, 3]
-
-
-def test_the_kits_client_asks_by_both_ways(folder, server, tasks, capsys, monkeypatch):
-    client = runpy.run_path(str(folder / "client.py"))
-    by_rest = client["by_rest"]("single", {"text": TEXTS}, port=server.rest_port)
-    by_grpc = client["by_grpc"]("single", {"text": TEXTS}, port=server.grpc_port)
-    np.testing.assert_allclose(by_rest["probabilities"], by_grpc["probabilities"], atol=1e-6)
-    assert by_rest["label"] == [label.decode() for label in by_grpc["label"].tolist()]
-    with pytest.raises(RuntimeError, match="HTTP 404"):
-        client["by_rest"]("none", {"text": ["a"]}, port=server.rest_port)
-
-
-def test_names_and_folders_that_cannot_be_are_named(tasks, tmp_path):
-    with pytest.raises(ValueError, match="name should be of letters"):
-        export_serving(tasks["single"], tmp_path, "a/b")
+def test_folders_without_versions_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         Server({"x": tmp_path / "none"}, 0, 0)
     with pytest.raises(FileNotFoundError, match="holds no version that can be served"):
