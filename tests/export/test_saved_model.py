@@ -2,6 +2,7 @@
 
 import base64
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -90,6 +91,43 @@ def test_an_export_says_nothing_of_its_own_texts_and_graphs(classifier, tmp_path
     assert "gradient" not in caplog.text and "Assets" not in caplog.text
     with pytest.warns(UserWarning, match="1 of 1 texts are longer than max_length=24"):  # the user's own notice is still there
         classifier.predict(["good " * 30], verbose=0)
+
+
+DOCUMENTED = {
+    "spam": "single", "nli": "pairs", "stars": "regression", "topics": "multi", "ner": "tokens", "words": "masks",
+    "qa": "answers", "vectors": "vectors",
+}  # fmt: skip
+
+
+def test_the_documented_answers_have_the_names_types_and_axes_of_the_outputs(signatures):
+    """docs/serving_answers.py writes the answers of trained tasks into the page."""
+    page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    seen = set()
+    for place, end, path, body in runpy.run_path(str(ROOT / "docs" / "serving_answers.py"))["requests_of"](page):
+        name, api = path.split("/")[-1].split(":")
+        request, answer = json.loads(body), json.loads(page[place:end])
+        assert "error" not in answer
+        if api != "predict":
+            assert len(answer["results"]) == len(request["examples"])
+            continue
+        signature = signatures(DOCUMENTED[name])[request.get("signature_name", "serving_default")]
+        outputs = signature.structured_outputs
+        if "inputs" in request:
+            rows, axes = [answer["outputs"]], 0
+        else:
+            rows, axes = answer["predictions"], 1
+            assert len(rows) == len(request["instances"])
+        for row in rows:
+            values = row if isinstance(row, dict) else {next(iter(outputs)): row}
+            assert set(values) == set(outputs)
+            for output, value in values.items():
+                for _ in range(len(outputs[output].shape) - axes):
+                    assert isinstance(value, list)
+                    value = value[0] if value else None
+                kind = {tf.string: str, tf.int32: int, tf.float32: float}[outputs[output].dtype]
+                assert value is None or type(value) is kind
+        seen.add(name)
+    assert seen == set(DOCUMENTED)
 
 
 def names_of(task, kind):
