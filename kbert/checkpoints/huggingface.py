@@ -1,10 +1,12 @@
-"""Reads and writes Hugging Face folders: config.json, vocab.txt, tokenizer_config.json and model.safetensors."""
+"""Reads and writes Hugging Face folders: config.json, vocab.txt, tokenizer_config.json and the weights."""
 
 from __future__ import annotations
 
+import logging
 import os
 import pathlib
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,8 @@ import numpy as np
 from kbert.checkpoints.huggingface_names import BUFFERS, FAMILIES, LABELLED, OLD_NAMES, TIED, TOKENIZER_KEYS
 from kbert.checkpoints.names import Config, Description, Family
 from kbert.checkpoints.owners import Encoder, HeadOwner, Preprocessor
-from kbert.checkpoints.safetensors_file import SafetensorsFolder
+from kbert.checkpoints.tensor_files import TensorFiles
+from kbert.checkpoints.weight_files import Weights, weights_in
 from kbert.checkpoints.weights import weights_of
 from kbert.config import MobileBertConfig
 from kbert.files.json import read_json, write_json
@@ -88,21 +91,21 @@ def read_tokenizer_options(folder: pathlib.Path, vocabulary: Sequence[str]) -> d
     return options
 
 
-class HuggingFaceCheckpoint(SafetensorsFolder):
+class HuggingFaceCheckpoint(TensorFiles):
     """The tensors of a model's folder, by their names without the family's prefix.
 
     Args:
-      folder: a Hugging Face folder.
+      weights: the files.
       family: the names of the folder's architecture.
 
     Raises:
-      ValueError: the masked-LM head has an output table of its own.
+      FileNotFoundError: a file is missing that an index names.
+      ValueError: a file is cut or refused, or the masked-LM head has an output table of its own.
     """
 
-    def __init__(self, folder: pathlib.Path, family: Family) -> None:
-        super().__init__(folder)
-        stored, self._places = self._places, {}
-        for name, place in stored.items():
+    def __init__(self, weights: Weights, family: Family) -> None:
+        super().__init__(weights.path, {})
+        for name, place in weights.places().items():
             name = name.removeprefix(family.prefix)
             for old, new in OLD_NAMES:
                 name = old.sub(new, name)
@@ -125,23 +128,72 @@ class HuggingFaceCheckpoint(SafetensorsFolder):
           copy: the second name. It stands for the first where that is missing; where both are there, they have to be equal.
           name: the first name.
         """
-        if name not in self._places:
-            self._places[name] = self._places[copy]
-        elif self.shape(copy) != self.shape(name) or not np.array_equal(self.tensor(copy).copy(), self.tensor(name)):
+        first, second = self._places.setdefault(name, self._places[copy]), self._places[copy]
+        # A file of torch holds the numbers of both once.
+        same = first == second or (first.shape == second.shape and np.array_equal(self.tensor(copy).copy(), self.tensor(name)))
+        if not same:
             raise ValueError(
                 f"{self.path}: {copy} differs from {name}; a masked-LM head with an output table of its own is not supported"
             )
         del self._places[copy]
 
+    def difference(self, other: HuggingFaceCheckpoint) -> str | None:
+        """Returns the name of a vector that differs in another file of the same folder, or None.
+
+        Vectors are biases and norms. Training changes all of them, and they are small enough to be read twice.
+
+        Args:
+          other: the other file.
+        """
+        for name in sorted(self.names() & other.names()):
+            if self.shape(name) != other.shape(name):
+                return name
+            if len(self.shape(name)) == 1:
+                ours, theirs = self.tensor(name).copy(), other.tensor(name)
+                # One of the two may be in half precision.
+                close = 0.0 if self.dtype(name) == other.dtype(name) else 1e-2
+                if not np.allclose(ours, theirs, rtol=close, atol=close / 10, equal_nan=True):
+                    return name
+        return None
+
 
 def open_checkpoint(folder: pathlib.Path, family: Family) -> HuggingFaceCheckpoint:
-    """Opens the weights of a folder.
+    """Opens the weights of a folder. If it holds the same weights in several files, the first of `weight_files.KINDS` is read.
 
     Args:
       folder: a Hugging Face folder.
       family: the names of its architecture, as `read_config` gives them.
+
+    Raises:
+      FileNotFoundError: the folder has no weights.
+      ValueError: a file is cut or refused, or two files hold different weights, so that one of them is stale.
     """
-    return HuggingFaceCheckpoint(folder, family)
+    first, *others = weights_in(folder)
+    checkpoint = HuggingFaceCheckpoint(first, family)
+    try:
+        for other in others:
+            _check_same(checkpoint, other, family)
+    except BaseException:
+        checkpoint.close()
+        raise
+    return checkpoint
+
+
+def _check_same(checkpoint: HuggingFaceCheckpoint, other: Weights, family: Family) -> None:
+    """Raises a ValueError if another file of a folder holds other weights than the one that is read."""
+    log = logging.getLogger("kbert")
+    try:
+        with closing(HuggingFaceCheckpoint(other, family)) as second:
+            name = checkpoint.difference(second)
+    except (OSError, ValueError) as error:
+        log.info("%s is read; %s beside it is not, and cannot be: %s", checkpoint.path, other.path.name, error)
+        return
+    if name is not None:
+        raise ValueError(
+            f"{checkpoint.path} and {other.path.name} beside it hold different weights ({name}): one of them is stale. Keep "
+            "the one to open, and move the other away"
+        )
+    log.info("%s is read; %s beside it holds the same weights", checkpoint.path, other.path.name)
 
 
 def save_folder(

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from kbert.checkpoints.names import Rule
 from kbert.checkpoints.owners import Embedder
-from kbert.checkpoints.safetensors_file import SafetensorsFolder
+from kbert.checkpoints.weight_files import open_weights
 from kbert.checkpoints.weights import load_weights, weights_of
 from kbert.files.json import read_json, write_json
 
@@ -100,7 +100,7 @@ def load_dense(task: Embedder, modules: Modules) -> None:
       ValueError: a folder lacks a weight.
     """
     for layer, folder in zip(task.dense_layers, modules.dense):
-        with closing(SafetensorsFolder(folder)) as checkpoint:
+        with closing(open_weights(folder)) as checkpoint:
             _, missing = load_weights(layer, _RULES, checkpoint)
         if missing:
             raise ValueError(f"{folder} lacks the {missing[0]} of its Dense module")
