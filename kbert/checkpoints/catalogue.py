@@ -87,7 +87,7 @@ def presets() -> dict[str, Preset]:
     >>> len([name for name in presets() if name.startswith("bert_uncased_l-")])
     24
 
-    A hub repository that holds a pickle only cannot be read. The error then says how to convert it.
+    A hub repository that has no safetensors is read from its pytorch_model.bin, whose pickle is not run.
     """
     return {preset.name: preset for preset in _BUILT_IN}
 

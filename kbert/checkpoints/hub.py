@@ -7,22 +7,25 @@ import re
 
 SCHEME = "hf://"
 _PLACE = re.compile(r"hf://(?P<repository>[\w.-]+(/[\w.-]+)?)(@(?P<revision>[\w./-]+))?")
-# Only files that kbert reads are fetched: no pickles, and no other frameworks' weights.
+# Only files that kbert reads are fetched.
 FILES = [
     "config.json",
     "vocab.txt",
     "tokenizer_config.json",
     "special_tokens_map.json",
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "model-*.safetensors",
     # of sentence-transformers
     "modules.json",
     "sentence_bert_config.json",
     "*_Pooling/config.json",
     "*_Dense/config.json",
     "*_Dense/model.safetensors",
+    "*_Dense/pytorch_model.bin",
 ]
+# The weights, of one kind only: the first that the repository has. They lie beside the files above.
+WEIGHTS = (
+    ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors"),
+    ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*.bin"),
+)
 
 
 def download(place: str) -> pathlib.Path:
@@ -49,7 +52,11 @@ def download(place: str) -> pathlib.Path:
         raise ValueError(f"a hub preset is written hf://owner/name or hf://owner/name@revision, got {place!r}")
     repository, revision = match["repository"], match["revision"]
     try:
-        return pathlib.Path(snapshot_download(repository, revision=revision, allow_patterns=FILES))
+        for weights in WEIGHTS:
+            folder = pathlib.Path(snapshot_download(repository, revision=revision, allow_patterns=[*FILES, *weights]))
+            if any(path for pattern in weights for path in folder.glob(pattern)):
+                break
+        return folder
     except errors.GatedRepoError:
         raise PermissionError(
             f"{place}: its owner asks you to agree to terms first; do so on its page, then log in (HF_TOKEN)"

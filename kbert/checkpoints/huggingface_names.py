@@ -176,7 +176,8 @@ TIED = {
     "vocab_projector.weight": "embeddings.word_embeddings.weight",
     "cls.predictions.decoder.bias": "cls.predictions.bias",
 }
-BUFFERS = re.compile(r"(^|\.)position_ids$")  # stored by old releases, not weights
+# Stored beside the weights: numbers that never change (old releases), and layers that only TinyBERT's distillation used.
+BUFFERS = re.compile(r"(^|\.)position_ids$|^fit_denses?\.")
 
 
 LABELLED = ("SequenceClassification", "TokenClassification")  # heads whose configuration states `id2label`

@@ -88,7 +88,7 @@ def test_case_is_read_from_tokenizer_config(tiny_folder):
     ("missing", "message"),
     [
         ("vocab.txt", "has no vocab.txt"),
-        ("model.safetensors", "has no model.safetensors"),
+        ("model.safetensors", "has no weights: a preset needs model.safetensors"),
         ("config.json", "not a checkpoint that kbert reads.*holds model.safetensors"),
     ],
 )
@@ -96,12 +96,6 @@ def test_a_folder_that_lacks_a_file_says_which(tiny_folder, missing, message):
     (tiny_folder / missing).unlink()
     with pytest.raises(FileNotFoundError, match=message):
         kbert.TextClassifier.from_preset(tiny_folder, labels=["a", "b"])
-
-
-def test_a_pickle_is_refused_with_the_way_out(tiny_folder):
-    (tiny_folder / "model.safetensors").rename(tiny_folder / "pytorch_model.bin")
-    with pytest.raises(ValueError, match=r"pytorch_model.bin, a pickle.*save_pretrained"):
-        kbert.BertEncoder.from_preset(tiny_folder)
 
 
 def test_a_cut_file_is_named(tiny_folder):
