@@ -20,6 +20,7 @@ LONGEST_INTEGER = 16  # bytes
 # Each instruction makes one object at most, of less than 128 bytes. A list of weights takes 50 of them for each tensor.
 BYTES_A_STEP = 128
 FEWEST_STEPS = 250_000  # are allowed even to a small file
+_KNOWN = {instruction.code: instruction for instruction in pickletools.opcodes}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +70,7 @@ class PickleReader:
                 break
             action = _ACTIONS.get(code)
             if action is None:
-                known = pickletools.code2op.get(chr(code))
+                known = _KNOWN.get(chr(code))
                 raise self.refusal(f"has the instruction {known.name if known else hex(code)}, which no list of weights needs")
             self._steps_left -= 1
             if self._steps_left < 0:
