@@ -20,6 +20,7 @@ from kbert.tasks.fit_arguments import check_fit
 from kbert.tasks.task import Task
 from kbert.training import keras_internals
 from kbert.training.accumulation import LastStep, drop_waiting, warn_of_too_few
+from kbert.training.how_steps_run import OF_STEPS, check_steps
 from kbert.training.optimizer import chosen_optimizer, start_schedule
 from kbert.training.phases import Phase, batches_of_training
 from kbert.training.precision import check_trainable_precision, with_loss_scale
@@ -237,16 +238,24 @@ class Distiller(keras.Model):
             linearly to 0. If the student computes in float16, the optimizer scales the loss.
           learning_rate: the peak of the default optimizer's rate, as `Task.compile` takes it.
           gradient_accumulation_steps: the number of batches whose mean gradient makes one step.
-          **kwargs: `jit_compile`, which is False by default, `run_eagerly`, `steps_per_execution` and `auto_scale_loss`, as in
-            `keras.Model.compile`.
+          **kwargs: `jit_compile`, which is False by default and is for encoders that were built with `real_tokens=False`,
+            `run_eagerly`, `steps_per_execution` and `auto_scale_loss`, as in `keras.Model.compile`.
 
         Raises:
           TypeError: `loss`, `metrics` or another argument that has no effect on a distiller was given.
+          ValueError: an argument is out of its range, or XLA cannot compile the encoders.
         """
-        known_only("Distiller.compile", kwargs, ("jit_compile", "run_eagerly", "steps_per_execution", "auto_scale_loss"))
+        known_only("Distiller.compile", kwargs, ("jit_compile", *OF_STEPS))
+        jit_compile = check_steps(kwargs.pop("jit_compile", False), **kwargs)
+        if jit_compile and not (self.student.supports_jit and self.teacher.supports_jit):
+            raise ValueError(
+                "jit_compile=True asks XLA for shapes that it cannot compile: build the encoders of teacher and student with "
+                "real_tokens=False, or leave it out"
+            )
         optimizer = chosen_optimizer(optimizer, learning_rate, gradient_accumulation_steps)
-        optimizer = with_loss_scale(optimizer, self.student.encoder)
-        super().compile(optimizer=optimizer, jit_compile=kwargs.pop("jit_compile", False), **kwargs)
+        if kwargs.get("auto_scale_loss", True):
+            optimizer = with_loss_scale(optimizer, self.student.encoder)
+        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
 
     def fit(
         self,

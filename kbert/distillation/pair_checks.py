@@ -22,10 +22,13 @@ def check_pair(teacher: Task, student: Task) -> None:
       student: the task to train.
 
     Raises:
-      TypeError: the tasks are of different classes.
+      TypeError: one is no task, or the tasks are of different classes.
       ValueError: the tasks are the same object, or differ in tokenization, labels or lengths in a way that makes their outputs
         incomparable.
     """
+    for name, task in (("teacher", teacher), ("student", student)):
+        if not isinstance(task, Task):
+            raise TypeError(f"{name} should be a task, such as a TextClassifier, got {task!r:.80}")
     teacher.check_student(student)
     if teacher is student:
         raise ValueError("teacher and student are the same object: teacher.make_student() makes a student")

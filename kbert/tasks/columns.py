@@ -114,7 +114,7 @@ def plain_columns(forms: tuple[Columns, ...], x: Any, name: str = "x") -> tuple[
     if named is not None:
         names = _names_among(forms, named, name, type(x).__name__)
         given: tuple = tuple(named[column] for column in names)
-    elif isinstance(x, tuple) and not words and x and not _are_texts(x) and (most > 1 or all(map(_is_container, x))):
+    elif isinstance(x, tuple) and not words and x and not _are_texts(x) and (most > 1 or all(map(is_container, x))):
         given = x
     elif not words and _are_rows(x, sizes):
         given = _columns_of_rows(x, name)
@@ -153,8 +153,9 @@ def _names_among(forms: tuple[Columns, ...], named: dict[str, Any], name: str, k
     )
 
 
-def _is_container(value: Any) -> bool:
-    return hasattr(value, "__len__") and not isinstance(value, (str, bytes))
+def is_container(value: Any) -> bool:
+    """Returns whether a value holds others, rather than being a text, a number or an array without an axis."""
+    return hasattr(value, "__len__") and not isinstance(value, (str, bytes)) and getattr(value, "ndim", 1) > 0
 
 
 def _are_texts(values: Iterable) -> bool:

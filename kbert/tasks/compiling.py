@@ -9,11 +9,12 @@ from typing import Any
 
 import keras
 
-from kbert.arguments import whole_numbers, yes_or_no
+from kbert.arguments import number
 from kbert.encoders.real_tokens import all_positions
 from kbert.tasks.encoding import Encoding
 from kbert.tasks.on_logits import Logits, loss_on_logits, metric_on_logits
 from kbert.training import keras_internals
+from kbert.training.how_steps_run import OF_STEPS, check_steps
 from kbert.training.metrics import LabelledAccuracy
 from kbert.training.optimizer import chosen_optimizer
 from kbert.training.precision import with_loss_scale
@@ -60,13 +61,8 @@ class Compiling(Encoding):
           ValueError: `learning_rate` or `gradient_accumulation_steps` beside an optimizer, which has its own; or a loss or a
             metric that the task's outputs do not fit.
         """
-        if jit_compile not in (True, False, "auto") or isinstance(jit_compile, int) and not isinstance(jit_compile, bool):
-            raise ValueError(f'jit_compile should be True, False or "auto", got {jit_compile!r}')
-        jit_compile = jit_compile is True  # "auto" is False: XLA cannot compile the shapes of real tokens
-        whole_numbers(steps_per_execution=kwargs.get("steps_per_execution"))
-        for name in ("run_eagerly", "auto_scale_loss"):
-            if kwargs.get(name) is not None:
-                yes_or_no(**{name: kwargs[name]})
+        jit_compile = check_steps(jit_compile, **{name: kwargs.get(name) for name in OF_STEPS})
+        check_loss_weights(kwargs.get("loss_weights"))
         optimizer = chosen_optimizer(optimizer, learning_rate, gradient_accumulation_steps)
         default = self.default_loss()
         chosen_loss = default if is_auto(loss) else self._loss_of_outputs(loss, default)
@@ -168,6 +164,16 @@ class Compiling(Encoding):
 def is_auto(value: Any) -> bool:
     """Returns whether an argument of `compile` asks for the task's own loss, metrics or optimizer."""
     return isinstance(value, str) and value == "auto"
+
+
+def check_loss_weights(weights: Any) -> None:
+    """Raises a ValueError if `loss_weights`, a number or several in a list or by output, has one that no loss can take."""
+    if weights is None:
+        return
+    for weight in (
+        weights.values() if isinstance(weights, dict) else weights if isinstance(weights, (list, tuple)) else [weights]
+    ):
+        number("loss_weights", weight, least=0)
 
 
 def is_serialized(value: dict) -> bool:

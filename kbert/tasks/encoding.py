@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -15,7 +15,7 @@ import tensorflow as tf
 from kbert.messages import reads_own_texts
 from kbert.tasks.columns import PAIR, TEXT, Chunk, Columns, WrongColumns
 from kbert.tasks.inputs import CHUNK, Texts, is_packed, is_stream, open_input
-from kbert.tasks.packed import check_packed_weights, finite_arrays, packed_arrays
+from kbert.tasks.packed import check_packed_batches, check_packed_weights, checked_batches, finite_arrays, packed_arrays
 from kbert.tasks.row_weights import weights_of_rows
 from kbert.tasks.streams import Targets
 from kbert.training.examples import Examples
@@ -130,6 +130,27 @@ class Encoding(DistributedModel, keras.Model):
     def encode_packed_targets(self, y: Any) -> Any:
         """Returns `y`, the targets of packed rows in memory, as arrays that the loss takes."""
         return finite_arrays(y)
+
+    def encoder_of_batches(self, spec: Any) -> Callable[[Any], Any] | None:
+        """Returns a function, in ops of a graph, that encodes a batch of the targets of packed rows as the loss takes it.
+
+        Args:
+          spec: the `tf.TypeSpec` of a batch's targets.
+
+        Returns:
+          The function, or None if the targets are encoded already.
+        """
+        return None
+
+    def packed_batches(self, data: Any) -> Any:
+        """Returns batches of packed rows, checked, with encoded targets; a `PyDataset` as it is.
+
+        Raises:
+          TypeError: the targets are strings.
+          ValueError: the dataset gives single rows, or no targets.
+        """
+        check_packed_batches(data)
+        return checked_batches(data, self.encoder_of_batches)
 
     def packed_in_memory(self, x: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
         """Returns packed rows in memory with their targets and weights as arrays, checked.

@@ -12,7 +12,6 @@ from kbert.tasks.encoding import BATCH_SIZE, texts_of
 from kbert.tasks.fit_arguments import KEEP_EVERY, are_batches, check_fit, refuse_beside_batches
 from kbert.tasks.inputs import Texts, is_packed
 from kbert.tasks.measuring import ValidationScores
-from kbert.tasks.packed import check_packed_batches, checked_batches
 from kbert.tasks.resuming import open_state
 from kbert.training import keras_internals
 from kbert.training.accumulation import LastStep, drop_waiting, warn_of_too_few
@@ -131,6 +130,8 @@ class Fitting(CompiledState):
             if self.has_scores and not held_out.once:
                 steps = kwargs.get("validation_steps")
                 callbacks = [ValidationScores(held_out, steps and steps * rows), *as_list(callbacks)]
+        elif validation_data is not None:
+            validation_data = self._packed_validation(validation_data)
         return self._fit_phases(
             [Phase.of(data, epochs, steps_per_epoch)], total_steps, initial_epoch, callbacks, resume, resume_every,
             validation_data=validation_data, verbose=verbose, steps_per_epoch=steps_per_epoch, **kwargs,
@@ -159,6 +160,13 @@ class Fitting(CompiledState):
             )
         return texts, watched
 
+    def _packed_validation(self, data: Any) -> Any:
+        """Returns packed `validation_data`, batches or `(inputs, targets[, weights])`, checked and with encoded targets."""
+        if not isinstance(data, (tuple, list)):
+            return self.packed_batches(data)
+        x, y, weights = self.packed_in_memory(*(*data, None, None)[:3])
+        return (x, y) if weights is None else (x, y, weights)
+
     def _fit_packed(
         self,
         x: Any,
@@ -180,18 +188,16 @@ class Fitting(CompiledState):
         if kwargs["class_weight"] is not None:
             kwargs["class_weight"] = dict(enumerate(self.encode_class_weight(kwargs["class_weight"]).tolist()))
         held_out = kwargs["validation_data"]
-        if isinstance(held_out, (tuple, list)) and is_packed_pair(held_out):
-            held_out = self.packed_in_memory(*(*held_out, None, None)[:3])
-            kwargs["validation_data"] = held_out if held_out[2] is not None else held_out[:2]
-        if held_out is not None and not is_packed_pair(held_out):
+        if held_out is not None and is_packed_pair(held_out):
+            kwargs["validation_data"] = self._packed_validation(held_out)
+        elif held_out is not None:
             rows = kwargs.pop("validation_batch_size", None) or batch_size or BATCH_SIZE
             kwargs["validation_data"] = self._evaluation_data(self._open_validation(held_out), rows)
         steps_per_epoch, share = kwargs["steps_per_epoch"], kwargs.pop("validation_split")
         if x is None:
             raise TypeError(f"fit needs texts or packed dictionaries, got None: {self.fit_call}")
         if are_batches(x):
-            check_packed_batches(x)
-            x, sample_weight = checked_batches(x), kwargs.pop("sample_weight")
+            x, sample_weight = self.packed_batches(x), kwargs.pop("sample_weight")
             refuse_beside_batches(x, y=y, sample_weight=sample_weight, validation_split=share or None, batch_size=batch_size)
         else:
             batch_size = batch_size or BATCH_SIZE

@@ -14,7 +14,6 @@ from kbert.tasks.compiling import Compiling
 from kbert.tasks.encoding import BATCH_SIZE, texts_of
 from kbert.tasks.fit_arguments import are_batches, refuse_beside_batches
 from kbert.tasks.inputs import CHUNK, Texts
-from kbert.tasks.packed import check_packed_batches, checked_batches
 from kbert.training import keras_internals
 
 
@@ -60,8 +59,7 @@ class Measuring(Compiling):
             if x is None:
                 raise TypeError(f"evaluate needs texts or packed dictionaries, got None: {self.fit_call}")
             if are_batches(x):
-                check_packed_batches(x)
-                x = checked_batches(x)
+                x = self.packed_batches(x)
                 refuse_beside_batches(x, y=y, sample_weight=sample_weight, batch_size=batch_size)
             else:
                 x, y, sample_weight = self.packed_in_memory(x, y, sample_weight)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -133,17 +134,25 @@ def check_packed_weights(sample_weight: Any, rows: int) -> Any:
     return sample_weight
 
 
-def checked_batches(data: Any) -> Any:
-    """Returns a dataset of `(inputs, targets, weights)` that raises an error at a weight that is negative or not finite.
+def checked_batches(data: Any, encode: Callable[[Any], Callable[[Any], Any] | None] = lambda spec: None) -> Any:
+    """Returns a dataset of packed batches with encoded targets, which raises an error at a weight that no loss can take.
 
-    Datasets without weights, and other data, are returned as they are.
+    Datasets without targets, and other data, are returned as they are.
+
+    Args:
+      data: a `tf.data.Dataset` of `(inputs, targets)` or `(inputs, targets, weights)`, or other data.
+      encode: a function of the targets' `tf.TypeSpec` to a function, in ops of a graph, that encodes a batch of them. It
+        returns None for targets that are encoded already.
     """
     spec = getattr(data, "element_spec", None)
-    if not isinstance(data, tf.data.Dataset) or not isinstance(spec, tuple) or len(spec) < 3:
+    if not isinstance(data, tf.data.Dataset) or not isinstance(spec, tuple) or len(spec) < 2:
+        return data
+    encode_batch = encode(spec[1])
+    if encode_batch is None and len(spec) < 3:
         return data
 
     @tf.autograph.experimental.do_not_convert
-    def check(inputs: Any, targets: Any, weights: Any) -> tuple:
+    def check(inputs: Any, targets: Any, *weights: Any) -> tuple:
         checks = [
             tf.debugging.assert_equal(
                 tf.reduce_all(tf.math.is_finite(tf.cast(part, tf.float32)) & (part >= 0)),
@@ -153,7 +162,39 @@ def checked_batches(data: Any) -> Any:
             for part in tf.nest.flatten(weights)
         ]
         with tf.control_dependencies(checks):
-            return inputs, targets, tf.nest.map_structure(tf.identity, weights)
+            targets = targets if encode_batch is None else encode_batch(targets)
+            return inputs, targets, *tf.nest.map_structure(tf.identity, weights)
 
     count = data.cardinality()
     return data.map(check).apply(tf.data.experimental.assert_cardinality(count)) if int(count) >= 0 else data.map(check)
+
+
+def as_rows_or_indices(spec: Any, count: int, rows: bool) -> Callable[[tf.Tensor], tf.Tensor] | None:
+    """Returns a function, in ops of a graph, from a batch of targets of one class each to the form that a loss reads.
+
+    Args:
+      spec: the `tf.TypeSpec` of the targets: indices `[B]` or `[B, 1]`, or rows `[B, count]`.
+      count: the number of classes.
+      rows: whether the loss reads rows rather than indices.
+
+    Returns:
+      The function, or None if the targets have the form already. The function that makes indices of rows raises an
+      `InvalidArgumentError` at a row that is not one-hot.
+    """
+    if not isinstance(spec, tf.TensorSpec) or spec.shape.rank is None:
+        return None
+    in_rows = spec.shape.rank == 2 and spec.shape[-1] == count
+    if rows == in_rows:
+        return None
+
+    def one_hot(targets: tf.Tensor) -> tf.Tensor:
+        return tf.one_hot(tf.reshape(tf.cast(targets, tf.int32), [-1]), count)
+
+    def indices(targets: tf.Tensor) -> tf.Tensor:
+        best = tf.argmax(targets, -1, tf.int32)
+        is_one_hot = tf.reduce_all(tf.equal(tf.one_hot(best, count), tf.cast(targets, tf.float32)))
+        message = f"targets of {count} numbers should be one-hot rows, with one 1 and otherwise 0; a batch has another row"
+        with tf.control_dependencies([tf.debugging.assert_equal(is_one_hot, True, message)]):
+            return tf.identity(best)
+
+    return one_hot if rows else indices

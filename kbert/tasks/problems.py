@@ -15,7 +15,7 @@ import tensorflow as tf
 from kbert.messages import listed, shown
 from kbert.scoring.correlation import pearson, spearman
 from kbert.scoring.figures import Figures, figures_of_classes, figures_of_labels, figures_of_numbers
-from kbert.tasks.labels import class_of, label_index
+from kbert.tasks.labels import class_of, is_no_label, label_index
 from kbert.tasks.on_logits import Logits
 from kbert.tasks.prediction import softmax
 from kbert.tasks.targets import finite_numbers, in_order_of
@@ -312,6 +312,11 @@ def labels_in_row(labels: list[str], given: Any, where: str) -> np.ndarray:
             f"{where} is {shown(given)}; with several labels each text has a list of them, or 0 or 1 for each label"
         )
     names = list(given)
+    if any(map(is_no_label, names)):
+        raise ValueError(
+            f"{where} holds {NO_LABEL}, which stands for no label: with several labels each one is there (1) or not (0). Leave "
+            "the text out, or give 0"
+        )
     if names and not any(isinstance(name, str) for name in names):
         if len(names) != len(labels) or not set(names) <= {0, 1}:
             raise ValueError(f"{where} should hold 0 or 1 for each of the {len(labels)} labels (or names), got {listed(names)}")

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import keras
 import tensorflow as tf
 
-from kbert.tasks.columns import Chunk, Columns, are_words, is_strings, joined_chunks, plain_chunk
+from kbert.tasks.columns import Chunk, Columns, are_words, is_container, is_strings, joined_chunks, plain_chunk
 from kbert.tasks.named_columns import columns_by_name
 from kbert.tasks.targets import plain_value
 
@@ -114,7 +114,7 @@ def _first_item(value: Any) -> Any:
         value = value.numpy() if is_strings(value) else value
         if hasattr(value, "columns"):  # a table
             value = value[value.columns[0]] if len(value.columns) else []
-        if not _is_container(value):
+        if not is_container(value):
             return value.item() if hasattr(value, "item") else value
         if not len(value):
             return ""
@@ -149,25 +149,21 @@ def is_row(forms: tuple[Columns, ...], element: Element, of_rows: bool, structur
     sizes = {len(form.names) for form in forms}
     if of_rows and isinstance(x, list) and len(x) in sizes - {1} and all(isinstance(text, (str, bytes)) for text in x):
         raise ValueError(f"a list of {len(x)} texts could be a batch or a pair: give pairs as tuples, and batches as arrays")
-    if not _is_container(column):
-        sizes_match = isinstance(x, tuple) and not structured and _is_container(y) and len(y) == len(x) > 1
+    if not is_container(column):
+        sizes_match = isinstance(x, tuple) and not structured and is_container(y) and len(y) == len(x) > 1
         if sizes_match and not any(form.words for form in forms) and not isinstance(y, dict):
             raise ValueError(
                 f"a tuple of {len(x)} texts with {len(y)} targets could be a batch or a pair: give batches as lists or arrays, "
                 "and the target of a pair as a name or a number"
             )
         return True
-    if element.has_targets and not _is_container(y) and y is not None:
+    if element.has_targets and not is_container(y) and y is not None:
         return True  # one target
     if not any(form.words for form in forms) or not hasattr(column, "__len__") or are_words(column):
         return False
     if element.has_targets:
-        return _is_container(y) and len(y) == len(column) and not are_words(y)
+        return is_container(y) and len(y) == len(column) and not are_words(y)
     return of_rows
-
-
-def _is_container(value: Any) -> bool:
-    return hasattr(value, "__len__") and not isinstance(value, (str, bytes)) and getattr(value, "ndim", 1) > 0
 
 
 def chunks_of_stream(

@@ -21,6 +21,7 @@ from kbert.tasks.inputs import open_input
 from kbert.tasks.labels import check_labels, check_same_labels, label_keys
 from kbert.tasks.long_texts import ReadsLongTexts
 from kbert.tasks.on_logits import Logits, reads_rows
+from kbert.tasks.packed import as_rows_or_indices
 from kbert.tasks.problems import PROBLEMS, REGRESSION, SINGLE, check_problem_type
 from kbert.tasks.progress import Progress
 from kbert.tasks.row_weights import class_weights
@@ -41,8 +42,8 @@ class TextClassifier(ReadsLongTexts):
     [{'label': 'spam', 'score': 0.99, 'scores': {'ham': 0.01, 'spam': 0.99}}]
 
     `fit(texts, labels)` trains on texts, or on pairs of texts as a tuple of two columns. A target is a label's name or index,
-    or -100 for none. With several labels it is a list of names, or 0 or 1 for each label; in a regression it is a number, or a
-    row of numbers.
+    or -100 for none. With several labels it is a list of names, or 0 or 1 for each label, and -100 is refused; in a regression
+    it is a number, or a row of numbers.
 
     Args:
       encoder: a `BertEncoder` or `MobileBertEncoder`.
@@ -271,6 +272,11 @@ class TextClassifier(ReadsLongTexts):
         if isinstance(y, dict) and set(y) != set(self.labels):
             return super().encode_packed_targets(y)
         return self.encode_targets(plain_targets(y))
+
+    def encoder_of_batches(self, spec: Any) -> Callable[[tf.Tensor], tf.Tensor] | None:
+        """Returns a function that makes indices of one-hot rows, or rows of indices, as `encode_targets` does in memory."""
+        rows = reads_rows(getattr(self, "loss", None))
+        return None if rows is None or self.problem_type != SINGLE else as_rows_or_indices(spec, len(self.labels), rows)
 
     def encode_class_weight(self, class_weight: dict) -> np.ndarray:
         """Returns a dictionary of weights by label or index as float32 `[labels]`; a label left out weighs 1."""

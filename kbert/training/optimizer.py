@@ -263,4 +263,6 @@ def chosen_optimizer(
         return keras.optimizers.get({"class_name": optimizer, "config": given})
     if given:
         raise ValueError(f"give {' and '.join(given)} to your optimizer: {type(optimizer).__name__}({next(iter(given))}=...)")
+    if optimizer is None:
+        raise ValueError('optimizer should be "auto", "lamb", the name of one of Keras\'s optimizers or an optimizer, got None')
     return keras.optimizers.get(optimizer)

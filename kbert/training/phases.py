@@ -56,7 +56,7 @@ class Phase(NamedTuple):
         return cls(data.repeat(), epochs, steps_per_epoch)
 
 
-def batches_of_training(phases: Sequence[Phase], initial_epoch: int = 0) -> int | None:
+def batches_of_training(phases: Sequence[Phase], initial_epoch: int) -> int | None:
     """Returns how many batches are trained on from an epoch on, or None if it is unknown.
 
     Args:

@@ -108,5 +108,6 @@ def test_the_words_that_were_written_are_read(tmp_path, sentences, end):
 def test_columns_names_and_encodings_are_taken(tmp_path):
     path = tmp_path / "a.conll"
     assert read(path, "1 cat NOUN x\n2 ran VERB x\n", word_column=2, tag_column=3) == ([["cat", "ran"]], [["NOUN", "VERB"]])
+    assert read(path, "1 cat x NOUN\n2 ran x VERB\n", word_column=2, tag_column=-1) == ([["cat", "ran"]], [["NOUN", "VERB"]])
     assert read(path, "New 1\nYork 2\nrain 0\n", names=["O", "B-x", "I-x"])[1] == [["B-x", "I-x", "O"]]
     assert read(path, "Café O\n".encode("cp1252"), encoding="windows-1252")[0] == [["Café"]]

@@ -6,18 +6,34 @@ import math
 import pytest
 
 import kbert
+from kbert.training.optimizer import WarmupLinearDecay
 from tests.conftest import TINY, VOCABULARY
 
 SMALL = {**TINY, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1}
+MOBILE = {**SMALL, "embedding_size": 8, "intra_bottleneck_size": 8, "num_feedforward_networks": 2}
 NO_FLAG = ("no", 1, None)
 NO_SHARE = (-0.1, 1.0, math.nan, True, "0.5")
 NO_COUNT = (0, -1, math.nan, True, "2", 1.5)
 NO_STRIDE = (-1, 14, 200, math.nan, True, "2", 1.5)
+NO_RATE = (0, -1.0, math.nan, math.inf, True, "fast")
 NO_EPS = (-1e-12, math.nan, math.inf, True, "1e-12")
 NO_DENSE = ([{"units": 4}], [{"width": 0}], [{"width": 4, "activation": "no"}], ["4"])
 OF_TASKS = {"encoder": ("keeps", ("all-minilm-l6-v2", None, 1)), "preprocessor": ("keeps", ("text", kbert.TextClassifier, 1))}
 OPTIONS = {"TextClassifier": {"labels": ["a", "b"]}, "TokenClassifier": {"labels": ["O", "B-x", "I-x"]}}
 
+OF_CONFIG = {
+    **dict.fromkeys(("vocab_size", "hidden_size", "intermediate_size", "max_position_embeddings"), (64, NO_COUNT)),
+    "num_hidden_layers": (2, NO_COUNT),
+    "num_attention_heads": (4, (3, *NO_COUNT)),
+    "type_vocab_size": (4, (-1, True, "2", 1.5)),
+    "hidden_act": ("silu", ("no", None)),
+    "hidden_dropout_prob": (0.3, NO_SHARE),
+    "attention_probs_dropout_prob": (0.3, NO_SHARE),
+    "initializer_range": (0.5, NO_EPS),
+    "layer_norm_eps": (1e-5, NO_EPS),
+    "pad_token_id": (1, (-1, len(VOCABULARY), True, "0")),
+    "add_pooling_layer": (False, NO_FLAG),
+}
 # class: argument: (a value that acts, values that are refused)
 TABLE = {
     "TextClassifier": {
@@ -61,18 +77,26 @@ TABLE = {
         **{f"{name}_token": ("the", ("[NONE]", None)) for name in ("pad", "unk", "cls", "sep", "mask")},
     },
     "BertEncoder": {"config": ("keeps", ("bert", None)), "real_tokens": (False, NO_FLAG)},
-    "BertConfig": {
-        **dict.fromkeys(("vocab_size", "hidden_size", "intermediate_size", "max_position_embeddings"), (64, NO_COUNT)),
-        "num_hidden_layers": (2, NO_COUNT),
-        "num_attention_heads": (4, (3, *NO_COUNT)),
-        "type_vocab_size": (4, (-1, True, "2", 1.5)),
-        "hidden_act": ("relu", ("no", None)),
-        "hidden_dropout_prob": (0.3, NO_SHARE),
-        "attention_probs_dropout_prob": (0.3, NO_SHARE),
-        "initializer_range": (0.5, NO_EPS),
-        "layer_norm_eps": (1e-5, NO_EPS),
-        "pad_token_id": (1, (-1, len(VOCABULARY), True, "0")),
-        "add_pooling_layer": (False, NO_FLAG),
+    "BertConfig": OF_CONFIG,
+    "MobileBertEncoder": {"config": ("keeps", ("mobilebert", None)), "real_tokens": (False, NO_FLAG)},
+    "MobileBertConfig": {
+        **OF_CONFIG,
+        "type_vocab_size": (4, NO_COUNT),
+        "embedding_size": (4, (9, *NO_COUNT)),
+        "trigram_input": (False, NO_FLAG),
+        "use_bottleneck": (False, NO_FLAG),
+        "intra_bottleneck_size": (4, NO_COUNT),
+        "use_bottleneck_attention": (True, NO_FLAG),
+        "key_query_shared_bottleneck": (False, NO_FLAG),
+        "num_feedforward_networks": (3, NO_COUNT),
+        "normalization_type": ("layer_norm", ("no", None)),
+        "classifier_activation": (False, NO_FLAG),
+    },
+    "WarmupLinearDecay": {
+        "peak": (1e-3, NO_RATE),
+        "total_steps": (9, NO_COUNT),
+        "warmup_fraction": (0.3, NO_SHARE),
+        "first_step": (2, (-1, math.nan, True, "2", 1.5)),
     },
 }
 
@@ -90,18 +114,24 @@ def parts():
     }
 
 
+def class_of(kind):
+    return getattr(kbert, kind, None) or WarmupLinearDecay
+
+
 def built(kind, parts, **options):
-    needed = SMALL if kind == "BertConfig" else {name: part for name, part in parts.items() if name in TABLE[kind]}
-    return getattr(kbert, kind)(**{**needed, **OPTIONS.get(kind, {}), **options})
+    sizes = {"BertConfig": SMALL, "MobileBertConfig": MOBILE}
+    needed = sizes.get(kind) or {name: part for name, part in parts.items() if name in TABLE[kind]}
+    needed = {"config": kbert.MobileBertConfig(**MOBILE)} if kind == "MobileBertEncoder" else needed
+    return class_of(kind)(**{**needed, **OPTIONS.get(kind, {}), **options})
 
 
 def settings(thing):
-    return thing.to_dict() if isinstance(thing, kbert.BertConfig) else thing.get_config()
+    return thing.to_dict() if isinstance(thing, (kbert.BertConfig, kbert.MobileBertConfig)) else thing.get_config()
 
 
 @pytest.mark.parametrize("kind", TABLE)
 def test_an_argument_of_a_constructor_acts_or_is_refused(kind, parts):
-    signature = inspect.signature(getattr(kbert, kind)).parameters
+    signature = inspect.signature(class_of(kind)).parameters
     assert set(TABLE[kind]) == set(signature) - {"kwargs"}
     usual = settings(built(kind, parts))
     for argument, (value, wrong) in TABLE[kind].items():

@@ -45,9 +45,36 @@ def test_targets_of_packed_rows_are_those_of_texts(task, packed, kind):
     np.testing.assert_allclose(task.evaluate(packed, TARGETS[kind], verbose=0), expected, atol=1e-6)
 
 
+IN_DATASETS = ("list", "array", "column", "one-hot", "tensor")
+LOSSES = {"indices": "auto", "rows": "categorical_crossentropy"}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("kind", IN_DATASETS)
+def test_targets_in_a_dataset_of_packed_rows_are_those_of_lists(task, packed, kind, loss):
+    task.compile(keras.optimizers.SGD(0.0), loss=LOSSES[loss], run_eagerly=True)
+    expected = task.evaluate(packed, INDICES, verbose=0)
+    data = tf.data.Dataset.from_tensor_slices((packed, TARGETS[kind])).batch(2)
+    np.testing.assert_allclose(task.evaluate(data, verbose=0), expected, atol=1e-6)
+    for trained in ((data,), (TEXTS, INDICES)):
+        history = task.fit(*trained, validation_data=data, verbose=0).history
+        np.testing.assert_allclose([history["loss"], history["val_loss"]], [[expected[0]]] * 2, atol=1e-5)
+    task.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
+
+
+def test_rows_of_a_dataset_that_are_not_one_hot_are_refused(task, packed):
+    data = tf.data.Dataset.from_tensor_slices((packed, [[0.3, 0.7], [1, 0], [1, 0], [0, 1]])).batch(2)
+    for verb in (task.fit, task.evaluate, lambda data, **options: task.fit(packed, INDICES, validation_data=data, **options)):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="should be one-hot rows"):
+            verb(data, verbose=0)
+
+
 def test_every_verb_reads_names_and_lists(task, packed):
     loss, names = task.evaluate(TEXTS, INDICES, verbose=0)[0], TARGETS["names"]
     lists = {name: values.tolist() for name, values in packed.items()}
+    assert task.fit(TEXTS, names, validation_data=(lists, names), verbose=0).history["val_loss"] == pytest.approx(
+        [loss], abs=1e-5
+    )
     history = task.fit(lists, names, sample_weight=[1, 1, 1, 1], validation_data=(lists, names), verbose=0).history
     task.reset_metrics()
     for value in (*history["loss"], *history["val_loss"], task.test_on_batch(lists, names)[0]):

@@ -108,6 +108,7 @@ def test_several_numbers_by_name():
         ("single_label_classification", pd.DataFrame(ONE_HOT, columns=["x", "y"]), r"has x, y, but the labels are bad, good"),
         ("multi_label_classification", ["good"], r"y\[0\] is 'good'"),
         ("multi_label_classification", [[0, 1], [0, float("nan")]], r"y\[1\] should hold 0 or 1"),
+        ("multi_label_classification", [[0, 1], [0, -100]], r"y\[1\] holds -100, .* Leave the text out, or give 0"),
         ("regression", [[1, 0.5], [1, float("nan")]], r"y\[1\] is .*not a finite number"),
         ("regression", [[1, 1e39], [1, 1]], r"y\[0\] is .*not a finite number"),
         ("regression", [[1, 1], [1, None]], r"y\[1\] is None, which is missing"),
