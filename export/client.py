@@ -220,9 +220,13 @@ def answers_of(
     definition = definition_of(signatures, signature)
     check(definition, columns)
     answers: list[dict[str, Any]] = []
-    for place in range(0, len(next(iter(columns.values()))), most_rows):
+    size = len(next(iter(columns.values())))
+    for place in range(0, size, most_rows):
         part = {column: list(values[place : place + most_rows]) for column, values in columns.items()}
         found = way.predict(signature, part, definition.outputs)
+        for name, values in found.items():
+            if not isinstance(values, list) or len(values) != min(most_rows, size - place):
+                raise ServingError(f"output {name} of signature {signature} has not one value for each row")
         rows = [dict(zip(found, row)) for row in zip(*found.values())]
         answers += [{name: cut(value, row.get("count")) for name, value in row.items()} for row in rows]
     return answers

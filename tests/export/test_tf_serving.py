@@ -22,7 +22,7 @@ from kbert.export.server import Server
 from tests.conftest import TINY, VOCABULARY
 from tests.export.test_saved_model import make
 
-KINDS = ("single", "pairs", "tokens", "answers")
+KINDS = ("pairs", "tokens", "answers")
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +79,11 @@ def test_the_kit_has_what_tf_serving_reads(folder):
 
 
 def test_each_signature_has_warm_up_requests_of_one_row_and_of_several(folder):
-    path = folder / "models" / "single" / "1" / "assets.extra" / "tf_serving_warmup_requests"
+    path = folder / "models" / "pairs" / "1" / "assets.extra" / "tf_serving_warmup_requests"
     logs = [prediction_log_pb2.PredictionLog.FromString(log) for log in tf.data.TFRecordDataset(str(path)).as_numpy_iterator()]
     predicted = [log.predict_log.request for log in logs if log.HasField("predict_log")]
     classified = [log.classify_log.request for log in logs if log.HasField("classify_log")]
-    assert {request.model_spec.name for request in predicted + classified} == {"single"}
+    assert {request.model_spec.name for request in predicted + classified} == {"pairs"}
     names = [request.model_spec.signature_name for request in predicted]
     assert sorted(names) == sorted(["labels", "serving_default", "tokenize", "tokens"] * 3)
     sizes = [next(iter(request.inputs.values())).tensor_shape.dim[0].size for request in predicted]
@@ -97,7 +97,7 @@ def test_a_warm_up_request_that_a_server_would_refuse_stops_the_export(folder, t
         RawSession, "run", lambda self, signature, inputs: {k: v[:1] for k, v in whole(self, signature, inputs).items()}
     )
     with pytest.raises(RuntimeError, match="has the shape .* for 3 rows"):
-        export_serving(tasks["single"], tmp_path, "spam", verify=False)
+        export_serving(tasks["answers"], tmp_path, "spam", verify=False)
     assert not (tmp_path / "models.config").exists() and not (tmp_path / "models" / "spam" / "1").exists()
 
 
@@ -119,7 +119,7 @@ def test_the_compose_file_is_yaml_and_its_health_check_tells_a_server_with_model
     healthy = (folder / "models.config").read_text()
     assert health(healthy) == 0
     assert health(f'# name: "none"\n{healthy}') == 0
-    assert health(healthy.replace('name: "single"', 'name: "none"')) == 1
+    assert health(healthy.replace('name: "tokens"', 'name: "none"')) == 1
     script = script.replace(str(server.rest_port), str(free_port()))
     assert health(healthy) == 1
 
@@ -208,7 +208,6 @@ def test_a_list_of_models_that_cannot_be_read_is_refused_before_the_export(unwri
 
 TEXTS = ["good cat", "", "Élan 你好 🙂", "the film so bad . " * 20]
 COLUMNS = {
-    "single": {"text": TEXTS},
     "pairs": {"text": TEXTS, "text_pair": TEXTS[::-1]},
     "tokens": {"text": TEXTS},
     "answers": {"question": TEXTS, "context": TEXTS[::-1]},
@@ -227,10 +226,10 @@ def answer_of(task, kind, row):
         answer = task.answer(*row)
         return {"answer": answer["text"], "start": answer["start"], "end": answer["end"]}
     answer = task.classify([row])[0]
-    if kind == "tokens":
-        columns = {"label": "label", "entity": "text", "start": "start", "end": "end"}
-        return {"count": len(answer), **{ours: [one[theirs] for one in answer] for ours, theirs in columns.items()}}
-    return {"label": answer["label"]}
+    if kind == "pairs":
+        return {"label": answer["label"]}
+    columns = {"label": "label", "entity": "text", "start": "start", "end": "end"}
+    return {"count": len(answer), **{ours: [one[theirs] for one in answer] for ours, theirs in columns.items()}}
 
 
 @pytest.mark.parametrize("grpc", [False, True])
@@ -271,30 +270,30 @@ def test_the_client_runs_with_python_alone(folder, server):
     rows = '{"text": "good", "text_pair": "a"}\n\n{"text_pair": "b", "text": "bad cat"}\n'
     assert run(folder, "pairs", "--rows", "-", rows=rows, port=port).stdout == done.stdout
     assert run(folder, "pairs", "--rows", "-", "--version", 1, "--most-rows", 1, rows=rows, port=port).returncode == 0
-    ids = run(folder, "single", "--signature", "tokenize", "--text", "good cat", port=port)
+    ids = run(folder, "tokens", "--signature", "tokenize", "--text", "good cat", port=port)
     asked = [f"--{column}={json.dumps(value)}" for column, value in json.loads(ids.stdout).items()]
-    logits = json.loads(run(folder, "single", "--signature", "tokens", *asked, port=port).stdout)
-    assert len(logits["probabilities"]) == 3
+    found = json.loads(run(folder, "tokens", "--signature", "tokens", *asked, port=port).stdout)
+    assert np.shape(found["logits"]) == (len(json.loads(ids.stdout)["token_ids"]), 4)  # positions, tags
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["none", "--text", "a"], "HTTP 404"),
-        (["single", "--version", 9, "--text", "a"], "HTTP 404"),
-        (["single", "--signature", "x", "--text", "a"], "signature x cannot be asked; the model has labels, serving_default"),
-        (["single", "--signature", "classify", "--text", "a"], "signature classify cannot be asked"),
-        (["single", "--txt", "a"], "--text"),
-        (["single"], "--text"),
-        (["single", "--text", "\udcff"], "value 1 of column text is no text"),
+        (["tokens", "--version", 9, "--text", "a"], "HTTP 404"),
+        (["tokens", "--signature", "x", "--text", "a"], "signature x cannot be asked; the model has labels, serving_default"),
+        (["tokens", "--signature", "classify", "--text", "a"], "signature classify cannot be asked"),
+        (["tokens", "--txt", "a"], "--text"),
+        (["tokens"], "--text"),
+        (["tokens", "--text", "\udcff"], "value 1 of column text is no text"),
         (["pairs", "--text", "a"], "--text_pair"),
         (["pairs", "--text", "a", "b", "--text_pair", "c"], "different numbers of values: text 2, text_pair 1"),
-        (["single", "--rows", "/nowhere"], "/nowhere cannot be read"),
-        (["single", "--rows", "-"], "line 2: an object with text is expected"),
-        (["single", "--signature", "tokens", "--token_ids", "x", "--segment_ids", 1, "--padding_mask", 1], "numbers in JSON"),
-        (["single", "--text", "a", "--timeout", 0], "--most-rows and --timeout take numbers above 0"),
-        (["single", "--rows", "-", "--text", "a"], "--rows gives the columns"),
-        (["single", "--host", "no-such-host.invalid", "--text", "a"], "no REST server at no-such-host.invalid"),
+        (["tokens", "--rows", "/nowhere"], "/nowhere cannot be read"),
+        (["tokens", "--rows", "-"], "line 2: an object with text is expected"),
+        (["tokens", "--signature", "tokens", "--token_ids", "x", "--segment_ids", 1, "--padding_mask", 1], "numbers in JSON"),
+        (["tokens", "--text", "a", "--timeout", 0], "--most-rows and --timeout take numbers above 0"),
+        (["tokens", "--rows", "-", "--text", "a"], "--rows gives the columns"),
+        (["tokens", "--host", "no-such-host.invalid", "--text", "a"], "no REST server at no-such-host.invalid"),
     ],
 )
 def test_the_clients_errors_are_short_and_without_a_traceback(folder, server, words, message):
@@ -344,16 +343,27 @@ def test_a_server_that_is_no_tf_serving_is_one_error(content, message):
         client.ask(client.Model("m", host="127.0.0.1", port=port, timeout=0.5), {"text": ["a"]})
 
 
+def test_an_answer_of_another_size_is_an_error():
+    class Way:
+        def predict(self, signature, columns, outputs):
+            return {"label": ["good"]}
+
+    signatures = {"serving_default": client.Signature(client.PREDICT, {"text": "DT_STRING"}, ["label"])}
+    for rows, answered in ((1, True), (2, False)):
+        with contextlib.nullcontext() if answered else pytest.raises(client.ServingError, match="not one value for each row"):
+            client.answers_of(Way(), signatures, {"text": ["a"] * rows}, "serving_default", 256)
+
+
 def test_errors_of_grpc_have_their_status(server):
     for model, status in (
         (client.Model("none", port=server.grpc_port), "NOT_FOUND"),
-        (client.Model("single", port=server.grpc_port, version=9), "NOT_FOUND"),
-        (client.Model("single", host="127.0.0.1", port=free_port(), timeout=5), "UNAVAILABLE|DEADLINE_EXCEEDED"),
+        (client.Model("tokens", port=server.grpc_port, version=9), "NOT_FOUND"),
+        (client.Model("tokens", host="127.0.0.1", port=free_port(), timeout=5), "UNAVAILABLE|DEADLINE_EXCEEDED"),
     ):
         with pytest.raises(client.ServingError, match=status):
             client.ask(model, {"text": ["a"]}, grpc=True)
     with pytest.raises(client.ServingError, match="takes the columns text; given are texts"):
-        client.ask(client.Model("single", port=server.grpc_port), {"texts": ["a"]}, grpc=True)
+        client.ask(client.Model("tokens", port=server.grpc_port), {"texts": ["a"]}, grpc=True)
 
 
 def test_the_client_of_the_folder_is_the_one_that_is_tested(folder):
