@@ -9,9 +9,10 @@ from typing import Any
 import ml_dtypes  # noqa: F401 - NumPy knows the names of its dtypes after this import
 import numpy as np
 
+from kbert.checkpoints.names import POOLED
 from kbert.checkpoints.opened import Opened
 from kbert.checkpoints.sentence_transformers import read_modules
-from kbert.checkpoints.source_card import Source, read_source
+from kbert.checkpoints.source_card import Source
 
 SIZES = (
     *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
@@ -26,7 +27,7 @@ class Described:
     Args:
       path: the folder.
       kind: the kind of folder, with its article.
-      weights: the name of the file of weights, or of its index.
+      weights: the name of the file of weights, or of its index; empty if it is not there.
       architecture: the class that the configuration names; the family's name if it names none.
       head: a key of `Family.heads`; `""` for an encoder alone; None for a head that kbert does not know.
       labels: the names of the classes, in the order of their ids; None if no file states them.
@@ -41,7 +42,7 @@ class Described:
       embedding: options of sentence-transformers' modules: pooling, unit length, prompts. Empty if there are none.
       left_out: the names in the file that the head's own task does not read, such as an optimizer's.
       source: licence, languages and base model, as README.md states them.
-      missing: what the folder lacks for a task that reads text, as a sentence; empty if nothing.
+      missing: sentences that say what the folder lacks for a task that reads text.
     """
 
     path: str
@@ -61,7 +62,7 @@ class Described:
     embedding: dict[str, Any]
     left_out: list[str]
     source: Source
-    missing: str = ""
+    missing: list[str]
 
 
 def describe(opened: Opened) -> Described:
@@ -71,29 +72,36 @@ def describe(opened: Opened) -> Described:
     ...     describe(opened).parameters
 
     Raises:
-      FileNotFoundError: there are no weights.
       ValueError: a file is of another model, or is broken.
     """
-    checkpoint, family, config = opened.checkpoint, opened.family, opened.config
+    family, config, missing = opened.family, opened.config, []
+    weights, head, left_out = "", opened.head if opened.architecture else None, []
     counts: dict[str, int] = {}
-    for name in checkpoint.names():
-        dtype = checkpoint.dtype(name)
-        counts[dtype] = counts.get(dtype, 0) + math.prod(checkpoint.shape(name))
-    rules = [*family.rules(config), *(family.head(opened.head) if opened.head else [])]
-    read = {name for rule in rules for name in rule.names}
-    vocabulary_size, lowercase, missing = None, None, ""
+    try:
+        checkpoint = opened.checkpoint
+    except FileNotFoundError as error:
+        missing.append(str(error))
+    else:
+        weights, head = checkpoint.path.name, opened.head
+        for name in checkpoint.names():
+            dtype = checkpoint.dtype(name)
+            counts[dtype] = counts.get(dtype, 0) + math.prod(checkpoint.shape(name))
+        pooled = dataclasses.replace(config, add_pooling_layer=config.add_pooling_layer and head in POOLED)
+        rules = [*family.rules(pooled), *(family.head(head) if head else [])]
+        left_out = sorted(checkpoint.names() - {name for rule in rules for name in rule.names}) + checkpoint.left_out()
+    vocabulary_size, lowercase = None, None
     try:
         vocabulary_size, lowercase = len(opened.vocabulary), bool(opened.tokenizer_options.get("lowercase", True))
     except FileNotFoundError as error:
-        missing = str(error)
+        missing.append(str(error))
     modules = read_modules(opened.folder)
     limits = [modules.max_length, opened.own_settings["preprocessor"].get("max_length"), config.max_position_embeddings]
     return Described(
         path=str(opened.folder),
         kind=opened.format.KIND,
-        weights=checkpoint.path.name,
+        weights=weights,
         architecture=opened.architecture or family.name,
-        head=opened.head,
+        head=head,
         labels=opened.labels,
         problem_type=opened.values.get("problem_type"),
         sizes={key: getattr(config, key) for key in SIZES if hasattr(config, key)},
@@ -104,7 +112,7 @@ def describe(opened: Opened) -> Described:
         lowercase=lowercase,
         max_length=min(limit for limit in limits if limit),
         embedding=modules.options,
-        left_out=sorted(checkpoint.names() - read) + checkpoint.left_out(),
-        source=read_source(opened.folder),
+        left_out=left_out,
+        source=opened.source,
         missing=missing,
     )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kbert.checkpoints import huggingface
-from kbert.checkpoints.names import Description, Family, Rule
+from kbert.checkpoints.names import Config, Description, Family, Rule
 from kbert.checkpoints.own_settings import read_own_settings
 from kbert.checkpoints.owners import Encoder, HeadOwner, Preprocessor
 from kbert.checkpoints.weights import weights_of
@@ -201,6 +201,20 @@ def read_tokenizer_options(folder: pathlib.Path, vocabulary: Sequence[str]) -> d
     return {**guessed, **huggingface.read_tokenizer_options(folder, vocabulary)}
 
 
+def check_place(config: Config, head: str, pools: bool = True) -> None:
+    """Raises a ValueError if Google's code has no such architecture or head.
+
+    Args:
+      config: the encoder's configuration.
+      head: a key of `FAMILY.heads`, or `""` for the encoder alone.
+      pools: whether the task reads the pooler. Here it does not matter.
+    """
+    if not isinstance(config, BertConfig) or config.type_vocab_size == 0:
+        raise ValueError("Google's layout has no place for DistilBERT and MobileBERT; save them in Hugging Face's")
+    if head:
+        FAMILY.head(head)
+
+
 def save_folder(
     folder: str | os.PathLike[str], encoder: Encoder, preprocessor: Preprocessor | None = None, task: HeadOwner | None = None
 ) -> None:
@@ -218,8 +232,7 @@ def save_folder(
     import tensorflow as tf
 
     config = encoder.config
-    if not isinstance(config, BertConfig) or config.type_vocab_size == 0:
-        raise ValueError("Google's layout has no place for DistilBERT and MobileBERT; save them in Hugging Face's")
+    check_place(config, "" if task is None else task.head)
     head_rules = [] if task is None else FAMILY.head(task.head)
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ SCHEME = "hf://"
 _PLACE = re.compile(r"hf://(?P<repository>[\w.-]+(/[\w.-]+)?)(@(?P<revision>[\w./-]+))?")
 # Only files that kbert reads are fetched.
 FILES = [
+    "README.md",
     "config.json",
     "vocab.txt",
     "tokenizer_config.json",
@@ -28,7 +29,25 @@ WEIGHTS = (
 )
 
 
-def download(place: str) -> pathlib.Path:
+def repository_of(place: str) -> tuple[str, str | None]:
+    """Returns the repository of a place of the hub, and its revision or None.
+
+    >>> repository_of("hf://owner/name@v1")
+    ('owner/name', 'v1')
+
+    Args:
+      place: `hf://owner/name`, followed by `@` and a branch, tag or commit or not.
+
+    Raises:
+      ValueError: `place` is not of that form.
+    """
+    match = _PLACE.fullmatch(place)
+    if match is None:
+        raise ValueError(f"a hub preset is written hf://owner/name or hf://owner/name@revision, got {place!r}")
+    return match["repository"], match["revision"]
+
+
+def download(place: str, weights: bool = True) -> pathlib.Path:
     """Brings a repository's files into huggingface_hub's cache, or finds them there, and returns their folder.
 
     >>> download("hf://google-bert/bert-base-uncased@main")  # doctest: +SKIP
@@ -38,6 +57,7 @@ def download(place: str) -> pathlib.Path:
 
     Args:
       place: `hf://owner/name`, followed by `@` and a branch, tag or commit if it is not the newest that is wanted.
+      weights: whether files of weights are fetched too.
 
     Raises:
       ValueError: `place` is not of that form.
@@ -47,14 +67,14 @@ def download(place: str) -> pathlib.Path:
     """
     from huggingface_hub import errors, snapshot_download
 
-    match = _PLACE.fullmatch(place)
-    if match is None:
-        raise ValueError(f"a hub preset is written hf://owner/name or hf://owner/name@revision, got {place!r}")
-    repository, revision = match["repository"], match["revision"]
+    repository, revision = repository_of(place)
+    small = [name for name in FILES if name.endswith((".json", ".txt", ".md"))]
     try:
-        for weights in WEIGHTS:
-            folder = pathlib.Path(snapshot_download(repository, revision=revision, allow_patterns=[*FILES, *weights]))
-            if any(path for pattern in weights for path in folder.glob(pattern)):
+        if not weights:
+            return pathlib.Path(snapshot_download(repository, revision=revision, allow_patterns=small))
+        for names in WEIGHTS:
+            folder = pathlib.Path(snapshot_download(repository, revision=revision, allow_patterns=[*FILES, *names]))
+            if any(path for pattern in names for path in folder.glob(pattern)):
                 break
         return folder
     except errors.GatedRepoError:

@@ -196,6 +196,19 @@ def _check_same(checkpoint: HuggingFaceCheckpoint, other: Weights, family: Famil
     log.info("%s is read; %s beside it holds the same weights", checkpoint.path, other.path.name)
 
 
+def check_place(config: Config, head: str, pools: bool = True) -> None:
+    """Raises a ValueError if transformers has no such architecture, or not this head for it.
+
+    Args:
+      config: the encoder's configuration.
+      head: a key of `Family.heads`, or `""` for the encoder alone.
+      pools: whether the task reads the pooler. Here it does not matter.
+    """
+    family = family_of(config)
+    if head:
+        family.head(head)
+
+
 def save_folder(
     folder: str | os.PathLike[str], encoder: Encoder, preprocessor: Preprocessor | None = None, task: HeadOwner | None = None
 ) -> None:

@@ -285,7 +285,7 @@ def to_keras_hub(encoder: Encoder, preprocessor: Preprocessor | None = None, tas
     """
     config = encoder.config
     # A task without a pooler leaves KerasHub's as it is initialized, and unused.
-    _check_architecture(config, needs_pooler=task is None or task.pools)
+    check_place(config, "" if task is None else task.head, task is None or task.pools)
     head_rules = [] if task is None else FAMILY.head(task.head)
     from keras_hub import models
 
@@ -309,9 +309,17 @@ def to_keras_hub(encoder: Encoder, preprocessor: Preprocessor | None = None, tas
     return model
 
 
-def _check_architecture(config: Config, needs_pooler: bool) -> None:
-    """Raises a ValueError for an encoder that KerasHub's BERT is not."""
-    has_pooler = config.add_pooling_layer or not needs_pooler
+def check_place(config: Config, head: str, pools: bool = True) -> None:
+    """Raises a ValueError if KerasHub's BERT is not such an encoder, or has no such head.
+
+    Args:
+      config: the encoder's configuration.
+      head: a key of `FAMILY.heads`, or `""` for the encoder alone.
+      pools: whether the pooler is read. A task that does not read it needs none.
+    """
+    if head:
+        FAMILY.head(head)
+    has_pooler = config.add_pooling_layer or not pools
     if not isinstance(config, BertConfig) or not config.type_vocab_size or not has_pooler:
         raise ValueError("KerasHub's BertBackbone is a BERT with segments and a pooler, which this encoder is not")
     if config.layer_norm_eps != EPSILON:

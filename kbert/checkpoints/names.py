@@ -14,6 +14,9 @@ Config = BertConfig | MobileBertConfig
 OF_HEADS = re.compile(r"^(cls|classifier|qa_outputs|pre_classifier|vocab_\w+|task)[./]|^output_(weights|bias)$")
 
 
+POOLED = ("SequenceClassification", "NextSentencePrediction", "PreTraining")  # heads that read the pooler
+
+
 class Rule(NamedTuple):
     """One of our weights, and the tensors of a format that hold its values."""
 

@@ -16,6 +16,7 @@ from kbert.checkpoints.checkpoint import Checkpoint
 from kbert.checkpoints.names import Config, Description, Family
 from kbert.checkpoints.own_settings import read_own_settings
 from kbert.checkpoints.preset_folder import write_preset
+from kbert.checkpoints.source_card import Source, read_source
 from kbert.files.atomic import recover
 from kbert.files.json import read_json
 from kbert.files.vocabulary import read_vocabulary
@@ -36,6 +37,9 @@ class Format(Protocol):
     def open_checkpoint(self, folder: pathlib.Path, family: Family) -> Checkpoint:
         """Opens the weights."""
 
+    def check_place(self, config: Config, head: str, pools: bool = True) -> None:
+        """Raises a ValueError if the format has no place for an encoder, or for a head: `""` is the encoder alone."""
+
     @property
     def save_folder(self) -> Callable[..., None]:
         """Writes a folder: a function of `folder, encoder, preprocessor, task`."""
@@ -52,11 +56,13 @@ class Opened:
     Args:
       folder: where the files are.
       name: what a notice calls the checkpoint.
+      hub_name: `owner/name` of the repository of a hub that the files come from, if they do.
     """
 
-    def __init__(self, folder: pathlib.Path, name: str) -> None:
+    def __init__(self, folder: pathlib.Path, name: str, hub_name: str = "") -> None:
         self.folder = folder
         self.name = name
+        self.hub_name = hub_name
 
     def __str__(self) -> str:
         return self.name
@@ -116,6 +122,13 @@ class Opened:
     def own_settings(self) -> dict[str, dict[str, Any]]:
         """The settings of `tokenizer`, `preprocessor` and `task` in the folder's kbert.json."""
         return read_own_settings(self.folder)
+
+    @cached_property
+    def source(self) -> Source:
+        """Licence, languages and base model, as the folder's card or the list of built-in names states them."""
+        stated = read_source(self.folder)
+        preset = catalogue.find_built_in(self.name.strip("'"))
+        return stated if stated.licence or preset is None else stated._replace(licence=preset.licence.lower())
 
     @property
     def vocabulary_path(self) -> pathlib.Path:
@@ -208,9 +221,21 @@ def open_preset(preset: Any) -> Iterator[Opened]:
             preset.save_to_preset(folder)
             opened = Opened(pathlib.Path(folder), type(preset).__name__)
         else:
-            opened = Opened(find_folder(preset), repr(str(preset)))
+            opened = Opened(find_folder(preset), repr(str(preset)), hub_name(str(preset)))
         stack.callback(opened.close)
         yield opened
+
+
+def hub_name(preset: str) -> str:
+    """Returns `owner/name` of the repository of a hub that a preset's files come from, or an empty text.
+
+    Args:
+      preset: a built-in name, `hf://owner/name@revision`, or a folder.
+    """
+    if not preset.startswith(hub.SCHEME):
+        built_in = None if pathlib.Path(preset).is_dir() else catalogue.find_built_in(preset)
+        preset = built_in.source if built_in is not None else ""
+    return preset.removeprefix(hub.SCHEME).split("@")[0] if preset.startswith(hub.SCHEME) else ""
 
 
 def find_folder(preset: str | os.PathLike[str]) -> pathlib.Path:

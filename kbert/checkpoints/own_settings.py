@@ -6,6 +6,7 @@ that another library has changed is read as it is now.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pathlib
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from kbert.files.json import read_json, write_json
 
 FILE = "kbert.json"
+CARD = "README.md"
 
 
 def read_own_settings(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
@@ -25,13 +27,29 @@ def read_own_settings(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
     return {part: stated.get(part) or {} for part in ("tokenizer", "preprocessor", "task")}
 
 
-def write_own_settings(folder: str | os.PathLike[str], preprocessor: Any = None, task: dict[str, Any] | None = None) -> None:
+def is_own_card(folder: pathlib.Path) -> bool:
+    """Returns whether a folder's README.md is the one that kbert wrote there, to the byte, or there is none.
+
+    Args:
+      folder: a preset's folder, of any layout.
+    """
+    card = folder / CARD
+    if not card.is_file():
+        return not card.exists()
+    stated = read_json(folder / FILE).get("card") if (folder / FILE).is_file() else None
+    return stated == _digest(card.read_bytes())
+
+
+def write_own_settings(
+    folder: str | os.PathLike[str], preprocessor: Any = None, task: dict[str, Any] | None = None, card: str | None = None
+) -> None:
     """Writes kbert.json into a folder.
 
     Args:
       folder: a preset's folder, of any layout.
       preprocessor: a `TextPreprocessor`, or None.
       task: the settings of a task, by name, or None for an encoder alone.
+      card: the content of README.md, which is written too, and whose digest tells it from a user's own; or None.
     """
     settings: dict[str, Any] = {}
     if preprocessor is not None:
@@ -40,7 +58,15 @@ def write_own_settings(folder: str | os.PathLike[str], preprocessor: Any = None,
         settings["preprocessor"] = _without(preprocessor.get_config(), (*layer, "tokenizer"))
     if task is not None:
         settings["task"] = task
+    if card is not None:
+        content = card.encode("utf-8")
+        settings["card"] = _digest(content)
+        (pathlib.Path(folder) / CARD).write_bytes(content)
     write_json(pathlib.Path(folder) / FILE, settings)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _without(settings: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pathlib
 from typing import Any, NamedTuple
 
-FILE = "README.md"
+from kbert.checkpoints.own_settings import CARD
 
 
 class Source(NamedTuple):
     """What a card's header states. Each field is empty if the card does not state it."""
 
-    licence: str = ""
+    licence: str = ""  # the hub's identifier, such as "apache-2.0"; "other" has a name beside it
+    licence_name: str = ""
     languages: tuple[str, ...] = ()
     base_model: tuple[str, ...] = ()
 
@@ -22,12 +23,12 @@ def read_source(folder: pathlib.Path) -> Source:
     Args:
       folder: a preset's folder, of any layout.
     """
-    path = folder / FILE
+    path = folder / CARD
     if not path.is_file():
         return Source()
     header = read_header(path)
-    licence = header.get("license_name") if header.get("license") == "other" else header.get("license")
-    return Source("/".join(_texts(licence)), _texts(header.get("language")), _texts(header.get("base_model")))
+    licence, name = ("/".join(_texts(header.get(key))) for key in ("license", "license_name"))
+    return Source(licence, name, _texts(header.get("language")), _texts(header.get("base_model")))
 
 
 def read_header(path: pathlib.Path) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from kbert.version import VERSION
 # By the name of each command, its line in `kbert --help`. Its module has the same name, with _ for -.
 COMMANDS = {
     "demo": "fine-tune on real news, measure, export, answer in a process without kbert",
+    "inspect": "say what a file or a folder holds, without loading its weights",
+    "convert": "write a checkpoint in another layout: Hugging Face's, Google's or KerasHub's",
     "vocab": "learn a vocabulary from text files",
     "pretrain": "pretrain an encoder on text files, from nothing or from a checkpoint; stopped, it goes on",
     "pretrain-data": "write pretraining examples as TFRecords, in the layout of Google's script",

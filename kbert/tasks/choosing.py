@@ -57,11 +57,11 @@ def choose(opened: Opened) -> Choice:
     if own.get("class"):
         return Choice(own["class"] if own.get("options", {}).get("head", head) == head else task, dict(options))
     notice = ""
-    if head == "":
+    if head == "" and not opened.architecture.endswith("TextEmbedder"):
         notice = (
             f"{opened} is an encoder without a head, and is opened as a TextEmbedder, which takes the mean of the tokens' "
             "vectors; kbert.TextClassifier.from_preset and the other tasks open it for training"
         )
-    elif not opened.architecture:
+    elif head and not opened.architecture:
         notice = f"{opened} names no task, and is opened as a {task}, because its weights hold the head {head}"
     return Choice(task, dict(options), notice)

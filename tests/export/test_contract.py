@@ -9,6 +9,8 @@ import tensorflow as tf
 
 import kbert
 import kbert.export
+from kbert.commands.exported_facts import onnx_facts
+from kbert.commands.inspect import facts_of
 from kbert.encoders.layers import Projection
 from kbert.tasks.exported_answers import ComparableAnswer, values_by_text
 from kbert.tasks.task import Task
@@ -53,6 +55,9 @@ def test_a_task_that_exports_have_never_seen_is_exported_and_compared(scorer, tm
     path = tmp_path / "1"
     scorer.export(path, format=format)
     assert kbert.export.verify(path, scorer)["largest_difference"] < 1e-4
+    facts = facts_of(str(path)) if format != "onnx" else onnx_facts(path)
+    assert facts["architecture"] == ("takes token ids" if format == "onnx" else "takes text")
+    assert list(facts["outputs"]) == ["logits"] and facts["bytes"] > 3 * scorer.count_params() > 0
     scorer.scores_of.bias.assign([3.0, 0.0])
     with pytest.raises(RuntimeError, match="answers otherwise than the task"):
         kbert.export.verify(path, scorer)

@@ -10,6 +10,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 import kbert
+from kbert.commands.inspect import facts_of
 from kbert.export import mediapipe
 from kbert.tasks.probes import PROBES
 
@@ -64,6 +65,9 @@ def test_a_classifier_opens_in_mediapipe(classifier, file, quantize):
     for found, values in zip(by_mediapipe("TextClassifier", file), expected):
         np.testing.assert_allclose([found[label] for label in classifier.labels], values, atol=1e-5)
     assert zipfile.ZipFile(file).read("labels.txt").decode().split() == classifier.labels
+    facts = facts_of(str(file))
+    assert facts["labels"] == classifier.labels and facts["vocabulary_size"] == classifier.tokenizer.vocabulary_size
+    assert "int32 [1, 24]" in facts["inputs"].values() and facts["parameters"] > 1000
     # Where MediaPipe makes the same ids, the probabilities are the task's.
     same = [n for n, text in enumerate(TEXTS) if text not in mediapipe.texts_read_otherwise(classifier, TEXTS, LENGTH)]
     assert len(same) >= 3

@@ -167,7 +167,7 @@ def test_a_description_says_what_the_files_hold(layout, classifier, tmp_path):
     assert said.head == "SequenceClassification" and said.labels == ["bad", "good"] and said.left_out == []
     assert said.parameters == classifier.count_params() and said.bytes == 4 * said.parameters == 4 * said.dtypes["float32"]
     assert (said.vocabulary_size, said.lowercase, said.max_length) == (TINY["vocab_size"], True, 24)
-    assert said.sizes["num_hidden_layers"] == 2 and said.missing == ""
+    assert said.sizes["num_hidden_layers"] == 2 and said.missing == []
 
 
 def test_a_description_reads_the_card_and_misses_the_vocabulary(tiny_folder):
@@ -175,7 +175,7 @@ def test_a_description_reads_the_card_and_misses_the_vocabulary(tiny_folder):
     (tiny_folder / "README.md").write_text("---\nlicense: mit\nlanguage:\n- en\nbase_model: a/b\n---\n# card\n")
     with open_preset(tiny_folder) as opened:
         said = describe(opened)
-    assert said.source == ("mit", ("en",), ("a/b",)) and "vocab.txt" in said.missing and said.vocabulary_size is None
+    assert said.source == ("mit", "", ("en",), ("a/b",)) and "vocab.txt" in said.missing[0] and said.vocabulary_size is None
     (tiny_folder / "README.md").write_text("---\nlicense: [mit\n---\n")
     with open_preset(tiny_folder) as opened:
-        assert describe(opened).source == ("", (), ())
+        assert describe(opened).source == ("", "", (), ())
