@@ -1,6 +1,7 @@
 """What tests share: a tiny model in a folder, the real MiniLM, and the data of `../shared` where it is there."""
 
 import ctypes
+import functools
 import gc
 import json
 import pathlib
@@ -26,7 +27,17 @@ SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 # Whole files go to whichever process is free: those that take long first, so that none of them is the last.
-LONG_FIRST = ("test_finetune.py", "training", "export", "distillation", "pretraining", "text", "tasks")
+LONG_FIRST = (
+    "test_finetune.py",
+    "training",
+    "export",
+    "distillation",
+    "pretraining",
+    "text",
+    "tasks",
+    "test_package.py",
+    "checkpoints",
+)
 
 
 def pytest_collection_modifyitems(items):
@@ -84,9 +95,15 @@ def doctest_names(doctest_namespace):
     doctest_namespace.update(tf=tf, np=np, kbert=kbert)
 
 
+@functools.cache
+def tiny_tokenizer(**options):
+    """The tokenizer of `VOCABULARY` with some options. No test changes it, so that its functions are traced once for all."""
+    return kbert.WordPieceTokenizer(VOCABULARY, **options)
+
+
 @pytest.fixture
 def tokenizer():
-    return kbert.WordPieceTokenizer(VOCABULARY)
+    return tiny_tokenizer()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import kbert
 from kbert.commands.measures import MOST_MISTAKES, details, mistake_rows, mistakes_grid, show
 from kbert.scoring.entities import entity_scores
 from kbert.scoring.figures import Figures, Mistake
-from tests.conftest import BAD, GOOD, TINY, VOCABULARY
+from tests.conftest import BAD, GOOD, TINY, tiny_tokenizer
 
 TEXTS = GOOD + BAD
 TAGS = ["O", "B-x", "I-x", "B-y", "I-y"]
@@ -19,7 +19,7 @@ TAGS = ["O", "B-x", "I-x", "B-y", "I-y"]
 def untrained(kind, **kwargs):
     """A tiny task with large random weights, so that its answers differ."""
     encoder = kbert.BertEncoder(kbert.BertConfig(**{**TINY, "initializer_range": 0.5}))
-    return kind(encoder, kbert.TextPreprocessor(kbert.WordPieceTokenizer(list(VOCABULARY)), 24), **kwargs)
+    return kind(encoder, kbert.TextPreprocessor(tiny_tokenizer(), 24), **kwargs)
 
 
 def counted(task, monkeypatch):

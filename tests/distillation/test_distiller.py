@@ -7,14 +7,15 @@ import pytest
 import kbert
 from kbert.distillation import losses
 from kbert.tasks.smaller import layer_map
-from tests.conftest import TINY, VOCABULARY
+from tests.conftest import BAD, GOOD, TINY, VOCABULARY, tiny_tokenizer
 
 QUIET = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
 def make(kind="single", labels=("bad", "good"), vocabulary=VOCABULARY, **changes):
     encoder = kbert.BertEncoder(kbert.BertConfig(**{**TINY, **QUIET, "vocab_size": len(vocabulary), **changes}))
-    preprocessor = kbert.TextPreprocessor(kbert.WordPieceTokenizer(list(vocabulary)), 24)
+    tokenizer = tiny_tokenizer() if vocabulary is VOCABULARY else kbert.WordPieceTokenizer(vocabulary)
+    preprocessor = kbert.TextPreprocessor(tokenizer, 24)
     if kind in ("single", "multi", "regression"):
         kinds = {"single": "single_label", "multi": "multi_label"}
         return kbert.TextClassifier(
@@ -27,11 +28,20 @@ def make(kind="single", labels=("bad", "good"), vocabulary=VOCABULARY, **changes
     )
 
 
-@pytest.fixture
-def teacher(texts_and_labels):
+@pytest.fixture(scope="module")
+def taught():
+    """A teacher that knows good from bad, and its weights."""
+    keras.utils.set_random_seed(7)
     task = make(num_hidden_layers=4)
     task.compile(learning_rate=1e-2)
-    task.fit(*texts_and_labels, epochs=8, batch_size=8, verbose=0)
+    task.fit(GOOD + BAD, ["good"] * len(GOOD) + ["bad"] * len(BAD), epochs=8, batch_size=8, verbose=0)
+    return task, task.get_weights()
+
+
+@pytest.fixture
+def teacher(taught):
+    task, weights = taught
+    task.set_weights(weights)  # a test may change them
     return task
 
 

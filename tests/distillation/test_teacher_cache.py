@@ -8,7 +8,7 @@ import kbert
 from kbert.distillation.lessons import open_lessons, read_lessons
 from kbert.distillation.teacher_cache import parts_of_answers
 from kbert.training.fingerprint import differing, digest
-from tests.conftest import TINY, VOCABULARY
+from tests.conftest import TINY, tiny_tokenizer
 
 TEXTS = ["good day [SEP]", "the cat", "a very bad film night so bad ."]
 
@@ -16,7 +16,7 @@ TEXTS = ["good day [SEP]", "the cat", "a very bad film night so bad ."]
 def made(texts=TEXTS, labels=("bad", "good"), kind="classifier", change=None, names=("outputs",), y=None, **options):
     """The fingerprints of the answers to texts of a teacher that is always the same but for a change."""
     keras.utils.set_random_seed(3)
-    tokenizer = kbert.WordPieceTokenizer(VOCABULARY, **options.pop("tokenizer", {}))
+    tokenizer = tiny_tokenizer(**options.pop("tokenizer", {}))
     preprocessor = kbert.TextPreprocessor(tokenizer, **{"max_length": 24, **options.pop("preprocessor", {})})
     encoder = kbert.BertEncoder(kbert.BertConfig(**{**TINY, "num_hidden_layers": 1}), **options.pop("encoder", {}))
     if kind == "classifier":
@@ -83,7 +83,7 @@ def test_an_embedders_pooling_and_length_of_vectors_count():
 
 def test_a_file_that_breaks_off_is_named(tmp_path):
     keras.utils.set_random_seed(3)
-    preprocessor = kbert.TextPreprocessor(kbert.WordPieceTokenizer(VOCABULARY), 24)
+    preprocessor = kbert.TextPreprocessor(tiny_tokenizer(), 24)
     teacher = kbert.TextClassifier(kbert.BertEncoder(kbert.BertConfig(**TINY)), preprocessor, ["bad", "good"])
     student = teacher.make_student(num_hidden_layers=1)
     distiller = kbert.Distiller(teacher, student)

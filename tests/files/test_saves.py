@@ -12,14 +12,14 @@ from kbert.files.json import write_json
 from kbert.files.rooms import room_in
 from kbert.files.vocabulary import save_vocabulary
 from kbert.training.resume import TrainingState
-from tests.conftest import TINY, VOCABULARY
+from tests.conftest import TINY, VOCABULARY, tiny_tokenizer
 
 ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def task():
-    preprocessor = kbert.TextPreprocessor(kbert.WordPieceTokenizer(VOCABULARY), max_length=24)
+    preprocessor = kbert.TextPreprocessor(tiny_tokenizer(), max_length=24)
     config = kbert.BertConfig(**{**TINY, "num_hidden_layers": 1})
     task = kbert.TextClassifier(kbert.BertEncoder(config), preprocessor, labels=["bad", "good"])
     task.new_weights = ()

@@ -16,7 +16,7 @@ import tensorflow as tf
 import kbert
 from kbert.tasks.fit_arguments import OF_VALIDATION
 from kbert.training import keras_internals
-from tests.conftest import TINY, VOCABULARY
+from tests.conftest import TINY, VOCABULARY, tiny_tokenizer
 
 TEXTS = ["good day", "bad day", "the film", "so bad", "a cat", "the dog ran", "so good", "night"]
 LABELS = ["good", "bad"] * 4
@@ -29,7 +29,7 @@ def built(kind="TextClassifier", **options):
     small = {"num_hidden_layers": 1, "hidden_size": 8, "intermediate_size": 16}
     small.update(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     config = kbert.BertConfig(**{**TINY, **small})
-    preprocessor = kbert.TextPreprocessor(kbert.WordPieceTokenizer(VOCABULARY), 16)
+    preprocessor = kbert.TextPreprocessor(tiny_tokenizer(), 16)
     return getattr(kbert, kind)(kbert.BertEncoder(config), preprocessor, **{**OPTIONS.get(kind, {}), **options})
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import kbert
 from kbert.training.optimizer import WarmupLinearDecay
-from tests.conftest import TINY, VOCABULARY
+from tests.conftest import TINY, VOCABULARY, tiny_tokenizer
 
 SMALL = {**TINY, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1}
 MOBILE = {**SMALL, "embedding_size": 8, "intra_bottleneck_size": 8, "num_feedforward_networks": 2}
@@ -103,7 +103,7 @@ TABLE = {
 
 @pytest.fixture(scope="module")
 def parts():
-    tokenizer = kbert.WordPieceTokenizer(VOCABULARY)
+    tokenizer = tiny_tokenizer()
     config = kbert.BertConfig(**SMALL)
     return {
         "encoder": kbert.BertEncoder(config),

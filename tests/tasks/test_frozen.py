@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import kbert
 from kbert.tasks.frozen import LONG, ROWS, plan
-from tests.conftest import TINY, VOCABULARY
+from tests.conftest import TINY, tiny_tokenizer
 
 TEXTS = [
     "good cat", "", "the film so bad!", "un able", "Élan 你好 🙂", "a" * 101,
@@ -48,7 +48,7 @@ def test_positions_come_back_to_their_texts(encoder, tokenizer):
 
 
 def test_special_tokens_in_the_text_are_recognised_if_the_task_does(encoder):
-    preprocessor = kbert.TextPreprocessor(kbert.WordPieceTokenizer(VOCABULARY, recognize_special_tokens=True), 24)
+    preprocessor = kbert.TextPreprocessor(tiny_tokenizer(recognize_special_tokens=True), 24)
     task = kbert.TextClassifier(encoder, preprocessor, labels=["a", "b"])
     texts = ["good [MASK] cat", "good mask cat"]
     np.testing.assert_allclose(task.freeze().predict(texts), task.predict(texts), atol=1e-5)

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import kbert
-from tests.conftest import TINY, VOCABULARY
+from tests.conftest import TINY, tiny_tokenizer
 
 TEXTS = ["the good day", "a bad dog .", "so very good", "the cat sat"]
 INDICES = [1, 0, 1, 0]
@@ -15,7 +15,7 @@ INDICES = [1, 0, 1, 0]
 
 @pytest.fixture(scope="module")
 def task():
-    tokenizer = kbert.WordPieceTokenizer(VOCABULARY)
+    tokenizer = tiny_tokenizer()
     encoder = kbert.BertEncoder(kbert.BertConfig(**TINY, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0))
     task = kbert.TextClassifier(encoder, kbert.TextPreprocessor(tokenizer, 12), labels=["bad", "good"])
     task.compile(keras.optimizers.SGD(0.0), run_eagerly=True)

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import kbert
-from tests.conftest import BAD, GOOD, VOCABULARY
+from tests.conftest import BAD, GOOD, VOCABULARY, tiny_tokenizer
 
 TOKENS = len(VOCABULARY)
 ROWS = TOKENS + 6
@@ -63,7 +63,7 @@ VERBS = {
 def build(architecture, kind):
     config, options = PUBLISHED[architecture]
     encoder = (kbert.MobileBertEncoder if "mobile" in architecture else kbert.BertEncoder)(config())
-    return TASKS[kind](encoder, kbert.TextPreprocessor(kbert.WordPieceTokenizer(VOCABULARY, **options), 24))
+    return TASKS[kind](encoder, kbert.TextPreprocessor(tiny_tokenizer(**options), 24))
 
 
 def inputs_of(kind):
@@ -148,7 +148,7 @@ def test_a_mobileberts_exports_answer_as_it_does(kind, tmp_path):
 @pytest.mark.parametrize("cls", [kbert.MaskedLM, kbert.Pretrainer])
 def test_rows_without_a_token_have_no_logit_and_no_loss(cls):
     """They would have the largest logits here."""
-    preprocessor = kbert.TextPreprocessor(kbert.WordPieceTokenizer(VOCABULARY), 24)
+    preprocessor = kbert.TextPreprocessor(tiny_tokenizer(), 24)
     tasks, losses = [], []
     for rows in (TOKENS, ROWS):
         config = BERT(vocab_size=rows, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)

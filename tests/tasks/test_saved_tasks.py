@@ -14,7 +14,7 @@ import kbert
 from kbert.tasks.smaller import flags_of_copies
 from kbert.training.losses import MultipleNegativesRanking
 from kbert.training.trainable_flags import set_trainable, trainable_flags
-from tests.conftest import TINY, VOCABULARY
+from tests.conftest import TINY, VOCABULARY, tiny_tokenizer
 
 TEXTS = ["the cat sat", "a good day !", "the dog ran . [SEP] bad", "very very very very bad night film so bad , so so bad"]
 WORDS = [["the", "cat"], ["good", "day"], ["a", "dog"], ["bad"]]
@@ -25,7 +25,7 @@ def make(kind, random, recognize=False, **options):
     """A tiny task with random options, and its training data."""
     length = random.choice([12, 16, 20])
     truncation = random.choice(["longest_first", "only_second"])
-    tokenizer = kbert.WordPieceTokenizer(VOCABULARY, recognize_special_tokens=recognize)
+    tokenizer = tiny_tokenizer(recognize_special_tokens=recognize)
     preprocessor = kbert.TextPreprocessor(tokenizer, length, truncation=truncation, fixed_length=random.random() < 0.3)
     encoder = kbert.BertEncoder(kbert.BertConfig(**TINY))
     dropout = {"dropout": random.choice([0.0, 0.3])}

@@ -11,7 +11,7 @@ import kbert
 from kbert.tasks.fitting import Fitting
 from kbert.tasks.measuring import Measuring
 from kbert.training import keras_internals
-from tests.conftest import TINY, VOCABULARY
+from tests.conftest import TINY, tiny_tokenizer
 
 PEAK = 1e-3
 TEXTS = ["good day", "bad day", "the film", "so bad", "a cat", "the dog ran", "so good", "night", "film !", "very bad"]
@@ -22,7 +22,7 @@ DOCUMENTS = [["good day .", "the film .", "a cat sat ."], ["bad day .", "so bad 
 
 def built(kind, dtype=None, packed=False, **options):
     config = kbert.BertConfig(**{**TINY, "num_hidden_layers": 1})
-    preprocessor = None if packed else kbert.TextPreprocessor(kbert.WordPieceTokenizer(VOCABULARY), 16)
+    preprocessor = None if packed else kbert.TextPreprocessor(tiny_tokenizer(), 16)
     return getattr(kbert, kind)(kbert.BertEncoder(config, dtype=dtype), preprocessor, dtype=dtype, **options)
 
 
@@ -202,7 +202,7 @@ def weights_of(task):
 def trained_by_sgd(accumulated, batch_size, epochs=1, dtype=None):
     keras.utils.set_random_seed(3)
     config = {**TINY, "num_hidden_layers": 1, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    preprocessor = kbert.TextPreprocessor(kbert.WordPieceTokenizer(VOCABULARY), 16)
+    preprocessor = kbert.TextPreprocessor(tiny_tokenizer(), 16)
     encoder = kbert.BertEncoder(kbert.BertConfig(**config), dtype=dtype)
     task = kbert.TextClassifier(encoder, preprocessor, labels=["good", "bad"], dropout=0.0, dtype=dtype)
     task.compile("sgd", learning_rate=0.1, gradient_accumulation_steps=accumulated)

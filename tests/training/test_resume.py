@@ -18,7 +18,7 @@ import tensorflow as tf
 import kbert
 from kbert.training.callback_states import set_states, settings_of, states_of
 from kbert.training.resume import STATE
-from tests.conftest import TINY, VOCABULARY
+from tests.conftest import TINY, tiny_tokenizer
 
 SCRIPT = textwrap.dedent(
     """
@@ -202,7 +202,7 @@ FEW = (["good day", "bad day", "good cat", "very bad night", "a good film", "so 
 
 def make(seed=4, length=24, learning_rate=1e-3, labels=("bad", "good"), encoder=None, **options):
     keras.utils.set_random_seed(seed)
-    tokenizer = kbert.WordPieceTokenizer(VOCABULARY, **options.pop("tokenizer", {}))
+    tokenizer = tiny_tokenizer(**options.pop("tokenizer", {}))
     encoder = kbert.BertEncoder(kbert.BertConfig(**{**TINY, "num_hidden_layers": 1, **(encoder or {})}))
     task = kbert.TextClassifier(encoder, kbert.TextPreprocessor(tokenizer, length), labels=labels, **options)
     task.compile(keras.optimizers.Adam(learning_rate), run_eagerly=True)
