@@ -19,7 +19,7 @@ from kbert.export import client, export_serving
 from kbert.export import tf_serving as kit
 from kbert.export.raw_session import RawSession
 from kbert.export.server import Server
-from tests.conftest import TINY, VOCABULARY
+from tests.conftest import TINY, tiny_tokenizer
 from tests.export.test_saved_model import make
 
 KINDS = ("pairs", "tokens", "answers")
@@ -27,8 +27,7 @@ KINDS = ("pairs", "tokens", "answers")
 
 @pytest.fixture(scope="module")
 def tasks():
-    tokenizer = kbert.WordPieceTokenizer(VOCABULARY)
-    return {kind: make(kind, kbert.BertEncoder(kbert.BertConfig(**TINY)), tokenizer) for kind in KINDS}
+    return {kind: make(kind, kbert.BertEncoder(kbert.BertConfig(**TINY)), tiny_tokenizer()) for kind in KINDS}
 
 
 @pytest.fixture(scope="module")
