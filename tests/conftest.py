@@ -54,7 +54,6 @@ def pytest_collection_finish():
 
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 20, 10)
 
 
 @pytest.fixture(autouse=True, scope="module")
