@@ -25,13 +25,14 @@ from kbert.training.optimizer import chosen_optimizer, start_schedule
 from kbert.training.phases import Phase, batches_of_training
 from kbert.training.precision import check_trainable_precision, with_loss_scale
 from kbert.training.replicas import check_replicas
+from kbert.training.trainable_flags import TrainsWhatIsRead
 from kbert.training.watching import as_list, check_callbacks
 
 ATTENTION = {"kl": losses.attention_divergence, "mse": losses.attention_difference, "scores": losses.attention_difference}
 HIDDEN = {"mse": losses.squared_difference, "cosine": losses.cosine_distance}
 
 
-class Distiller(keras.Model):
+class Distiller(TrainsWhatIsRead, keras.Model):
     """A training of a student on what its teacher says of texts, with labels or without.
 
     >>> student = teacher.make_student(num_hidden_layers=3)  # doctest: +SKIP
@@ -134,6 +135,11 @@ class Distiller(keras.Model):
         projection = Projection(wide, name="projection")
         projection.build((None, narrow))
         return [projection]
+
+    @property
+    def unread_weights(self) -> list[keras.Variable]:
+        """The weights of the student that neither its outputs nor the compared layers depend on."""
+        return self.student.unread_weights
 
     # Losses
 

@@ -16,12 +16,12 @@ from kbert.tasks.prediction import Prediction
 from kbert.text.packing import TextPreprocessor
 from kbert.training import keras_internals
 from kbert.training.soft_targets import mean_of_labelled, soft_targets
-from kbert.training.trainable_flags import set_trainable, trainable_flags
+from kbert.training.trainable_flags import TrainsWhatIsRead, set_trainable, trainable_flags
 
 REMEMBERED = ("trainable_flags", "trained_on_pairs")  # keys of `get_config` that are no arguments of the constructor
 
 
-class Task(Fitting, Prediction, Exporting, Files):
+class Task(TrainsWhatIsRead, Fitting, Prediction, Exporting, Files):
     """An encoder with a head, and what reads its text. Use one of its subclasses.
 
     A subclass says what is special to it, and nobody else asks which class a task is:
@@ -116,6 +116,12 @@ class Task(Fitting, Prediction, Exporting, Files):
           training: whether dropout acts.
         """
         raise NotImplementedError
+
+    @property
+    def unread_weights(self) -> list[keras.Variable]:
+        """The weights of the encoder's pooler, if it has one and the head does not read it."""
+        pooler = None if self.pools else self.encoder.pooler
+        return [] if pooler is None else pooler.weights
 
     @property
     def supports_jit(self) -> bool:

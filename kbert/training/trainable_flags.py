@@ -1,4 +1,4 @@
-"""Reads which layers and weights of a model are trained, and sets the same in a model of the same structure."""
+"""Says which layers and weights of a model are trained, and sets the same in a model of the same structure."""
 
 from __future__ import annotations
 
@@ -80,3 +80,29 @@ def set_trainable(model: keras.Layer, flags: Mapping[str, bool]) -> None:
     for path, flag in flags.items():  # a layer comes before its parts, because it hands its flag down
         if path in parts:
             parts[path].trainable = flag
+
+
+class TrainsWhatIsRead:
+    """A mixin for a `keras.Model` that leaves out of its training the weights on which its outputs do not depend.
+
+    Such weights have no gradient. Keras would warn of each of them in every `fit`.
+    """
+
+    @property
+    def unread_weights(self) -> list[keras.Variable]:
+        """The weights that the model has but that its outputs do not depend on."""
+        return []
+
+    @property
+    def trainable_variables(self) -> list[keras.Variable]:
+        """The variables that an optimizer changes."""
+        return self._read(super().trainable_variables)  # type: ignore[misc]
+
+    @property
+    def trainable_weights(self) -> list[keras.Variable]:
+        """The weights that an optimizer changes."""
+        return self._read(super().trainable_weights)  # type: ignore[misc]
+
+    def _read(self, variables: list[keras.Variable]) -> list[keras.Variable]:
+        unread = {id(variable) for variable in self.unread_weights}
+        return [variable for variable in variables if id(variable) not in unread]
