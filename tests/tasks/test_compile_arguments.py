@@ -83,6 +83,12 @@ def test_an_argument_of_compile_acts_or_is_refused(argument, task):
             task.compile(**{argument: given})
 
 
+def test_the_two_optimizers_of_its_own_are_those_of_their_names(task):
+    for name, kind in (("auto", "AdamW"), ("lamb", "Lamb")):
+        task.compile(name)
+        assert type(task.optimizer).__name__ == kind
+
+
 def test_arguments_that_compile_does_not_have_are_named(task):
     with pytest.raises(TypeError, match="lr"):
         task.compile(lr=1e-3)

@@ -546,6 +546,7 @@ ONE_TEXT_MORE = [
     (lambda: [("a", "b"), ("c", "d", "e")], r"x\[1\] is .*but x\[0\] has 2 texts"),
     (lambda: [TEXTS, OTHERS], "a pair as a tuple of two columns"),
     (lambda: iter([[TEXTS[0], 1]]), "give a tuple, .inputs, targets.*list_iterator"),
+    (lambda: iter([[TEXTS[0], 1, 1.0]]), "give a tuple, .inputs, targets.*list_iterator"),
     (lambda: iter([(0, TEXTS[0], 1)]), "inputs are texts; got"),
     (lambda: pd.DataFrame({"text": TEXTS}).iterrows(), "inputs are texts; got"),
     (lambda: Batches([(("a", "b"), (0, 1))]), "could be a batch or a pair"),

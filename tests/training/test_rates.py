@@ -219,6 +219,15 @@ def test_the_last_step_is_made_of_the_batches_that_are_left():
     assert not any(np.any(gradient.numpy()) for _, gradient in keras_internals.waiting_gradients(uneven.optimizer))
 
 
+def test_the_last_figures_of_validation_are_those_after_the_last_step():
+    task = trained_by_sgd(None, 8)
+    task.compile("sgd", learning_rate=0.1, gradient_accumulation_steps=3, run_eagerly=True)
+    data = (TEXTS[:8], LABELS[:8])
+    history = task.fit(*data, batch_size=2, epochs=2, validation_data=data, verbose=0).history
+    assert int(task.optimizer.iterations) == 3  # of 3, 3 and 2 batches; none ends with the first epoch
+    assert history["val_loss"][-1] == pytest.approx(task.evaluate(*data, verbose=0, return_dict=True)["loss"], abs=1e-5)
+
+
 def test_a_stopped_training_leaves_no_gradients_for_the_next():
     class Stop(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
