@@ -10,10 +10,12 @@ import keras
 import tensorflow as tf
 
 from kbert.training.fingerprint import digest, fingerprint
+from kbert.training.function_marks import is_of_library, mark
 from kbert.training.phases import Phase
 from kbert.training.resume import TrainingState
 from kbert.training.trainable_flags import trainable_flags
 
+OF_COMPILE = ("optimizer", "loss", "loss_weights")
 OF_SCHEDULE = ("total_steps", "first_step")  # set by each fit
 
 
@@ -63,7 +65,8 @@ def parts_of_training(task: Any, phases: Sequence[Phase], validation_data: Any =
       validation_data: the data that Keras validates on. Only those of a `tf.data.Dataset` have a fingerprint.
 
     Raises:
-      ValueError: a dataset of the user's gives other batches each time, so that no training on it can continue exactly.
+      ValueError: a dataset of the user's gives other batches each time, so that no training on it can continue exactly; or a
+        loss holds something whose content cannot be read.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a loss is a lambda was said when it was compiled
@@ -75,10 +78,21 @@ def parts_of_training(task: Any, phases: Sequence[Phase], validation_data: Any =
             [part.dtype_policy.name for part in (task, encoder)],
         ],
         tokenizer=None if task.preprocessor is None else task.preprocessor.get_config(),
-        **{"compile settings": [without_schedule(compiled.get(name)) for name in ("optimizer", "loss", "loss_weights")]},
+        **{"compile settings": [without_schedule(compiled.get(name)) for name in OF_COMPILE] + marks_of_losses(task)},
         data=[task.content_of_data, [first_batch(task, phase.data) for phase in phases]],
         **{"validation data": first_batch(task, validation_data) if isinstance(validation_data, tf.data.Dataset) else None},
     )
+
+
+def marks_of_losses(task: Any) -> list:
+    """Returns what the user's own losses compute with. Keras's settings state their names, but not what they close over.
+
+    Raises:
+      ValueError: a loss holds something whose content cannot be read.
+    """
+    losses = [getattr(loss, "fn", loss) for loss in keras.tree.flatten(task.loss)]
+    own = [loss for loss in losses if callable(loss) and not is_of_library(loss)]
+    return [mark(loss, f"the loss {getattr(loss, '__name__', type(loss).__name__)}") for loss in own]
 
 
 def without_schedule(value: Any) -> Any:
