@@ -168,9 +168,10 @@ def of_text(task: Task, max_length: int | None, pairs: bool | None = None) -> Si
     preprocessor = task.preprocessor.with_length(max_length, fixed_length=True)
     answer = task.window_answer(preprocessor)
     names = task.string_inputs(pairs)
-    if task.tokenizer.recognize_special_tokens:
+    if task.tokenizer.typed_tokens:
         raise ValueError(
-            "recognize_special_tokens takes a regular expression, which LiteRT does not have; turn it off to export"
+            "recognize_special_tokens and added_tokens take a regular expression, which LiteRT does not have; turn them off "
+            f"to export (they name {', '.join(task.tokenizer.typed_tokens[:5])})"
         )
     spec = {name: tf.TensorSpec([1], tf.string, name=name) for name in names}
     return {

@@ -47,8 +47,8 @@ def check_task(task: Task) -> None:
         raise ValueError("MediaPipe's metadata hold the vocabulary: build the task with a TextPreprocessor to export it")
     if not task.tokenizer.lowercase:
         raise ValueError("MediaPipe lower-cases every text, and this model is cased: its ids would be others")
-    if task.tokenizer.recognize_special_tokens:
-        raise ValueError("MediaPipe has no special tokens in texts: turn recognize_special_tokens off to export")
+    if task.preprocessor.settings_of_kbert:
+        raise ValueError(f"MediaPipe lacks {', '.join(task.preprocessor.settings_of_kbert)}: turn it off to export")
 
 
 def function_of(task: Task, length: int) -> tuple[Callable[..., Any], dict[str, tf.TensorSpec]]:

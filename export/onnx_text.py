@@ -26,8 +26,10 @@ def check_tokenizer(task: Task, texts: Sequence[str]) -> None:
     task.onnx_answer()  # refuses a task that does not read one window
     if task.preprocessor is None:
         raise ValueError("a task without a preprocessor cannot take strings; build it with a TextPreprocessor to export it")
-    if task.tokenizer.recognize_special_tokens:
-        raise ValueError("onnxruntime-extensions has no special tokens in texts: turn recognize_special_tokens off to export")
+    if task.preprocessor.settings_of_kbert:
+        raise ValueError(
+            f"onnxruntime-extensions lacks {', '.join(task.preprocessor.settings_of_kbert)}: turn it off to export"
+        )
     import onnx
 
     nodes, constants = _tokenizer_nodes(task)

@@ -1,4 +1,4 @@
-"""transformers, run live in .venv-peers, opens what kbert writes and agrees. `make test-peers` makes that environment."""
+"""Peers, run live in .venv-peers, open what kbert writes without a warning and agree. `make test-peers` makes that place."""
 
 import json
 import subprocess
@@ -92,6 +92,71 @@ def test_transformers_opens_every_written_folder_and_agrees(tokenizer, tmp_path)
                 values, expected = values * where, expected * where
             tolerance = 2e-4 if "mobilebert" in folder else 1e-4
             np.testing.assert_allclose(values, expected, atol=tolerance, err_msg=folder)
+
+
+ASK_SENTENCE_TRANSFORMERS = """
+import json, logging, sys, warnings
+warnings.simplefilter("error")
+import sentence_transformers, tokenizers
+folders, scored, texts, pairs = json.load(sys.stdin)
+answers = {}
+for folder in folders:
+    model = sentence_transformers.SentenceTransformer(folder, device="cpu")
+    names = [None, *model.prompts]
+    answers[folder] = {str(name): model.encode(texts, prompt_name=name).tolist() for name in names}
+    vectors = model.encode(texts)
+    answers[folder]["similarity"] = model.similarity(vectors, vectors).tolist()
+    answers[folder]["ids"] = tokenizers.Tokenizer.from_file(folder + "/tokenizer.json").encode(texts[0]).ids
+for folder in scored:
+    answers[folder] = sentence_transformers.CrossEncoder(folder, device="cpu").predict(pairs).tolist()
+print(json.dumps(answers))
+"""
+EMBEDDERS = {
+    "plain": {},
+    "prompts": {"prompts": {"query": "the film: ", "other": "a "}, "default_prompt_name": "query", "similarity": "dot"},
+    "prompt_left_out": {"prompts": {"query": "the film: "}, "default_prompt_name": "query", "include_prompt": False},
+    "cls_left_out": {"prompts": {"query": "a "}, "include_prompt": False, "pooling": "cls", "normalize": False},
+    "sqrt_and_dense": {"pooling": "mean_sqrt_len", "dense": [{"width": 6, "activation": "tanh"}], "similarity": "manhattan"},
+    "max": {"pooling": "max", "normalize": False, "similarity": "euclidean"},
+}
+
+
+def without_pooler():
+    return kbert.BertEncoder(kbert.BertConfig(**TINY, add_pooling_layer=False))
+
+
+@pytest.mark.filterwarnings("ignore:.*longer than max_length")
+def test_sentence_transformers_opens_embedders_and_classifiers_of_pairs_and_agrees(tokenizer, tmp_path):
+    preprocessor = kbert.TextPreprocessor(tokenizer, max_length=16)
+    embedders = {
+        str(tmp_path / name): kbert.TextEmbedder(without_pooler(), preprocessor, **options)
+        for name, options in EMBEDDERS.items()
+    }
+    classifiers = {
+        str(tmp_path / kind): kbert.TextClassifier(ENCODERS["bert"](), preprocessor, labels=labels, problem_type=kind)
+        for kind, labels in (("regression", ["score"]), ("multi_label", ["yes"]), ("single_label", ["a", "b", "c"]))
+    }
+    for folder, task in {**embedders, **classifiers}.items():
+        task.save_to_preset(folder)
+    pairs = [["good cat", "the film so BAD!"], ["", "a dog"]]
+    asked = json.dumps([list(embedders), list(classifiers), TEXTS, pairs])
+    done = subprocess.run([PYTHON, "-c", ASK_SENTENCE_TRANSFORMERS], input=asked, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    usual = ("Loading weights", "Default prompt name is set to")  # said of their own folders, too
+    said = [line for line in done.stderr.splitlines() if line.strip() and not any(text in line for text in usual)]
+    assert said == [], done.stderr
+    answers = json.loads(done.stdout.splitlines()[-1])
+    for folder, task in embedders.items():
+        expected = answers[folder]
+        for name in ("None", *task.prompts):
+            vectors = task.embed(TEXTS, prompt_name=None if name == "None" else name)
+            np.testing.assert_allclose(vectors, expected[name], atol=1e-5, err_msg=f"{folder} {name}")
+        np.testing.assert_allclose(task.similarity(TEXTS, TEXTS), expected["similarity"], atol=1e-4, err_msg=folder)
+        assert expected["ids"] == kbert.TextPreprocessor(tokenizer)(TEXTS[:1])["token_ids"][0].numpy().tolist()
+    for folder, task in classifiers.items():
+        logits = task.predict(tuple(map(list, zip(*pairs))))
+        scores = {"regression": logits[:, 0], "multi_label": 1 / (1 + np.exp(-logits[:, 0])), "single_label": logits}
+        np.testing.assert_allclose(answers[folder], scores[Path(folder).name], atol=1e-5, err_msg=folder)
 
 
 @pytest.mark.slow

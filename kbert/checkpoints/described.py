@@ -95,7 +95,7 @@ def describe(opened: Opened) -> Described:
     except FileNotFoundError as error:
         missing.append(str(error))
     modules = read_modules(opened.folder)
-    limits = [modules.max_length, opened.own_settings["preprocessor"].get("max_length"), config.max_position_embeddings]
+    limits = [modules.max_length, opened.preprocessor_options.get("max_length"), config.max_position_embeddings]
     return Described(
         path=str(opened.folder),
         kind=opened.format.KIND,

@@ -10,18 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from kbert.checkpoints import huggingface
+from kbert.checkpoints.huggingface_tokenizer import read_preprocessor_options as read_preprocessor_options
+from kbert.checkpoints.huggingface_tokenizer import stated_options
 from kbert.checkpoints.names import Config, Description, Family, Rule
 from kbert.checkpoints.own_settings import read_own_settings
 from kbert.checkpoints.owners import Encoder, HeadOwner, Preprocessor
 from kbert.checkpoints.weights import weights_of
 from kbert.config import BertConfig
 from kbert.files.json import read_json, write_json
+from kbert.files.vocabulary import read_vocabulary as read_vocabulary
 from kbert.files.vocabulary import save_vocabulary
 
 KIND = "a TF1 checkpoint in Google's layout"
 CONFIG = "bert_config.json"
-VOCABULARY = pathlib.PurePath("vocab.txt")
+VOCABULARIES: tuple[pathlib.PurePath, ...] = (pathlib.PurePath("vocab.txt"),)
 _OPTIMIZER = re.compile(r"(/adam_[mv]|/lamb_[mv]|(^|/)global_step)$|^(beta[12]_power)$")
 
 
@@ -198,7 +200,7 @@ def read_tokenizer_options(folder: pathlib.Path, vocabulary: Sequence[str]) -> d
       vocabulary: its tokens.
     """
     guessed = {"lowercase": not is_cased(vocabulary), **read_own_settings(folder)["tokenizer"]}
-    return {**guessed, **huggingface.read_tokenizer_options(folder, vocabulary)}
+    return {**guessed, **stated_options(folder)}
 
 
 def check_place(config: Config, head: str, pools: bool = True) -> None:
@@ -247,5 +249,5 @@ def save_folder(
         tensors=[tf.constant(np.asarray(tensors[name])) for name in names],
     )
     if preprocessor is not None:
-        save_vocabulary(preprocessor.tokenizer.vocabulary, folder / VOCABULARY)
+        save_vocabulary(preprocessor.tokenizer.vocabulary, folder / VOCABULARIES[0])
     write_json(folder / CONFIG, {key: value for key, value in config.to_dict().items() if key != "add_pooling_layer"})

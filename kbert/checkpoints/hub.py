@@ -12,13 +12,17 @@ FILES = [
     "README.md",
     "config.json",
     "vocab.txt",
+    "tokenizer.json",
+    "added_tokens.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     # of sentence-transformers
     "modules.json",
     "sentence_bert_config.json",
+    "config_sentence_transformers.json",
     "*_Pooling/config.json",
     "*_Dense/config.json",
+    "*_Normalize/config.json",
     "*_Dense/model.safetensors",
     "*_Dense/pytorch_model.bin",
 ]

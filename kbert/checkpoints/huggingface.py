@@ -1,28 +1,30 @@
-"""Reads and writes Hugging Face folders: config.json, vocab.txt, tokenizer_config.json and the weights."""
+"""Reads and writes Hugging Face folders: config.json and the weights. Their tokenizer has a module of its own."""
 
 from __future__ import annotations
 
 import logging
 import os
 import pathlib
-from collections.abc import Sequence
 from contextlib import closing
-from typing import Any
 
 import numpy as np
 
-from kbert.checkpoints.huggingface_names import BUFFERS, FAMILIES, LABELLED, OLD_NAMES, TIED, TOKENIZER_KEYS
+from kbert.checkpoints.huggingface_names import BUFFERS, FAMILIES, LABELLED, OLD_NAMES, TIED
+from kbert.checkpoints.huggingface_tokenizer import VOCABULARIES as VOCABULARIES
+from kbert.checkpoints.huggingface_tokenizer import read_preprocessor_options as read_preprocessor_options
+from kbert.checkpoints.huggingface_tokenizer import read_tokenizer_options as read_tokenizer_options
+from kbert.checkpoints.huggingface_tokenizer import read_vocabulary as read_vocabulary
+from kbert.checkpoints.huggingface_tokenizer import save_tokenizer
 from kbert.checkpoints.names import Config, Description, Family
 from kbert.checkpoints.owners import Encoder, HeadOwner, Preprocessor
+from kbert.checkpoints.sentence_transformers import problem_of_cross_encoder
 from kbert.checkpoints.tensor_files import TensorFiles
 from kbert.checkpoints.weight_files import Weights, weights_in
 from kbert.checkpoints.weights import weights_of
 from kbert.config import MobileBertConfig
 from kbert.files.json import read_json, write_json
-from kbert.files.vocabulary import SPECIAL_TOKENS, save_vocabulary
 
 KIND = "a Hugging Face folder"
-VOCABULARY = pathlib.PurePath("vocab.txt")
 
 
 def family_of(config: Config) -> Family:
@@ -62,33 +64,13 @@ def read_config(folder: pathlib.Path) -> Description:
         raise ValueError(f"{path}: tie_word_embeddings false is not supported: the output table is the embedding")
     translated = {**values, **{key: values[stored] for key, stored in family.keys.items() if stored in values}}
     config = family.config_class.from_dict({**translated, **family.implied}, source=str(path))
+    if not values.get("problem_type") and (problem := problem_of_cross_encoder(folder, values)):
+        values["problem_type"] = problem
     architecture = next(iter(values.get("architectures") or ()), "")
     head = family.head_of(architecture)
     if head in LABELLED and not values.get("id2label"):  # transformers leaves out what it would assume: two labels, numbered
         values["id2label"] = {str(number): f"LABEL_{number}" for number in range(values.get("num_labels") or 2)}
     return Description(family, config, values, architecture, head)
-
-
-def read_tokenizer_options(folder: pathlib.Path, vocabulary: Sequence[str]) -> dict[str, Any]:
-    """Reads the arguments of a tokenizer from tokenizer_config.json and special_tokens_map.json, where they are there.
-
-    Args:
-      folder: a Hugging Face folder.
-      vocabulary: the folder's tokens. This format does not need them.
-    """
-    stated: dict[str, Any] = {}
-    for name in ("special_tokens_map.json", "tokenizer_config.json"):
-        path = folder / name
-        if path.is_file():
-            stated.update(read_json(path))
-    options = {argument: stated[key] for key, argument in TOKENIZER_KEYS.items() if key in stated}
-    for name in SPECIAL_TOKENS:
-        token = stated.get(name)
-        if isinstance(token, dict):  # an AddedToken
-            token = token.get("content")
-        if token is not None:
-            options[name] = token
-    return options
 
 
 class HuggingFaceCheckpoint(TensorFiles):
@@ -114,6 +96,17 @@ class HuggingFaceCheckpoint(TensorFiles):
             else:
                 self._places[name] = place
         try:
+            # An encoder without a pooler is written with one of zeros, which transformers asks for. No training gives zeros.
+            pooler = [name for rule in family.pooler for name in rule.names]
+            if (
+                pooler
+                and all(name in self._places for name in pooler)
+                and self.shape(pooler[0]) == 2 * self.shape(pooler[1])
+                and not any(np.any(self.tensor(name)) for name in pooler)
+            ):
+                self._left_out += pooler
+                for name in pooler:
+                    del self._places[name]
             for copy, name in TIED.items():
                 if copy in self._places:
                     self._drop_copy(copy, name)
@@ -233,9 +226,14 @@ def save_folder(
     tensors = weights_of(encoder, family.rules(config), prefix="" if task is None else family.prefix)
     if task is not None:
         tensors.update(weights_of(task, head_rules))
+    if not head_rules and not config.add_pooling_layer and getattr(config, "classifier_activation", True):
+        # transformers' model without a head has a pooler, and would warn of one that the file lacks.
+        width = config.hidden_size
+        for rule in family.pooler:
+            tensors[rule.names[0]] = np.zeros([width] if rule.path.endswith("bias") else [width, width], np.float32)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     if preprocessor is not None:
-        _save_tokenizer(folder, preprocessor, family)
+        save_tokenizer(folder, preprocessor, family.name)
     # What the architecture implies is not written: its configuration has no such key.
     keys = {key: value for key, value in config.to_dict().items() if key not in (*family.implied, "add_pooling_layer")}
     write_json(
@@ -247,21 +245,3 @@ def save_folder(
             **family.stated,
         },
     )
-
-
-def _save_tokenizer(folder: pathlib.Path, preprocessor: Preprocessor, family: Family) -> None:
-    """Writes vocab.txt, tokenizer_config.json and special_tokens_map.json."""
-    tokenizer = preprocessor.tokenizer
-    save_vocabulary(tokenizer.vocabulary, folder / VOCABULARY)
-    special = {name: getattr(tokenizer, name) for name in SPECIAL_TOKENS}
-    write_json(
-        folder / "tokenizer_config.json",
-        {
-            # MobileBERT's tokenizer is BERT's.
-            "tokenizer_class": f"{family.name.removeprefix('Mobile')}Tokenizer",
-            **{key: getattr(tokenizer, argument) for key, argument in TOKENIZER_KEYS.items()},
-            "model_max_length": preprocessor.max_length,
-            **special,
-        },
-    )
-    write_json(folder / "special_tokens_map.json", special)

@@ -181,9 +181,3 @@ BUFFERS = re.compile(r"(^|\.)position_ids$|^fit_denses?\.")
 
 
 LABELLED = ("SequenceClassification", "TokenClassification")  # heads whose configuration states `id2label`
-
-TOKENIZER_KEYS = {
-    "do_lower_case": "lowercase",
-    "strip_accents": "strip_accents",
-    "tokenize_chinese_chars": "tokenize_chinese_chars",
-}  # from tokenizer_config.json to the tokenizer's arguments

@@ -18,81 +18,19 @@ from typing import Any
 
 import numpy as np
 
-from kbert.checkpoints.names import Config, Description, Family, Rule
+from kbert.checkpoints.keras_hub_names import EPSILON, FAMILIES, FAMILY, HEADS, MASKED_LM_HEAD, TRUNCATIONS
+from kbert.checkpoints.names import Config, Description, Family
 from kbert.checkpoints.owners import Encoder, HeadOwner, Preprocessor
 from kbert.checkpoints.weights import weights_of
 from kbert.config import BertConfig
 from kbert.files.json import read_json
+from kbert.files.vocabulary import read_vocabulary as read_vocabulary
 
 KIND = "a preset folder of KerasHub"
 WEIGHTS, TASK_WEIGHTS = "model.weights.h5", "task.weights.h5"
-VOCABULARY = pathlib.PurePath("assets", "tokenizer", "vocabulary.txt")
-EPSILON = 1e-12  # of the layer norms of KerasHub's encoder
-MASKED_LM_HEAD = {"head_act": "gelu", "head_layer_norm_eps": 1e-5}
-# By the class that task.json or config.json names, its head.
-HEADS = {
-    "BertBackbone": "",
-    "BertTextEmbedder": "",
-    "BertTextClassifier": "SequenceClassification",
-    "BertClassifier": "SequenceClassification",  # of KerasNLP
-    "BertMaskedLM": "MaskedLM",
-}
+INDEX, SHARDS = "model.weights.json", "model_*.weights.h5"  # of weights in several files
+VOCABULARIES: tuple[pathlib.PurePath, ...] = (pathlib.PurePath("assets", "tokenizer", "vocabulary.txt"),)
 _NOT_WEIGHTS = re.compile(r"(^|/)(optimizer|seed_generator)(/|$)")
-
-
-def _dense(path: str, *names: str, variables: tuple[str, str] = ("kernel", "bias")) -> list[Rule]:
-    """Returns the rules of a dense layer, or of several that are one of ours."""
-    return [Rule(f"{path}.{kind}", tuple(f"{name}/vars/{n}" for name in names)) for n, kind in enumerate(variables)]
-
-
-def _norm(path: str, name: str) -> list[Rule]:
-    """Returns the rules of a layer norm."""
-    return _dense(path, name, variables=("gamma", "beta"))
-
-
-_LAYER = "layers/transformer_encoder{_n}"
-_ATTENTION = f"{_LAYER}/_self_attention_layer"
-_HEAD = "task/layers/masked_lm_head"  # what is in task.weights.h5 has this prefix here
-FAMILY = Family(
-    name="Bert",
-    prefix="",
-    config_class=BertConfig,
-    keys={
-        "vocab_size": "vocabulary_size",
-        "hidden_size": "hidden_dim",
-        "num_hidden_layers": "num_layers",
-        "num_attention_heads": "num_heads",
-        "intermediate_size": "intermediate_dim",
-        "hidden_dropout_prob": "dropout",
-        "max_position_embeddings": "max_sequence_length",
-        "type_vocab_size": "num_segments",
-    },
-    implied={"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": EPSILON},
-    stated={},
-    embeddings=lambda config: [
-        Rule("embeddings.tokens", ("layers/reversible_embedding/vars/0",)),
-        Rule("embeddings.positions", ("layers/position_embedding/vars/0",)),
-        Rule("embeddings.segments", ("layers/embedding/vars/0",)),
-        *_norm("embeddings.norm", "layers/layer_normalization"),
-    ],
-    block=lambda config: [
-        *_dense("blocks.{n}.attention.qkv", *(f"{_ATTENTION}/{kind}_dense" for kind in ("query", "key", "value"))),
-        *_dense("blocks.{n}.attention.output_projection", f"{_ATTENTION}/output_dense"),
-        *_norm("blocks.{n}.attention_norm", f"{_LAYER}/_self_attention_layer_norm"),
-        *_dense("blocks.{n}.feed_forward.inner", f"{_LAYER}/_feedforward_intermediate_dense"),
-        *_dense("blocks.{n}.feed_forward.outer", f"{_LAYER}/_feedforward_output_dense"),
-        *_norm("blocks.{n}.feed_forward_norm", f"{_LAYER}/_feedforward_layer_norm"),
-    ],
-    pooler=_dense("pooler", "layers/dense"),
-    heads={
-        "SequenceClassification": _dense("classifier", "task/layers/dense"),
-        "MaskedLM": [
-            *_dense("token_head.transform", f"{_HEAD}/_intermediate_dense"),
-            *_norm("token_head.norm", f"{_HEAD}/_intermediate_layer_norm"),
-            Rule("token_head.bias", (f"{_HEAD}/vars/0",)),
-        ],
-    },
-)
 
 
 def is_live(preset: Any) -> bool:
@@ -110,7 +48,7 @@ class KerasHubCheckpoint:
     KerasHub stores the heads of attention as an axis of their own. Here they lie side by side, as in the other formats.
 
     Args:
-      folder: holds model.weights.h5, and task.weights.h5 if there is a head.
+      folder: holds model.weights.h5, or its index and shards, and task.weights.h5 if there is a head.
       family: the names of the folder's architecture.
 
     Raises:
@@ -120,13 +58,22 @@ class KerasHubCheckpoint:
 
     def __init__(self, folder: pathlib.Path, family: Family) -> None:
         self.path = folder / WEIGHTS
+        files = [self.path]
         if not self.path.is_file():
-            raise FileNotFoundError(f"{folder} has no {WEIGHTS}; a KerasHub preset of one file is what kbert reads")
+            if not (folder / INDEX).is_file():
+                raise FileNotFoundError(f"{folder} has no {WEIGHTS} and no {INDEX}; a KerasHub preset has one of them")
+            self.path, files = folder / INDEX, sorted(folder.glob(SHARDS))
+            named = read_json(self.path).get("weight_map", {}).values()
+            wanted = {name for names in named for name in ([names] if isinstance(names, str) else names)}
+            lacking = sorted(wanted - {file.name for file in files})
+            if lacking:
+                raise FileNotFoundError(f"{self.path} names {lacking[0]}, which is not there; fetch the folder again")
         self._datasets: dict[str, Any] = {}
         self._left_out: list[str] = []
         self._files: list[Any] = []
         try:
-            self._open(self.path, "")
+            for file in files:
+                self._open(file, "")
             if self.path.with_name(TASK_WEIGHTS).is_file():
                 self._open(self.path.with_name(TASK_WEIGHTS), "task/")
             if not any(name.startswith("layers/") for name in self._datasets):
@@ -222,25 +169,31 @@ def read_config(folder: pathlib.Path) -> Description:
     """
     path = folder / "config.json"
     stated = read_json(path)
-    if stated["class_name"] != "BertBackbone":
-        raise ValueError(f"{path} describes a {stated['class_name']}; of KerasHub's presets kbert reads BertBackbone only")
-    sizes = stated.get("config", {})
-    config = {key: sizes[stored_key] for key, stored_key in FAMILY.keys.items() if stored_key in sizes}
+    if stated["class_name"] not in FAMILIES:
+        known = " and ".join(FAMILIES)
+        raise ValueError(f"{path} describes a {stated['class_name']}; of KerasHub's presets kbert reads {known} only")
+    family, sizes = FAMILIES[stated["class_name"]], stated.get("config", {})
+    config = {key: sizes[stored_key] for key, stored_key in family.keys.items() if stored_key in sizes}
     config.setdefault("attention_probs_dropout_prob", config.get("hidden_dropout_prob", 0.1))
     values: dict[str, Any] = {**MASKED_LM_HEAD}
     task, architecture = path.with_name("task.json"), stated["class_name"]
     if task.is_file():
         stated_task = read_json(task)
         architecture = stated_task.get("class_name", architecture)
-        values["classifier_dropout"] = stated_task.get("config", {}).get("dropout")
-    encoder_config = BertConfig.from_dict({**config, **FAMILY.implied}, source=str(path))
-    return Description(FAMILY, encoder_config, values, architecture, HEADS.get(architecture))
+        settings = stated_task.get("config", {})
+        values["classifier_dropout"] = settings.get("dropout")
+        if settings.get("activation") == "sigmoid":  # else the head's outputs are logits, or their softmax
+            values["problem_type"] = "multi_label_classification"
+        if "pooling_mode" in settings:
+            values["embedder"] = {"pooling": settings["pooling_mode"], "normalize": settings.get("normalize", True)}
+    encoder_config = BertConfig.from_dict({**config, **family.implied}, source=str(path))
+    return Description(family, encoder_config, values, architecture, HEADS.get(architecture))
 
 
 def read_tokenizer_options(folder: pathlib.Path, vocabulary: Sequence[str]) -> dict[str, Any]:
     """Reads the arguments of a tokenizer from tokenizer.json.
 
-    Accents are dropped if letters are lower-cased, as the tokenizer does with which the published checkpoints were trained.
+    Where the file of an early KerasNLP does not say whether accents are dropped, they are if letters are lower-cased.
 
     Args:
       folder: a preset folder of KerasHub's.
@@ -249,9 +202,21 @@ def read_tokenizer_options(folder: pathlib.Path, vocabulary: Sequence[str]) -> d
     path = folder / "tokenizer.json"
     stated = read_json(path).get("config", {}) if path.is_file() else {}
     options = {"lowercase": bool(stated.get("lowercase", False))}
-    if stated.get("strip_accents"):
-        options["strip_accents"] = True
+    if stated.get("strip_accents") is not None:
+        options["strip_accents"] = bool(stated["strip_accents"])
     return options
+
+
+def read_preprocessor_options(folder: pathlib.Path) -> dict[str, Any]:
+    """Reads the arguments of a preprocessor from preprocessor.json, if it is there.
+
+    Args:
+      folder: a preset folder of KerasHub's.
+    """
+    path = folder / "preprocessor.json"
+    stated = read_json(path).get("config", {}) if path.is_file() else {}
+    options = {"max_length": stated.get("sequence_length"), "truncation": TRUNCATIONS.get(str(stated.get("truncate")))}
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def save_folder(
@@ -286,7 +251,7 @@ def to_keras_hub(encoder: Encoder, preprocessor: Preprocessor | None = None, tas
     config = encoder.config
     # A task without a pooler leaves KerasHub's as it is initialized, and unused.
     check_place(config, "" if task is None else task.head, task is None or task.pools)
-    head_rules = [] if task is None else FAMILY.head(task.head)
+    head_rules = FAMILY.head(task.head) if task is not None and task.head else []
     from keras_hub import models
 
     backbone = models.BertBackbone(
@@ -302,9 +267,10 @@ def to_keras_hub(encoder: Encoder, preprocessor: Preprocessor | None = None, tas
         else:
             model = _task(models, backbone, preprocessor, task)
             path = pathlib.Path(folder) / TASK_WEIGHTS
-            model.save_task_weights(path)
-            _fill(path, weights_of(task, head_rules), prefix="task/")
-            model.load_task_weights(path)
+            if head_rules:
+                model.save_task_weights(path)
+                _fill(path, weights_of(task, head_rules), prefix="task/")
+                model.load_task_weights(path)
     _warn_of_difference(task or encoder, model, config)
     return model
 
@@ -330,7 +296,9 @@ def check_place(config: Config, head: str, pools: bool = True) -> None:
 
 def _task(models: Any, backbone: Any, preprocessor: Preprocessor | None, task: Any) -> Any:
     """Returns KerasHub's counterpart of a task, with first weights."""
-    name = {"SequenceClassification": "TextClassifier", "MaskedLM": "MaskedLM"}[task.head]
+    name = {"SequenceClassification": "TextClassifier", "MaskedLM": "MaskedLM", "": "TextEmbedder"}[task.head]
+    if name == "TextEmbedder":
+        _check_embedder(task)
     packer = None
     if preprocessor is not None:
         tokenizer = preprocessor.tokenizer
@@ -341,7 +309,23 @@ def _task(models: Any, backbone: Any, preprocessor: Preprocessor | None, task: A
         )
     if name == "MaskedLM":
         return models.BertMaskedLM(backbone, preprocessor=packer)
+    if name == "TextEmbedder":
+        return models.BertTextEmbedder(backbone, packer, pooling_mode=task.pooling, normalize=task.normalize)
     return models.BertTextClassifier(backbone, num_classes=len(task.labels), preprocessor=packer, dropout=task.dropout_rate)
+
+
+def _check_embedder(task: Any) -> None:
+    """Raises a ValueError for an embedder that KerasHub's is not."""
+    lacking = {
+        "dense layers": task.dense,
+        f"pooling {task.pooling!r}": task.pooling not in ("mean", "cls", "max"),
+        "a prompt": task.preprocessor is not None and task.preprocessor.prompt,
+    }
+    named = [name for name, is_used in lacking.items() if is_used]
+    if named:
+        raise ValueError(
+            f"KerasHub's BertTextEmbedder has no place for {' and '.join(named)}; save it in Hugging Face's layout"
+        )
 
 
 def _fill(path: pathlib.Path, tensors: Mapping[str, np.ndarray], prefix: str = "") -> None:

@@ -19,20 +19,25 @@ from kbert.checkpoints.preset_folder import write_preset
 from kbert.checkpoints.source_card import Source, read_source
 from kbert.files.atomic import recover
 from kbert.files.json import read_json
-from kbert.files.vocabulary import read_vocabulary
 
 
 class Format(Protocol):
     """A module that reads and writes folders of one format."""
 
     KIND: str  # what people call such a folder, with an article
-    VOCABULARY: pathlib.PurePath  # of the folder
+    VOCABULARIES: tuple[pathlib.PurePath, ...]  # where the vocabulary may be; the first that is there counts
 
     def read_config(self, folder: pathlib.Path) -> Description:
         """Reads the configuration file."""
 
+    def read_vocabulary(self, path: pathlib.Path) -> list[str]:
+        """Reads one of the `VOCABULARIES`."""
+
     def read_tokenizer_options(self, folder: pathlib.Path, vocabulary: Sequence[str]) -> dict[str, Any]:
         """Returns the arguments of a tokenizer that the folder states."""
+
+    def read_preprocessor_options(self, folder: pathlib.Path) -> dict[str, Any]:
+        """Returns the arguments of a preprocessor that the folder states, such as `max_length`."""
 
     def open_checkpoint(self, folder: pathlib.Path, family: Family) -> Checkpoint:
         """Opens the weights."""
@@ -133,7 +138,8 @@ class Opened:
     @property
     def vocabulary_path(self) -> pathlib.Path:
         """Where the folder's vocabulary is, if it has one."""
-        return self.folder / self.format.VOCABULARY
+        places = [self.folder / place for place in self.format.VOCABULARIES]
+        return next((place for place in places if place.is_file()), places[-1])
 
     @cached_property
     def vocabulary(self) -> list[str]:
@@ -145,14 +151,20 @@ class Opened:
         path = self.vocabulary_path
         if not path.is_file():
             raise FileNotFoundError(
-                f"{self.folder} has no {self.format.VOCABULARY}; without its vocabulary a checkpoint cannot read text"
+                f"{self.folder} has no {' and no '.join(map(str, self.format.VOCABULARIES))}; without its vocabulary a "
+                "checkpoint cannot read text"
             )
-        return read_vocabulary(path)
+        return self.format.read_vocabulary(path)
 
     @cached_property
     def tokenizer_options(self) -> dict[str, Any]:
         """The arguments of `WordPieceTokenizer` that the folder states."""
         return {**self.own_settings["tokenizer"], **self.format.read_tokenizer_options(self.folder, self.vocabulary)}
+
+    @cached_property
+    def preprocessor_options(self) -> dict[str, Any]:
+        """The arguments of `TextPreprocessor` that the folder's files state, kbert.json aside."""
+        return self.format.read_preprocessor_options(self.folder)
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
@@ -261,8 +273,9 @@ def find_folder(preset: str | os.PathLike[str]) -> pathlib.Path:
     if not (folder / "config.json").is_file() and not (folder / google.CONFIG).is_file():
         there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
         raise FileNotFoundError(
-            f"{folder} is not a checkpoint that kbert reads: a Hugging Face folder has config.json, vocab.txt and "
-            f"model.safetensors, Google's {google.CONFIG}, vocab.txt and bert_model.ckpt.index; this one holds {there}"
+            f"{folder} is not a checkpoint that kbert reads: a Hugging Face folder has config.json, tokenizer.json or "
+            f"vocab.txt, and model.safetensors; Google's has {google.CONFIG}, vocab.txt and bert_model.ckpt.index. "
+            f"This one holds {there}"
         )
     return folder
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from kbert.checkpoints.names import Config
@@ -21,7 +21,13 @@ class Encoder(Protocol):
 
 
 class Tokenizer(Protocol):
-    """A WordPiece tokenizer; it also has an attribute for each key of `kbert.files.vocabulary.SPECIAL_TOKENS`."""
+    """A WordPiece tokenizer, which has an attribute for each key of `kbert.files.vocabulary.SPECIAL_TOKENS`."""
+
+    pad_token: str
+    unk_token: str
+    cls_token: str
+    sep_token: str
+    mask_token: str
 
     @property
     def vocabulary(self) -> list[str]: ...
@@ -34,6 +40,15 @@ class Tokenizer(Protocol):
 
     @property
     def tokenize_chinese_chars(self) -> bool: ...
+
+    @property
+    def clean_text(self) -> bool: ...
+
+    @property
+    def max_input_chars_per_word(self) -> int: ...
+
+    added_tokens: list[str]
+    added_words: list[str]
 
 
 class Preprocessor(Protocol):
@@ -69,3 +84,7 @@ class Embedder(Protocol):
     normalize: bool
     dense: Sequence[dict[str, Any]]  # each with `width` and `activation`
     dense_layers: Sequence[Any]
+    prompts: Mapping[str, str]
+    default_prompt_name: str | None
+    include_prompt: bool
+    similarity_kind: str

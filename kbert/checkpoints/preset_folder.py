@@ -16,8 +16,15 @@ from kbert.files.targets import check_writable, kind_by_name, some_of
 # By layout, the patterns of the entries that kbert writes into a folder.
 WRITTEN = {
     "huggingface": (
-        *("config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json"),
-        *("modules.json", "sentence_bert_config.json", "1_Pooling", "[0-9]*_Dense", FILE),
+        *(
+            "config.json",
+            "model.safetensors",
+            "vocab.txt",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "special_tokens_map.json",
+        ),
+        *("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", "1_Pooling", "[0-9]*_Dense", FILE),
     ),
     "google": ("bert_config.json", "bert_model.ckpt.*", "vocab.txt", FILE),
     "keras_hub": (

@@ -35,6 +35,9 @@ def check_pair(teacher: Task, student: Task) -> None:
     if teacher.preprocessor is None or student.preprocessor is None:
         raise ValueError("teacher and student both read texts: build them with a TextPreprocessor")
     check_tokenizers(teacher, student)
+    prompts = teacher.preprocessor.prompt, student.preprocessor.prompt
+    if prompts[0] != prompts[1]:
+        raise ValueError(f"teacher and student read texts behind different prompts, {prompts[0]!r} and {prompts[1]!r}")
     positions = teacher.encoder.config.max_position_embeddings
     if student.preprocessor.max_length > positions:
         raise ValueError(f"the student reads {student.preprocessor.max_length} positions, the teacher has {positions}")
@@ -49,7 +52,15 @@ def check_tokenizers(teacher: Task, student: Task) -> None:
             f"teacher and student have different vocabularies ({sizes[0]} and {sizes[1]} tokens): the student needs the "
             "teacher's; trim_vocabulary() comes after distilling"
         )
-    for name in ("lowercase", "strip_accents", "tokenize_chinese_chars"):
+    for name in (
+        "lowercase",
+        "strip_accents",
+        "tokenize_chinese_chars",
+        "clean_text",
+        "max_input_chars_per_word",
+        "added_tokens",
+        "added_words",
+    ):
         if of_student[name] != of_teacher[name]:
             raise ValueError(f"teacher and student read text differently: {name} is {of_teacher[name]} and {of_student[name]}")
 

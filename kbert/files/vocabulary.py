@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 import pathlib
+import warnings
 from collections.abc import Iterable, Sequence
 
 from kbert.files.atomic import written_aside
@@ -30,26 +31,60 @@ def read_vocabulary(path: str | os.PathLike[str]) -> list[str]:
         order mark at the beginning is not part of the first token.
 
     Returns:
-      A list of `V` strings. Only the line end is cut off, since some published vocabularies hold odd spaces.
+      A list of `V` strings. Only the line end is cut off, since some published vocabularies hold odd spaces. A line without a
+      token, and the earlier ones of several equal lines, hold a name that no text can have, because the numbers of the lines
+      below are ids. A warning names the first of them. Empty lines at the end count for nothing.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: the file is not UTF-8, or `check_vocabulary` refuses it.
+      ValueError: the file is not UTF-8, or is empty.
     """
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no vocabulary at {path}: a text file with one token a line is expected")
     lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
-    if lines[-1] == b"":
+    while lines and lines[-1].strip(b"\r") == b"":
         lines.pop()
-    tokens = []
+    tokens: list[str | None] = []
+    odd: list[str] = []
+    last: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         try:
-            tokens.append(line.removesuffix(b"\r").decode("utf-8"))
+            token = line.removesuffix(b"\r").decode("utf-8")
         except UnicodeDecodeError:
             raise ValueError(f"{path}, line {number}: {line!r} is not UTF-8 text; save the file as UTF-8") from None
-    check_vocabulary(tokens, source=str(path))
-    return tokens
+        if token == "":
+            odd.append(f"line {number} is empty")
+        elif token in last:
+            odd.append(f"line {number}: {token!r} stands on line {last[token]} already, and the later line counts")
+            tokens[last[token] - 1] = None
+        tokens.append(token or None)
+        last[token] = number
+    filled = fill_gaps(tokens)
+    check_vocabulary(filled, source=str(path))
+    if odd:
+        warnings.warn(f"{path}, {odd[0]}; {len(odd)} such lines keep their ids, which no text has", stacklevel=2)
+    return filled
+
+
+def fill_gaps(tokens: Sequence[str | None]) -> list[str]:
+    """Returns a vocabulary in which the ids without a token have names that no text can have.
+
+    >>> fill_gaps(["[PAD]", None, "a"])
+    ['[PAD]', '[unused1]', 'a']
+
+    Brackets are words of their own, so that no word of a text is such a name.
+
+    Args:
+      tokens: in the order of their ids; None stands for an id without a token.
+    """
+    taken = set(tokens)
+
+    def name(number: int) -> str:
+        names = (f"[unused{number}{'_' * more}]" for more in range(len(tokens) + 1))
+        return next(free for free in names if free not in taken)
+
+    return [name(number) if token is None else token for number, token in enumerate(tokens)]
 
 
 def check_vocabulary(tokens: Sequence[str], source: str = "the vocabulary", special_tokens: Iterable[str] = ()) -> None:

@@ -373,4 +373,7 @@ def _count(file: pathlib.Path) -> int:
 def fingerprint(tokenizer: WordPieceTokenizer) -> str:
     """Returns a digest that differs for tokenizers with another vocabulary or other options."""
     settings = [tokenizer.vocabulary, tokenizer.lowercase, tokenizer.strip_accents, tokenizer.tokenize_chinese_chars]
+    more = [tokenizer.clean_text, tokenizer.max_input_chars_per_word, tokenizer.added_tokens, tokenizer.added_words]
+    if more != [True, 100, [], []]:  # older digests know none of these
+        settings += more
     return hashlib.sha256(json.dumps(settings).encode("utf-8")).hexdigest()

@@ -90,7 +90,7 @@ class Encoding(DistributedModel, keras.Model):
         Returns:
           The number of pieces that have room in a row.
         """
-        room = self.preprocessor.max_length - 1 - columns
+        room = self.preprocessor.room(columns)
         longest = int(np.max(lengths, initial=0))
         if longest > room and not self._said_truncated and not reads_own_texts():
             self._said_truncated = True

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from kbert.scoring.tag_schemes import read_tags
-from kbert.text.packing import Windows
+from kbert.text.truncation import Windows
 
 
 class Entities(NamedTuple):

@@ -40,7 +40,8 @@ def load_task(
       cls: the task's class, called as `cls(encoder, preprocessor, **kwargs)`.
       preset: a built-in name, `hf://owner/name@revision`, a folder, a live model of KerasHub, or an `Opened`.
       describe_head: a function of the task, and of the paths of its weights that are missing, to what the notice calls them.
-      max_length: the most positions of a row. None stands for the saved task's number, or else for the encoder's most.
+      max_length: the most positions of a row. None stands for the folder's own number
+        (`model_max_length`, or the saved task's), or else for the encoder's most.
       dtype: a Keras dtype policy for the whole task. None stands for the global one.
       preprocessor: a `TextPreprocessor` in place of the preset's, or None for a task that takes packed input.
       **kwargs: arguments of `cls`. If a value is a function, it is called with the dictionary in the configuration file, and
@@ -86,8 +87,10 @@ def read_preprocessor(opened: Opened, max_length: int | None, settings: dict[str
 
     Args:
       opened: the checkpoint.
-      max_length: the most positions of a row. None stands for the number in the settings, or else for the encoder's most.
-      settings: arguments of the preprocessor that the folder states. `ragged` among them has no effect.
+      max_length: the most positions of a row. None stands for the folder's own number (`model_max_length`, or the one in the
+        settings), or else for the encoder's most.
+      settings: arguments of the preprocessor in kbert.json. `ragged` among them has no effect. What the other files of the
+        folder state counts before them.
 
     Raises:
       ValueError: `max_length` is more than the encoder has, or the vocabulary is another checkpoint's.
@@ -101,6 +104,7 @@ def read_preprocessor(opened: Opened, max_length: int | None, settings: dict[str
             f"{opened.vocabulary_path} has {tokenizer.vocabulary_size} tokens, more than the {rows} rows of the embedding: "
             f"line {rows + 1} has no vector; is it another checkpoint's?"
         )
+    settings = {**settings, **opened.preprocessor_options}
     length = max_length or min(settings.get("max_length", most), most)
     return TextPreprocessor(tokenizer, **{**settings, "max_length": length, "ragged": False})
 

@@ -85,6 +85,12 @@ class FrozenTask:
         # A verb of the task runs with this object's predict.
         return functools.partial(value.__func__, self) if getattr(value, "__self__", None) is self._task else value
 
+    def reading(self, preprocessor: TextPreprocessor) -> FrozenTask:
+        """Returns a frozen task with the same weights that reads texts with another preprocessor."""
+        other = object.__new__(type(self))
+        vars(other).update({**vars(self), "preprocessor": preprocessor, "_readers": {}})
+        return other
+
     def predict(self, x: Any, batch_size: int | None = None, verbose: int | str = "auto") -> Any:
         """Returns the outputs for texts as NumPy arrays, in the order given, as the task's own `predict` does.
 
@@ -302,7 +308,7 @@ class _Reader:
             return {**preprocessor.pack(*pieces), "pieces": tf.add_n(counts)}
 
         spec = {f"text_{n}": tf.TensorSpec([None], tf.string, name=f"text_{n}") for n in range(columns)}
-        if preprocessor.tokenizer.recognize_special_tokens:  # takes a regular expression, which LiteRT does not have
+        if preprocessor.tokenizer.typed_tokens:  # takes a regular expression, which LiteRT does not have
             compute = tf.function(read, input_signature=[spec], autograph=False)
             self._run: Callable = lambda texts: tf.nest.map_structure(
                 lambda t: t.numpy(), compute({name: tf.constant(column, tf.string) for name, column in texts.items()})

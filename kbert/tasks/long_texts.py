@@ -9,7 +9,7 @@ from kbert.arguments import whole_number
 from kbert.tasks.columns import Chunk
 from kbert.tasks.progress import Progress
 from kbert.tasks.task import Task
-from kbert.text.packing import windows
+from kbert.text.truncation import windows
 
 
 class ReadsLongTexts(Task):

@@ -36,7 +36,8 @@ from kbert.tasks.probes import PROBES
 from kbert.tasks.progress import Progress
 from kbert.tasks.targets import plain_targets
 from kbert.tasks.task import Task
-from kbert.text.packing import TextPreprocessor, Windows, windows
+from kbert.text.packing import TextPreprocessor
+from kbert.text.truncation import Windows, windows
 from kbert.training.examples import Examples
 from kbert.training.soft_targets import mean_of_labelled, soft_targets
 

@@ -203,7 +203,9 @@ def kept_tokens(tokenizer: WordPieceTokenizer, texts: Sequence[bytes], size: int
     """
     vocabulary = tokenizer.vocabulary
     counts = collections.Counter(tokenizer(texts).values.numpy().tolist())
-    special = [tokenizer.token_to_id(token) for token in tokenizer.special_tokens]
+    special = [
+        tokenizer.token_to_id(token) for token in (*tokenizer.special_tokens, *tokenizer.added_tokens, *tokenizer.added_words)
+    ]
     # Single ASCII characters, at the start of a word and in it, spell each word that has no token of its own.
     characters = [number for number, token in enumerate(vocabulary) if len(token.removeprefix("##")) == 1 and token.isascii()]
     least = len(set(special + characters))

@@ -438,7 +438,9 @@ class TextClassifier(ReadsLongTexts):
         """Returns the keys of config.json that transformers needs for this head."""
         if self.head == "NextSentencePrediction":
             return {}
-        stated = {"problem_type": self.problem_type, "classifier_dropout": self.dropout_rate}
+        stated: dict[str, Any] = {"problem_type": self.problem_type, "classifier_dropout": self.dropout_rate}
+        if self.problem_type == REGRESSION:  # a CrossEncoder of one output would take its sigmoid
+            stated["sentence_transformers"] = {"activation_fn": "torch.nn.modules.linear.Identity"}
         return {**label_keys(self.labels), **stated}
 
     def get_config(self) -> dict[str, Any]:

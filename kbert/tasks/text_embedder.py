@@ -23,12 +23,13 @@ from kbert.tasks.compiling import is_auto
 from kbert.tasks.encoding import Encoding
 from kbert.tasks.exported_answers import ComparableAnswer, MediaPipeOutput
 from kbert.tasks.from_preset import load_task
-from kbert.tasks.inputs import texts_in_list
+from kbert.tasks.inputs import is_packed, texts_in_list
 from kbert.tasks.on_logits import own_of_keras
 from kbert.tasks.pooling import POOLINGS, pool, unit_length
+from kbert.tasks.prompts import Prompted, checked_prompts, prompt_named
 from kbert.tasks.targets import finite_numbers
 from kbert.tasks.task import Task
-from kbert.tasks.vectors import nearest, of_unit_length, vectors_in
+from kbert.tasks.vectors import SIMILARITIES, nearest, of_unit_length, similarities, vectors_in
 from kbert.text.packing import TextPreprocessor
 from kbert.training import keras_internals
 from kbert.training.examples import Examples
@@ -36,7 +37,7 @@ from kbert.training.losses import CosineSimilarityError, MultipleNegativesRankin
 
 
 @keras.saving.register_keras_serializable("kbert")
-class TextEmbedder(Task):
+class TextEmbedder(Prompted, Task):
     """A task that turns texts into vectors, to compare and to search.
 
     >>> embedder = TextEmbedder.from_preset("all-minilm-l6-v2", max_length=32)
@@ -52,10 +53,17 @@ class TextEmbedder(Task):
     Args:
       encoder: a `BertEncoder` or `MobileBertEncoder`; its pooler, if it has one, is not used.
       preprocessor: a `TextPreprocessor`, or None for packed input.
-      pooling: `"mean"` over a text's tokens, `"cls"` for the first one's vector, `"max"` over each coordinate.
+      pooling: `"mean"` over a text's tokens, `"cls"` for the first one's vector, `"max"` over each coordinate, or
+        `"mean_sqrt_len"`, the sum over the tokens by the root of their number.
       normalize: scales vectors to length 1, so that their product is the cosine.
       dense: layers behind the pooling, as sentence-transformers' Dense modules. Each is a dictionary with `width` and
         `activation` (a name, or None).
+      prompts: texts before each text, by name, such as `{"query": "query: ", "passage": "passage: "}`.
+      default_prompt_name: the one of the prompts that stands before every text where `embed` is asked for no other: in
+        training, in answers, and in exported and frozen tasks. None stands for the preprocessor's own prompt, or none.
+      include_prompt: whether the tokens of the prompt count in the pooling. If not, [CLS] does not count either.
+      similarity: what `similarity` and `search` compute: `"cosine"`, `"dot"`, or `"euclidean"` or `"manhattan"`, distances with
+        a minus sign.
       **kwargs: `name`, and `dtype`, a Keras dtype policy.
 
     Calling the task with the packed dictionary gives vectors `[B, D]`, float32.
@@ -70,9 +78,22 @@ class TextEmbedder(Task):
         pooling: str = "mean",
         normalize: bool = True,
         dense: Sequence[dict[str, Any]] = (),
+        prompts: Mapping[str, str] | None = None,
+        default_prompt_name: str | None = None,
+        include_prompt: bool = True,
+        similarity: str = "cosine",
         **kwargs: Any,
     ) -> None:
+        prompts = checked_prompts(prompts)
+        if default_prompt_name is not None:
+            text = prompt_named(prompts, default_prompt_name)
+            preprocessor = preprocessor if preprocessor is None else preprocessor.with_prompt(text)
         super().__init__(encoder, preprocessor, **kwargs)
+        if similarity not in SIMILARITIES:
+            raise ValueError(f"similarity should be one of {', '.join(SIMILARITIES)}, got {similarity!r}")
+        yes_or_no(include_prompt=include_prompt)
+        self.prompts, self.default_prompt_name = prompts, default_prompt_name
+        self.include_prompt, self.similarity_kind = bool(include_prompt), similarity
         if pooling not in POOLINGS:
             raise ValueError(f"pooling should be one of {', '.join(POOLINGS)}, got {pooling!r}")
         yes_or_no(normalize=normalize)
@@ -88,15 +109,15 @@ class TextEmbedder(Task):
         self.built = True
 
     def encoder_options(self, inputs: dict[str, tf.Tensor]) -> dict[str, Any]:
-        return {"only_first": True} if self.pooling == "cls" else {}
+        return {"only_first": True} if self.pooling == "cls" and not self.skipped_positions else {}
 
     def head_outputs(
         self, outputs: dict[str, tf.Tensor], inputs: dict[str, tf.Tensor], training: bool | None = None
     ) -> tf.Tensor:
-        if self.pooling == "cls":
+        if self.encoder_options(inputs):
             vectors = tf.cast(outputs["first_output"], tf.float32)
         else:
-            vectors = pool(tf.cast(outputs["sequence_output"], tf.float32), inputs, self.pooling)  # [B, H]
+            vectors = pool(tf.cast(outputs["sequence_output"], tf.float32), inputs, self.pooling, self.skipped_positions)
         for layer, projection in zip(self.dense, self.dense_layers):
             vectors = projection(vectors)
             vectors = ACTIVATIONS[layer["activation"]](vectors) if layer["activation"] else vectors
@@ -115,16 +136,17 @@ class TextEmbedder(Task):
 
         >>> embedder = TextEmbedder.from_preset("all-minilm-l6-v2", max_length=32)
 
-        A sentence-transformers folder says in its `modules.json` how it pools, which Dense layers follow and whether vectors
-        have length 1. Without that file the embedder takes the mean, normalized. Arguments that are given win.
+        A sentence-transformers folder says how it pools, which Dense layers follow, whether vectors have length 1, which
+        prompts there are and how vectors are compared. Without a modules.json the embedder takes the mean, normalized.
+        Arguments that are given win.
 
         Args:
           preset: a built-in name (`kbert.presets()`), `hf://owner/name[@revision]`, a folder, or a live KerasHub model.
           max_length: the most positions of a text; by default the folder's own, or the checkpoint's most (512).
-          pooling: `"mean"`, `"cls"` or `"max"`; by default the folder's own.
+          pooling: `"mean"`, `"cls"`, `"max"` or `"mean_sqrt_len"`; by default the folder's own.
           normalize: scales vectors to length 1; by default the folder's own.
           **kwargs: `dtype`, a Keras dtype policy; `preprocessor`, a `TextPreprocessor` in place of the checkpoint's, or None
-            for packed input; `dense`, as in the constructor.
+            for packed input; and the constructor's `dense`, `prompts`, `default_prompt_name`, `include_prompt`, `similarity`.
 
         Raises:
           FileNotFoundError: there is no such checkpoint, or its files are not complete.
@@ -133,9 +155,10 @@ class TextEmbedder(Task):
         with open_preset(preset) as opened:
             modules = sentence_transformers.read_modules(opened.folder)
             given = {"pooling": pooling, "normalize": normalize}
-            options = {**modules.options, **{name: value for name, value in given.items() if value is not None}}
-            if max_length is None and modules.max_length:
-                max_length = modules.max_length if kwargs.get("preprocessor", "auto") == "auto" else None
+            stated = modules.options or opened.values.get("embedder", {})
+            options = {**stated, **{name: value for name, value in given.items() if value is not None}}
+            if max_length is None and modules.max_length and kwargs.get("preprocessor", "auto") == "auto":
+                max_length = min(modules.max_length, opened.config.max_position_embeddings)
             task = load_task(cls, opened, lambda task, missing: "", max_length=max_length, **options, **kwargs)
             sentence_transformers.load_dense(task, modules)
         return task
@@ -228,7 +251,13 @@ class TextEmbedder(Task):
     # Answers
 
     def embed(
-        self, texts: Any, batch_size: int | None = None, normalize: bool | None = None, verbose: int | str = "auto"
+        self,
+        texts: Any,
+        batch_size: int | None = None,
+        normalize: bool | None = None,
+        verbose: int | str = "auto",
+        prompt_name: str | None = None,
+        prompt: str | None = None,
     ) -> np.ndarray:
         """Returns the vectors of texts, float32 `[B, D]`, in the order given.
 
@@ -240,10 +269,19 @@ class TextEmbedder(Task):
           batch_size: the most texts of one step; by default as many as fill a step with tokens.
           normalize: scales to length 1; by default the embedder's own `normalize`.
           verbose: 1 for a progress bar, 0 for none. By default there is one on a terminal after some seconds.
+          prompt_name: the name of the one of `prompts` that stands before each text; by default the embedder's own.
+          prompt: the text that stands before each text, in place of a name; `""` for none.
 
         Raises:
-          ValueError: `normalize=False` of an embedder that is built to give vectors of length 1.
+          ValueError: `normalize=False` of an embedder that is built to give vectors of length 1; or there is no prompt of that
+            name, or a prompt is given with packed dictionaries.
         """
+        if prompt is not None or prompt_name is not None:
+            if self.preprocessor is None or is_packed(texts, True):
+                raise ValueError("a prompt stands before texts, and packed dictionaries are given: leave it out")
+            other = self.with_prompt(prompt_name, prompt)
+            if other is not self:
+                return other.embed(texts, batch_size, normalize, verbose)
         vectors = self.predict(texts, batch_size=batch_size, verbose=verbose)
         if normalize and not self.normalize:
             vectors = of_unit_length(vectors)
@@ -252,17 +290,20 @@ class TextEmbedder(Task):
         return vectors
 
     def similarity(self, texts: Any, others: Any) -> np.ndarray:
-        """Returns the cosines of texts with others, `[A, B]`.
+        """Returns the similarities of texts with others, `[A, B]`: cosines, or what the embedder's `similarity` names.
 
         Args:
           texts: `A` texts, or their vectors `[A, D]`, in any precision of floats; the cosines are computed in float32.
           others: `B` texts, or their vectors `[B, D]`.
         """
-        vectors, of_others = self._unit_vectors(texts, "texts", others, "others")
-        return vectors @ of_others.T
+        vectors, of_others = self._comparable_vectors(texts, "texts", others, "others")
+        return similarities(vectors, of_others, self.similarity_kind)
 
     def search(self, queries: Any, corpus: Any, top_k: int = 10) -> list[list[dict[str, Any]]]:
         """Returns the texts of a corpus that are most similar to each query, exactly, in blocks of bounded memory.
+
+        Queries and corpus have the embedder's own prompt. For prompts of their own give vectors:
+        `search(embedder.embed(queries, prompt_name="query"), embedder.embed(corpus, prompt_name="passage"))`.
 
         >>> embedder.search(["a cat"], ["A cat sat.", "Shares fell."], top_k=1)  # doctest: +SKIP
         [[{'place': 0, 'score': 0.79, 'text': 'A cat sat.'}]]
@@ -281,24 +322,22 @@ class TextEmbedder(Task):
         """
         top_k = whole_number("top_k", top_k)
         texts = texts_in_list(corpus) if vectors_in(corpus, "corpus") is None else None
-        queries, vectors = self._unit_vectors(queries, "queries", corpus if texts is None else texts, "the corpus")
+        queries, vectors = self._comparable_vectors(queries, "queries", corpus if texts is None else texts, "the corpus")
 
         def answer(place: int, score: float) -> dict[str, Any]:
             return {"place": place, "score": score, **({} if texts is None else {"text": texts[place]})}
 
-        return [[answer(*found) for found in row] for row in nearest(queries, vectors, top_k)]
+        return [[answer(*found) for found in row] for row in nearest(queries, vectors, top_k, self.similarity_kind)]
 
-    def _unit_vectors(self, texts: Any, name: str, others: Any, other_name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Returns two columns of texts or vectors as vectors of length 1; `name` and `other_name` are for errors."""
+    def _comparable_vectors(self, texts: Any, name: str, others: Any, other_name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Returns two columns of texts or vectors as vectors, of length 1 for cosines; the names are for errors."""
         first, second = vectors_in(texts, name), vectors_in(others, other_name)
         for ours, theirs, our_name, their_name in ((first, second, name, other_name), (second, first, other_name, name)):
             width = self.width if theirs is None else theirs.shape[1]
             if ours is not None and ours.shape[1] != width:
                 raise ValueError(f"{our_name} have {ours.shape[1]} coordinates, {their_name} {width}: embed both alike")
-        return (
-            of_unit_length(self.embed(texts) if first is None else first),
-            of_unit_length(self.embed(others) if second is None else second),
-        )
+        vectors = (self.embed(texts) if first is None else first, self.embed(others) if second is None else second)
+        return (of_unit_length(vectors[0]), of_unit_length(vectors[1])) if self.similarity_kind == "cosine" else vectors
 
     # Figures
 
@@ -377,13 +416,15 @@ class TextEmbedder(Task):
 
         Args:
           folder: the folder to write; it is made if it is not there.
-          layout: `"huggingface"`; no other layout has a place for the pooling.
+          layout: `"huggingface"`, or `"keras_hub"` for a `BertTextEmbedder` of KerasHub; no other has a place for the pooling.
 
         Raises:
           ValueError: `layout` is another one; or the folder has the name of a file, or holds a model of another layout.
         """
+        if layout == "keras_hub":
+            return super().save_to_preset(folder, layout)
         if layout != "huggingface":
-            raise ValueError(f"an embedder's folder is Hugging Face's with modules.json, got layout {layout!r}")
+            raise ValueError(f"an embedder's folder is Hugging Face's with modules.json or KerasHub's, got layout {layout!r}")
         write_modules = functools.partial(sentence_transformers.write_modules, task=self)
         writer_of(layout)(folder, self.encoder, self.preprocessor, settings=self.preset_settings(), beside=write_modules)
 
@@ -393,6 +434,10 @@ class TextEmbedder(Task):
             "pooling": self.pooling,
             "normalize": self.normalize,
             "dense": json.loads(json.dumps(self.dense)),
+            "prompts": dict(self.prompts),
+            "default_prompt_name": self.default_prompt_name,
+            "include_prompt": self.include_prompt,
+            "similarity": self.similarity_kind,
         }
 
 

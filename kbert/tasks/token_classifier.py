@@ -45,7 +45,8 @@ from kbert.tasks.words import (
     tags_of_words,
     true_entities,
 )
-from kbert.text.packing import TextPreprocessor, Windows, windows
+from kbert.text.packing import TextPreprocessor
+from kbert.text.truncation import Windows, windows
 from kbert.training.examples import Examples
 from kbert.training.losses import NO_LABEL, LabelledCrossentropy
 from kbert.training.soft_targets import soft_targets

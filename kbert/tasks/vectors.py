@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 SCORES_AT_ONCE = 16_000_000  # similarities of queries and corpus held at a time
 
 
@@ -48,17 +49,37 @@ def of_unit_length(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
 
 
-def nearest(queries: np.ndarray, vectors: np.ndarray, top_k: int) -> Iterator[list[tuple[int, float]]]:
-    """Yields for each query the places and the cosines of the vectors that are nearest to it, the best first.
+def similarities(first: np.ndarray, second: np.ndarray, kind: str = "dot") -> np.ndarray:
+    """Returns the similarities of vectors, `[A, B]`: the larger, the more alike.
+
+    >>> similarities(np.array([[3.0, 4.0]]), np.array([[0.0, 0.0], [3.0, 4.0]]), "euclidean").tolist()
+    [[-5.0, 0.0]]
 
     Args:
-      queries: vectors of length 1, `[Q, D]`.
-      vectors: vectors of length 1, `[C, D]`.
+      first: vectors `[A, D]`; of length 1 for cosines.
+      second: vectors `[B, D]`; of length 1 for cosines.
+      kind: `"cosine"` or `"dot"` for products, `"euclidean"` or `"manhattan"` for distances with a minus sign, as
+        sentence-transformers names them.
+    """
+    if kind in ("cosine", "dot"):
+        return first @ second.T
+    order = 2 if kind == "euclidean" else 1
+    rows = [-np.linalg.norm(row - second, ord=order, axis=-1) for row in first]
+    return np.stack(rows) if rows else np.zeros((0, len(second)), second.dtype)
+
+
+def nearest(queries: np.ndarray, vectors: np.ndarray, top_k: int, kind: str = "cosine") -> Iterator[list[tuple[int, float]]]:
+    """Yields for each query the places and the similarities of the vectors that are nearest to it, the best first.
+
+    Args:
+      queries: vectors `[Q, D]`; of length 1 for cosines.
+      vectors: vectors `[C, D]`; of length 1 for cosines.
       top_k: the number of vectors for each query; all of them if there are fewer.
+      kind: the kind of similarity, as `similarities` takes it.
     """
     top_k, block = min(top_k, len(vectors)), max(1, SCORES_AT_ONCE // max(1, len(vectors)))
     for start in range(0, len(queries), block):
-        scores = queries[start : start + block] @ vectors.T
+        scores = similarities(queries[start : start + block], vectors, kind)
         best = np.argpartition(-scores, top_k - 1, axis=1)[:, :top_k] if top_k else np.zeros((len(scores), 0), int)
         for row, places in zip(scores, best):
             order = places[np.argsort(-row[places], kind="stable")]

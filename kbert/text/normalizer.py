@@ -15,6 +15,7 @@ import gzip
 import json
 import pathlib
 import re
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -87,6 +88,7 @@ def normalizer_model(
     tokenize_chinese_chars: bool = True,
     isolated: str = "",
     alphabet: frozenset[str] | None = None,
+    clean_text: bool = True,
 ) -> bytes:
     """Returns the normalizer table for `tft.FastBertNormalizer(model_buffer=...)`, as bytes.
 
@@ -102,6 +104,7 @@ def normalizer_model(
       alphabet: the characters of a vocabulary's tokens, or None to map every character. A word with any character outside the
         alphabet is [UNK], so that one such character can stand for all of them. The table is then a tenth as large if most
         ideographs are outside.
+      clean_text: whether control characters, U+0000 and U+FFFD are deleted.
 
     Returns:
       A flatbuffer `FastBertNormalizerModel`. Making one takes about 0.1 s, and the last 8 are cached.
@@ -110,8 +113,9 @@ def normalizer_model(
     strip_accents = lowercase if strip_accents is None else strip_accents
     decompose = table["without_accents"] if strip_accents else {}
     lower = table["lowercase"] if lowercase else {}
-    deleted, space = _members(table, "deleted"), _members(table, "space")
-    cjk = _members(table, "cjk") if tokenize_chinese_chars else np.zeros(0x110000, bool)
+    none: np.ndarray = np.zeros(0x110000, bool)
+    deleted, space = (_members(table, name) if clean_text else none for name in ("deleted", "space"))
+    cjk = _members(table, "cjk") if tokenize_chinese_chars else none
     punctuation, gap = _members(table, "punctuation"), _members(table, "gap")
 
     unknown = None if alphabet is None else next(c for c in map(chr, range(0xA000, 0xD800)) if c not in alphabet)
@@ -142,6 +146,8 @@ def normalizer_model(
         values[code_point] = pool.add(replacement(code_point))
     values[space] = pool.add(" ")
     values[deleted] = pool.add("")
+    if unknown and not clean_text:  # the op that cuts words into pieces crashes at U+0000, which no token has
+        values[0] = pool.add(unknown)
     for character in isolated:
         values[ord(character)] = pool.add(f" {character} ")
     return _flatbuffer(values, pool.bytes())
@@ -158,6 +164,20 @@ def character_model() -> bytes:
     values: np.ndarray = np.full(0x110000, _ABSENT, np.int64)
     values[0x80:] = pool.add("x")
     return _flatbuffer(values, pool.bytes(), zero=pool.add("x"))
+
+
+def isolating_model(characters: Sequence[str]) -> bytes:
+    """Returns a normalizer table that puts spaces around some characters, deletes U+0001, and leaves all others alone.
+
+    Args:
+      characters: those that become words of their own.
+    """
+    pool = _StringPool()
+    values: np.ndarray = np.full(0x110000, _ABSENT, np.int64)
+    values[1] = pool.add("")
+    for character in characters:
+        values[ord(character)] = pool.add(f" {character} ")
+    return _flatbuffer(values, pool.bytes())
 
 
 class _StringPool:

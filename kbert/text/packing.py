@@ -16,95 +16,10 @@ import tensorflow as tf
 from kbert.arguments import whole_number, yes_or_no
 from kbert.text.texts import Texts, strings_of
 from kbert.text.tokenizer import WordPieceTokenizer
+from kbert.text.truncation import TRUNCATIONS, Windows, truncated_lengths, windows
 from kbert.training import keras_internals
 
 SAY_RANK = "tf.ensure_shape(texts, [None]) for a column, [] for one text"
-TRUNCATIONS = ("longest_first", "only_first", "only_second")
-
-
-def truncated_lengths(
-    first: tf.Tensor, second: tf.Tensor | None, budget: int, truncation: str = "longest_first"
-) -> tuple[tf.Tensor, tf.Tensor | None]:
-    """Returns the number of pieces of each text that fit into a row.
-
-    >>> a, b = truncated_lengths(tf.constant([10, 3]), tf.constant([9, 20]), budget=8)
-    >>> a.numpy(), b.numpy()
-    (array([4, 3], dtype=int32), array([4, 5], dtype=int32))
-
-    Args:
-      first, second: the numbers of pieces, int32 `[B]`; `second` is None for single texts.
-      budget: the largest number of pieces of both texts together.
-      truncation: `"longest_first"` takes piece by piece from the longer text, and from the first one on a tie. It is computed
-        in closed form. `"only_first"` and `"only_second"` cut one text and leave the other whole.
-
-    Returns:
-      The pair of shortened numbers, int32 `[B]`; the second is None for single texts. The reference raises an error if the text
-      that is left whole is longer than the budget. A graph cannot raise one, so that text is then cut to the budget too.
-    """
-    if second is None:
-        return tf.minimum(first, budget), None
-    if truncation == "longest_first":
-        smaller = tf.minimum(tf.minimum(first, second), budget // 2)
-        larger = budget - smaller
-        fits = first + second <= budget
-        kept_first = tf.where(first > second, larger, smaller)
-        kept_second = tf.where(first > second, smaller, larger)
-        return tf.where(fits, first, kept_first), tf.where(fits, second, kept_second)
-    if truncation == "only_first":
-        kept_second = tf.minimum(second, budget)
-        return tf.minimum(first, budget - kept_second), kept_second
-    kept_first = tf.minimum(first, budget)
-    return kept_first, tf.minimum(second, budget - kept_first)
-
-
-class Windows(NamedTuple):
-    """Overlapping windows of documents: `W` windows of `B` documents."""
-
-    document: tf.Tensor  # int32 [W], the document of each window
-    start: tf.Tensor  # int32 [W], the window's first piece in the document
-    length: tf.Tensor  # int32 [W], the window's number of pieces
-
-    def of(self, ragged: tf.RaggedTensor) -> tf.RaggedTensor:
-        """Returns the windows `[W, (pieces)]` of the values that documents have for their pieces, ragged `[B, (pieces)]`."""
-        starts = tf.gather(ragged.row_splits[:-1], self.document) + tf.cast(self.start, tf.int64)
-        ends = starts + tf.cast(self.length, tf.int64)
-        return tf.gather(ragged.values, tf.ragged.range(starts, ends))
-
-
-def windows(lengths: tf.Tensor, room: int | tf.Tensor, stride: int) -> Windows:
-    """Cuts documents into windows of at most `room` pieces, each sharing `stride` pieces with the one before.
-
-    >>> [part.numpy().tolist() for part in windows(tf.constant([7, 2]), room=4, stride=1)]
-    [[0, 0, 1], [0, 3, 0], [4, 4, 2]]
-
-    Args:
-      lengths: the number of pieces of each document, int32 `[B]`.
-      room: the number of a document's pieces in one window: a number or, if it depends on another text beside the document,
-        int32 `[B]`.
-      stride: the number of pieces that neighbouring windows share, as the reference's `stride`; less than `room`.
-
-    Returns:
-      The `Windows`. A document without pieces has one empty window.
-
-    Raises:
-      ValueError: if `room` is a number and `stride` is negative or not less than it.
-    """
-    if isinstance(room, int) and not 0 <= stride < room:
-        raise ValueError(
-            f"stride should be at least 0 and less than the {room} pieces of a window, got {stride}; "
-            "choose a smaller stride or a larger max_length"
-        )
-    room = tf.broadcast_to(tf.convert_to_tensor(room, tf.int32), tf.shape(lengths))
-    step = room - stride
-    count = 1 + (tf.maximum(lengths - room, 0) + step - 1) // step  # [B]
-    ends = tf.cumsum(count)
-    first = ends - count
-    # Every document has a window, so the document of a window is the number of first windows up to it, less one.
-    is_first = tf.scatter_nd(first[:, None], tf.ones_like(first), tf.reduce_sum(count)[None])
-    document = tf.cumsum(is_first) - 1  # [W]
-    start = (tf.range(tf.reduce_sum(count)) - tf.gather(first, document)) * tf.gather(step, document)
-    length = tf.minimum(tf.gather(lengths, document) - start, tf.gather(room, document))
-    return Windows(document, start, length)
 
 
 class Slices(NamedTuple):
@@ -142,14 +57,16 @@ class TextPreprocessor(keras.layers.Layer):
     Args:
       tokenizer: a `WordPieceTokenizer`.
       max_length: the largest number of positions in a row, special tokens included.
-      truncation: the text of a pair that loses pieces if both do not fit: `"longest_first"`, `"only_first"` or `"only_second"`,
-        as `truncated_lengths` describes them.
+      truncation: the text of a pair that loses pieces if both do not fit: `"longest_first"`, `"only_first"`, `"only_second"` or
+        `"round_robin"`, as `truncated_lengths` describes them.
       fixed_length: whether every row is `max_length` long. Otherwise all rows of a batch have one length, see
         `row_length`.
       ragged: whether a call returns ragged tensors `[B, (positions)]` without padding. They are for pipelines of your own;
         tasks take padded ones.
       padded_end: whether the longest row of a batch has a [PAD] after it too, if `max_length` leaves room. An encoder that
         reads the next token (MobileBERT) then gives a text the same vectors alone and in any batch. Its tasks set this.
+      prompt: a text before each text, or before the first of a pair, such as `"query: "`. Its pieces count among the positions
+        of a row. It has to end between two words, with a space or punctuation, so that the text's pieces are its own.
       **kwargs: passed to `keras.layers.Layer`, for example `name`.
 
     A call takes a list or string tensor `[B]` or `[B, 1]`, or a tuple of two for pairs. It returns a dictionary of three int32
@@ -158,8 +75,8 @@ class TextPreprocessor(keras.layers.Layer):
 
     Raises:
       TypeError: if `tokenizer` is no `WordPieceTokenizer`.
-      ValueError: if `truncation` is none of the three, `max_length` is less than 4, or `ragged` and `fixed_length` are both
-        true.
+      ValueError: if `truncation` is none of the four, `max_length` is less than 4, `ragged` and `fixed_length` are both true,
+        or the prompt ends inside a word or leaves no room for texts.
     """
 
     def __init__(
@@ -170,6 +87,7 @@ class TextPreprocessor(keras.layers.Layer):
         fixed_length: bool = False,
         ragged: bool = False,
         padded_end: bool = False,
+        prompt: str = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -189,6 +107,8 @@ class TextPreprocessor(keras.layers.Layer):
         self.truncation = truncation
         self.fixed_length = fixed_length
         self.padded_end = padded_end
+        self.prompt = prompt
+        self._lead = self._ids_before_texts()
 
     def __call__(self, texts: Texts | tuple[Texts, Texts]) -> dict[str, tf.Tensor | tf.RaggedTensor]:
         # A tuple is a pair of columns. Lists become tensors here, because Keras would walk through them.
@@ -221,6 +141,45 @@ class TextPreprocessor(keras.layers.Layer):
         leading = tf.shape(columns[0])[:1]
         return {name: tf.reshape(ids, tf.concat([leading, tf.shape(ids)[1:]], 0)) for name, ids in packed.items()}
 
+    def _ids_before_texts(self) -> list[int]:
+        """Returns the ids at the start of each row: [CLS] and the prompt's."""
+        if not isinstance(self.prompt, str):
+            raise TypeError(f"prompt should be a string, got {self.prompt!r}")
+        if not self.prompt:
+            return [self.tokenizer.cls_token_id]
+        with tf.init_scope():
+            if not self.tokenizer.ends_between_words(self.prompt):
+                raise ValueError(f"a prompt should end with a space or punctuation, not inside a word; got {self.prompt!r}")
+            ids = [self.tokenizer.cls_token_id, *self.tokenizer(self.prompt).numpy().tolist()]
+        if self.max_length < len(ids) + 3:
+            raise ValueError(
+                f"the prompt {self.prompt!r} has {len(ids) - 1} pieces: max_length {self.max_length} leaves no room"
+            )
+        return ids
+
+    @property
+    def prompt_length(self) -> int:
+        """How many positions of each row [CLS] and the prompt take, or 0 without a prompt."""
+        return len(self._lead) if self.prompt else 0
+
+    def room(self, columns: int = 1) -> int:
+        """Returns how many pieces of texts fit into a row.
+
+        Args:
+          columns: 1 for single texts, 2 for pairs.
+        """
+        return self.max_length - len(self._lead) - columns
+
+    def with_prompt(self, prompt: str) -> TextPreprocessor:
+        """Returns a preprocessor with the same tokenizer and options, and with another prompt.
+
+        Args:
+          prompt: the text before each text; `""` for none.
+        """
+        if prompt == self.prompt:
+            return self
+        return type(self)(**{**self.get_config(), "tokenizer": self.tokenizer, "prompt": prompt})
+
     def with_padded_end(self) -> TextPreprocessor:
         """Returns a preprocessor with the same tokenizer and options, and with `padded_end=True`."""
         if self.padded_end:
@@ -248,9 +207,23 @@ class TextPreprocessor(keras.layers.Layer):
         return type(self)(**config)
 
     @property
+    def settings_of_kbert(self) -> list[str]:
+        """The settings in use that other runtimes' tokenizers of BERT lack, by their names."""
+        tokenizer = self.tokenizer
+        in_use = {
+            "recognize_special_tokens": tokenizer.recognize_special_tokens,
+            "added_tokens": bool(tokenizer.added_tokens),
+            "added_words": bool(tokenizer.added_words),
+            "clean_text": not tokenizer.clean_text,
+            "max_input_chars_per_word": tokenizer.max_input_chars_per_word != 100,
+            "prompt": bool(self.prompt),
+        }
+        return [name for name, is_used in in_use.items() if is_used]
+
+    @property
     def longest_query(self) -> int:
         """The largest number of pieces of a query: half of the positions are left for the text beside it."""
-        return (self.max_length - 3) // 2
+        return self.room(2) // 2
 
     def pack(
         self, first: tf.RaggedTensor, second: tf.RaggedTensor | None = None, fixed_length: bool | None = None
@@ -267,7 +240,7 @@ class TextPreprocessor(keras.layers.Layer):
         """
         lengths = tf.cast(first.row_lengths(), tf.int32)
         other = None if second is None else tf.cast(second.row_lengths(), tf.int32)
-        room = self.max_length - (2 if second is None else 3)
+        room = self.room(1 if second is None else 2)
         lengths, other = truncated_lengths(lengths, other, room, self.truncation)
         rows, start = tf.range(tf.size(lengths)), tf.zeros_like(lengths)
         second_slices = None if second is None else Slices(second, rows, start, other)
@@ -297,16 +270,16 @@ class TextPreprocessor(keras.layers.Layer):
         """
         lengths = tf.cast(documents.row_lengths(), tf.int32)
         if queries is None:
-            cut = windows(lengths, self.max_length - 2, stride)
+            cut = windows(lengths, self.room(), stride)
             return self._place(Slices(documents, *cut), None, fixed_length), cut
-        room = self.max_length - 3 - self.longest_query
+        room = self.room(2) - self.longest_query
         if not 0 <= stride < room:
             raise ValueError(
                 f"stride should be at least 0 and less than {room}, the pieces of a window "
                 f"beside the longest question at max_length {self.max_length}; got {stride}"
             )
         query_lengths = tf.minimum(tf.cast(queries.row_lengths(), tf.int32), self.longest_query)
-        cut = windows(lengths, self.max_length - 3 - query_lengths, stride)
+        cut = windows(lengths, self.room(2) - query_lengths, stride)
         of_window = tf.gather(query_lengths, cut.document)
         query_slices = Slices(queries, cut.document, tf.zeros_like(of_window), of_window)
         return self._place(query_slices, Slices(documents, *cut), fixed_length), cut
@@ -315,7 +288,7 @@ class TextPreprocessor(keras.layers.Layer):
         """Puts slices between the special tokens. This is the one place where [CLS] and [SEP] go in.
 
         Args:
-          first: what follows [CLS].
+          first: what follows [CLS] and the prompt.
           second: what follows the first [SEP], or None.
           fixed_length: whether every row is `max_length` long; None follows the constructor's `fixed_length`.
 
@@ -324,19 +297,25 @@ class TextPreprocessor(keras.layers.Layer):
         """
         tokenizer = self.tokenizer
         fixed_length = self.fixed_length if fixed_length is None else fixed_length
-        total = first.length + 2 if second is None else first.length + second.length + 3  # [R]
+        before = len(self._lead)
+        least = before + (1 if second is None else 2)
+        total = first.length + least if second is None else first.length + second.length + least  # [R]
         if fixed_length:
             width = self.max_length
         else:
-            width = self.row_length(tf.reduce_max(tf.concat([total, [2 if second is None else 3]], 0)))
+            width = self.row_length(tf.reduce_max(tf.concat([total, [least]], 0)))
         position = tf.range(width)[None]  # [1, L]
-        inner = position - 1
+        inner = position - before
         end = first.length[:, None]
         ids = tf.where(inner < end, first.take(inner), tokenizer.sep_token_id)  # [R, L]
-        ids = tf.where(position == 0, tokenizer.cls_token_id, ids)
+        if before == 1:
+            ids = tf.where(position == 0, tokenizer.cls_token_id, ids)
+        else:
+            lead = tf.gather(tf.constant(self._lead, tf.int32), tf.minimum(position, before - 1))
+            ids = tf.where(position < before, lead, ids)
         segments = tf.zeros_like(ids)
         if second is not None:
-            inner = position - end - 2
+            inner = position - end - before - 1
             length = second.length[:, None]
             ids = tf.where((inner >= 0) & (inner < length), second.take(inner), ids)
             segments = tf.cast((inner >= 0) & (inner <= length), tf.int32)
@@ -359,6 +338,7 @@ class TextPreprocessor(keras.layers.Layer):
             "fixed_length": self.fixed_length,
             "ragged": self.ragged,
             "padded_end": self.padded_end,
+            "prompt": self.prompt,
         }
 
     @classmethod

@@ -10,13 +10,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kbert.arguments import yes_or_no
+from kbert.arguments import whole_number, yes_or_no
 from kbert.checkpoints.opened import open_preset
 from kbert.files.vocabulary import SPECIAL_TOKENS, check_vocabulary, read_vocabulary
 from kbert.text.detokenize import detokenize
 from kbert.text.learn_vocabulary import learn_vocabulary
 from kbert.text.texts import Texts, strings_of
-from kbert.text.typed_tokens import TypedTokens
 from kbert.text.wordpiece import WordPieceGraph
 from kbert.training import keras_internals
 
@@ -60,10 +59,17 @@ class WordPieceTokenizer(keras.layers.Layer):
         because text from outside should not be able to contain control tokens. It takes a regular expression, which LiteRT does
         not have.
       pad_token, unk_token, cls_token, sep_token, mask_token: the names of the special tokens in the vocabulary.
+      clean_text: whether control characters are deleted, and other white space becomes spaces.
+      max_input_chars_per_word: a word with more characters than this number is one [UNK].
+      added_tokens: tokens of the vocabulary that are recognized wherever they are typed, before the text is cleaned up and
+        even inside a word. They are the tokens that were added to a checkpoint, such as `[E1]`. They take a regular
+        expression, which LiteRT does not have.
+      added_words: as `added_tokens`, but recognized after the clean-up: an uncased tokenizer finds `Covid` in "COVID-19".
       **kwargs: passed to `keras.layers.Layer`, for example `name`.
 
     Raises:
-      ValueError: if a token is empty or stands twice, or the vocabulary lacks a special token.
+      ValueError: if a token is empty or stands twice, the vocabulary lacks a special or an added token, or an added token has
+        fewer than three bytes or stands beside `clean_text=False`.
       ImportError: if tensorflow-text is not installed.
     """
 
@@ -79,6 +85,10 @@ class WordPieceTokenizer(keras.layers.Layer):
         cls_token: str = SPECIAL_TOKENS["cls_token"],
         sep_token: str = SPECIAL_TOKENS["sep_token"],
         mask_token: str = SPECIAL_TOKENS["mask_token"],
+        clean_text: bool = True,
+        max_input_chars_per_word: int = 100,
+        added_tokens: Sequence[str] = (),
+        added_words: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -90,6 +100,7 @@ class WordPieceTokenizer(keras.layers.Layer):
             lowercase=lowercase,
             tokenize_chinese_chars=tokenize_chinese_chars,
             recognize_special_tokens=recognize_special_tokens,
+            clean_text=clean_text,
         )
         if strip_accents is not None:
             yes_or_no(strip_accents=strip_accents)
@@ -99,11 +110,26 @@ class WordPieceTokenizer(keras.layers.Layer):
         self.recognize_special_tokens = bool(recognize_special_tokens)
         self.pad_token, self.unk_token, self.cls_token = pad_token, unk_token, cls_token
         self.sep_token, self.mask_token = sep_token, mask_token
+        self.clean_text = bool(clean_text)
+        self.max_input_chars_per_word = whole_number("max_input_chars_per_word", max_input_chars_per_word)
+        self.added_tokens, self.added_words = list(added_tokens), list(added_words)
+        for name, given in ("added_tokens", added_tokens), ("added_words", added_words):
+            _check_added(name, given, self._tokens)
         check_vocabulary(self._tokens, special_tokens=self.special_tokens)
         self._id_of = {token: number for number, token in enumerate(self._tokens)}
-        typed_tokens = TypedTokens(self.special_tokens, self._tokens) if self.recognize_special_tokens else None
+        if self.typed_tokens and not self.clean_text:
+            token = self.typed_tokens[0]
+            raise ValueError(f"clean_text=False goes with no token that is recognized where it is typed, got {token!r}")
         self._wordpiece = WordPieceGraph(
-            self._tokens, self.unk_token, self.lowercase, self.strip_accents, self.tokenize_chinese_chars, typed_tokens
+            self._tokens,
+            self.unk_token,
+            self.lowercase,
+            self.strip_accents,
+            self.tokenize_chinese_chars,
+            [token for token in self.typed_tokens if token not in self.added_words],
+            self.added_words,
+            self.clean_text,
+            self.max_input_chars_per_word,
         )
         # A plain dictionary that Keras does not track: it holds functions, not weights.
         keras_internals.hide(self, "_compiled", {})
@@ -161,6 +187,12 @@ class WordPieceTokenizer(keras.layers.Layer):
     def mask_token_id(self) -> int:
         """The id of the masked piece, [MASK] in most vocabularies."""
         return self._id_of[self.mask_token]
+
+    @property
+    def typed_tokens(self) -> list[str]:
+        """The tokens that are recognized where they are typed. They take a regular expression, which LiteRT does not have."""
+        special = self.special_tokens if self.recognize_special_tokens else ()
+        return list(dict.fromkeys((*special, *self.added_tokens, *self.added_words)))
 
     @classmethod
     def from_preset(cls, preset: Any, **kwargs: Any) -> WordPieceTokenizer:
@@ -281,6 +313,15 @@ class WordPieceTokenizer(keras.layers.Layer):
             return TokensWithOffsets(*self._side_by_side(unit)(strings))
         return TokensWithOffsets(*_on_flat_texts(strings, lambda flat: self._wordpiece.locate(flat, unit)))
 
+    def ends_between_words(self, text: str) -> bool:
+        """Returns whether a text ends with a space, punctuation or a word of one character, so that more text is new words.
+
+        >>> tokenizer = WordPieceTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "un", "##able", ":"])
+        >>> tokenizer.ends_between_words("un:"), tokenizer.ends_between_words("un")
+        (True, False)
+        """
+        return bool(self._wordpiece.clean(tf.constant([text])).numpy()[0].endswith(b" "))
+
     # Ids to strings
 
     def detokenize(
@@ -313,7 +354,22 @@ class WordPieceTokenizer(keras.layers.Layer):
             "cls_token": self.cls_token,
             "sep_token": self.sep_token,
             "mask_token": self.mask_token,
+            "clean_text": self.clean_text,
+            "max_input_chars_per_word": self.max_input_chars_per_word,
+            "added_tokens": list(self.added_tokens),
+            "added_words": list(self.added_words),
         }
+
+
+def _check_added(name: str, given: Sequence[str], vocabulary: Sequence[str]) -> None:
+    """Raises a ValueError or TypeError that names an argument which is no list of tokens of the vocabulary."""
+    if isinstance(given, str):
+        raise TypeError(f"{name} should be a list of tokens, got {given!r}")
+    for token in given:
+        if token not in vocabulary:
+            raise ValueError(f"{name} should be tokens of the vocabulary, and {token!r} is none")
+        if len(token.encode("utf-8")) < 3:
+            raise ValueError(f"{name} should have three bytes of UTF-8 or more, got {token!r}")
 
 
 def is_column(texts: Any) -> bool:

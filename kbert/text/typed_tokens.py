@@ -1,6 +1,6 @@
-"""Special tokens that someone typed into a text, such as `[MASK]`: how the graph recognizes them.
+"""Tokens that someone typed into a text, such as `[MASK]`: how the graph recognizes them.
 
-The reference splits a text at its special tokens before it cleans the text up. Here one character, the *mark*, takes the place
+The reference splits a text at such tokens before it cleans the text up. Here one character, the *mark*, takes the place
 of a typed token until its id is known. A mark comes from Unicode's private-use areas. The reference deletes private-use
 characters, so a text's own ones can be deleted without changing any id.
 """
@@ -8,68 +8,66 @@ characters, so a text's own ones can be deleted without changing any id.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
-FILLER = "\x01"  # the clean-up deletes this byte
+FILLER = "\x01"  # the clean-up deletes this byte, and these two
+OPEN, CLOSE = "\x02", "\x03"
 
 
 class TypedTokens:
-    """The special tokens that are recognized where they are typed, with the mark of each one.
+    """The tokens that are recognized where they are typed, with the mark of each one.
+
+    Where several tokens could be recognized, the one that begins first is, and of those the longest, as in the reference.
 
     Args:
-      special_tokens: the tokens to recognize. A token that is named twice counts once.
-      tokens: the `V` tokens of the vocabulary, in the order of their ids.
+      spellings: the id of each token by its spelling in the texts that `mark` gets.
+      first: the number of the first mark, so that the marks of several objects differ.
 
     Raises:
-      ValueError: if a special token has fewer than three bytes of UTF-8, which is the size of the smallest mark.
+      ValueError: if a token has fewer than three bytes of UTF-8, which is the size of the smallest mark.
     """
 
-    def __init__(self, special_tokens: Sequence[str], tokens: Sequence[str]) -> None:
-        self.marks = marks_of(special_tokens)
-        self._vocabulary_size = len(tokens)
-        self._ids = [tokens.index(token) for token in self.marks]
+    def __init__(self, spellings: Mapping[str, int], first: int = 0) -> None:
+        self.marks = marks_of(list(spellings), first)
+        self.ids = list(spellings.values())
+        self.sizes = [len(mark.encode("utf-8")) for mark in self.marks.values()]
+        longest_first = sorted(self.marks, key=lambda token: (-len(token), token))
+        self._any = "|".join(re.escape(token) for token in longest_first)
 
     @property
     def characters(self) -> list[str]:
-        """The marks without their fillers. They are the words `V`, `V + 1`, ... of the WordPiece op."""
+        """The marks without their fillers. They are words of the WordPiece op, with ids behind the vocabulary's."""
         return [mark.rstrip(FILLER) for mark in self.marks.values()]
 
     def mark(self, texts: tf.Tensor) -> tf.Tensor:
-        """Returns the texts `[B]` with each typed special token replaced by its mark, which has as many bytes as the token.
+        """Returns the texts `[B]` with each typed token replaced by its mark, which has as many bytes as the token.
 
         Equal lengths keep all offsets right. A text's own private-use characters are overwritten by fillers first.
         """
-        for character in self.characters:
-            texts = tf.strings.regex_replace(texts, character, FILLER * len(character.encode("utf-8")))
-        for token, mark in sorted(self.marks.items(), key=lambda item: -len(item[0])):
-            texts = tf.strings.regex_replace(texts, re.escape(token), mark)
+        texts = tf.strings.regex_replace(texts, f"[{OPEN}{CLOSE}]", FILLER)
+        for size in (3, 4):  # bytes
+            own = "".join(mark for mark in self.characters if len(mark.encode("utf-8")) == size)
+            texts = tf.strings.regex_replace(texts, f"[{own}]", FILLER * size) if own else texts
+        texts = tf.strings.regex_replace(texts, f"({self._any})", f"{OPEN}\\1{CLOSE}")
+        for token, mark in self.marks.items():
+            texts = tf.strings.regex_replace(texts, f"{OPEN}{re.escape(token)}{CLOSE}", mark)
         return texts
 
-    def restore(self, ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Replaces the ids of marks by those of their tokens.
 
-        Args:
-          ids: the ids of pieces, int32 `[P]`, where `V` and above stand for marks.
+def marks_of(tokens: Sequence[str], first: int = 0) -> dict[str, str]:
+    """Returns a mark for each token: a private-use character, filled up with `FILLER` to the token's own bytes.
 
-        Returns:
-          The ids of the vocabulary, int32 `[P]`, and the bytes of each typed token, int32 `[P]`, with 1 for any other piece.
-        """
-        is_typed = ids >= self._vocabulary_size
-        number = tf.where(is_typed, ids - self._vocabulary_size, 0)
-        restored = tf.where(is_typed, tf.gather(self._ids, number), ids)
-        sizes = [len(mark.encode("utf-8")) for mark in self.marks.values()]
-        return restored, tf.where(is_typed, tf.gather(sizes, number), 1)
-
-
-def marks_of(special_tokens: Sequence[str]) -> dict[str, str]:
-    """Returns a mark for each special token: a private-use character, filled up with `FILLER` to the token's own bytes."""
+    Args:
+      tokens: the spellings. One that is named twice counts once.
+      first: the number of the first mark.
+    """
     marks = {}
-    for number, token in enumerate(dict.fromkeys(special_tokens)):
+    for number, token in enumerate(dict.fromkeys(tokens), first):
         size = len(token.encode("utf-8"))
         if size < 3:
-            raise ValueError(f"recognize_special_tokens needs special tokens of three bytes or more, got {token!r}")
+            raise ValueError(f"recognize_special_tokens and added_tokens need tokens of three bytes or more, got {token!r}")
         mark = chr(0xE000 + number) if size == 3 else chr(0xF0000 + number)  # three bytes, or four
         marks[token] = mark + FILLER * (size - len(mark.encode("utf-8")))
     return marks

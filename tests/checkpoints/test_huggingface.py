@@ -37,6 +37,7 @@ def test_written_folder_opens_as_the_same_task_without_a_notice(classifier, tmp_
         "kbert.json",
         "model.safetensors",
         "special_tokens_map.json",
+        "tokenizer.json",
         "tokenizer_config.json",
         "vocab.txt",
     }
@@ -87,7 +88,7 @@ def test_case_is_read_from_tokenizer_config(tiny_folder):
 @pytest.mark.parametrize(
     ("missing", "message"),
     [
-        ("vocab.txt", "has no vocab.txt"),
+        ("vocab.txt", "has no tokenizer.json and no vocab.txt"),
         ("model.safetensors", "has no weights: a preset needs model.safetensors"),
         ("config.json", "not a checkpoint that kbert reads.*holds model.safetensors"),
     ],

@@ -67,7 +67,7 @@ def test_the_files_of_another_head_do_not_stay(task, tmp_path):
     task.save_to_preset(tmp_path / "model")
     assert {path.name for path in (tmp_path / "model").iterdir()} == {
         *("config.json", "kbert.json", "model.safetensors", "vocab.txt"),
-        *("tokenizer_config.json", "special_tokens_map.json"),
+        *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
     }
 
 
@@ -85,7 +85,7 @@ def test_a_preset_that_fails_half_way_leaves_the_old_one(task, tmp_path, monkeyp
     def full(*args):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(huggingface, "save_vocabulary", full)  # after the weights were written
+    monkeypatch.setattr(huggingface, "save_tokenizer", full)  # after the weights were written
     task.classifier.bias.assign([5.0, 5.0])
     with pytest.raises(OSError, match="No space"):
         task.save_to_preset(tmp_path / "model")

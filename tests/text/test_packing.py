@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import kbert
-from kbert.text.packing import truncated_lengths, windows
+from kbert.text.truncation import truncated_lengths, windows
 from tests.conftest import SPECIAL
 from tests.text.reference import reference, with_packing
 
@@ -184,7 +184,7 @@ def test_litert_packs_pairs_and_windows_the_same(letters, tmp_path):
 def test_bad_arguments_are_clear(letters):
     with pytest.raises(ValueError, match="ragged=True or fixed_length=True"):
         kbert.TextPreprocessor(letters, ragged=True, fixed_length=True)
-    with pytest.raises(ValueError, match="longest_first, only_first, only_second, got 'first'"):
+    with pytest.raises(ValueError, match="longest_first, only_first, only_second, round_robin, got 'first'"):
         kbert.TextPreprocessor(letters, truncation="first")
     with pytest.raises(ValueError, match="at least 4, got 3"):
         kbert.TextPreprocessor(letters, 3)

@@ -17,9 +17,6 @@ from tests.text.reference import read_texts
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"[PAD]\n[UNK]\na\nb\na\n", r"vocab.txt, line 5: 'a' stands on line 3"),
-        (b"[PAD]\n\na\n", r"vocab.txt, line 2: the line is empty"),
-        (b"[PAD]\na\n\n", r"vocab.txt, line 3: the line is empty"),
         (b"[PAD]\ncaf\xe9\n", r"vocab.txt, line 2: .* is not UTF-8"),
         (b"", r"vocab.txt is empty"),
     ],
@@ -28,6 +25,25 @@ def test_a_bad_file_is_named_with_its_line(tmp_path, content, message):
     (tmp_path / "vocab.txt").write_bytes(content)
     with pytest.raises(ValueError, match=message):
         read_vocabulary(tmp_path / "vocab.txt")
+
+
+@pytest.mark.parametrize(
+    ("content", "tokens", "message"),
+    [
+        (b"[PAD]\na\nb\na\n", ["[PAD]", "[unused1]", "b", "a"], "line 4: 'a' stands on line 2 already"),
+        (b"[PAD]\n\na\n", ["[PAD]", "[unused1]", "a"], "line 2 is empty"),
+        (b"[unused1]\n\na\n", ["[unused1]", "[unused1_]", "a"], "line 2 is empty"),
+    ],
+)
+def test_a_published_file_with_an_odd_line_keeps_its_ids(tmp_path, content, tokens, message):
+    (tmp_path / "vocab.txt").write_bytes(content)
+    with pytest.warns(UserWarning, match=message):
+        assert read_vocabulary(tmp_path / "vocab.txt") == tokens
+
+
+def test_blank_lines_at_the_end_are_no_tokens(tmp_path):
+    (tmp_path / "vocab.txt").write_bytes(b"[PAD]\na\n\r\n\n")
+    assert read_vocabulary(tmp_path / "vocab.txt") == ["[PAD]", "a"]
 
 
 def test_no_file_is_clear(tmp_path):
