@@ -12,6 +12,7 @@ from kbert.commands import cli
 
 # The values that an option takes of those which are tried: every other is refused.
 TAKEN = {"label_smoothing": {"0"}, "agreement": {"0"}, "seed": {"0"}, "rest_port": {"0"}, "grpc_port": {"0"}}
+TEXTS = ("encoding", "separator", "serving", "version_labels")  # a text whose form is checked
 TRIED = ("0", "-1", "nan", "inf", "abc", "1e400", "")
 
 
@@ -24,7 +25,7 @@ def commands():
 def numeric_options():
     for command, parser in commands().items():
         for action in parser._actions:
-            if action.type is not None and action.dest not in ("encoding", "separator"):
+            if action.type is not None and action.dest not in TEXTS:
                 yield command, action.option_strings[0], action.dest
 
 
