@@ -10,6 +10,7 @@ import tensorflow as tf
 from kbert.arguments import check_verbose, known_only, number, share, whole_number, whole_numbers, yes_or_no
 
 OF_VALIDATION = ("validation_steps", "validation_batch_size", "validation_freq")
+BALANCED = "balanced"  # the `class_weight` that is counted from the labels
 KEEP_EVERY = 300  # seconds, by default, after which the state of a training is kept
 
 
@@ -38,12 +39,12 @@ def check_fit(
       validation_data: anything, or None.
       resume: a folder, or None.
       resume_every: a number of seconds, 0 or more. Only the default goes without `resume`.
-      class_weight: a dictionary, or None.
+      class_weight: a dictionary, `BALANCED`, or None.
       more: the other arguments that were given by name. Only those in `OF_VALIDATION` are taken.
       **numbers: whole numbers from 1 on, or None.
 
     Raises:
-      TypeError: `fit` has no such argument, or `class_weight` is no dictionary.
+      TypeError: `fit` has no such argument, or `class_weight` is something else.
       ValueError: an argument is out of its range, or cannot act.
     """
     more = more or {}
@@ -71,8 +72,10 @@ def check_fit(
         raise ValueError(f"resume_every is of a state, and none is kept: give resume=folder beside resume_every={resume_every}")
     check_verbose(verbose)
     yes_or_no(shuffle=shuffle)
-    if class_weight is not None and not isinstance(class_weight, dict):
-        raise TypeError(f"class_weight should be a dictionary from a label to its weight, got {class_weight!r}")
+    if class_weight is not None and not isinstance(class_weight, dict) and class_weight != BALANCED:
+        raise TypeError(
+            f"class_weight should be a dictionary from a label to its weight, or {BALANCED!r}, got {class_weight!r}"
+        )
 
 
 def are_batches(x: Any) -> bool:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from kbert.tasks.columns import rows_kept
 from kbert.tasks.compiled_state import CompiledState
 from kbert.tasks.encoding import BATCH_SIZE, texts_of
-from kbert.tasks.fit_arguments import KEEP_EVERY, are_batches, check_fit, refuse_beside_batches
+from kbert.tasks.fit_arguments import BALANCED, KEEP_EVERY, are_batches, check_fit, refuse_beside_batches
 from kbert.tasks.inputs import Texts, is_packed
 from kbert.tasks.measuring import ValidationScores
 from kbert.tasks.resuming import open_state
+from kbert.tasks.row_weights import balanced_weights
 from kbert.training import keras_internals
 from kbert.training.accumulation import LastStep, drop_waiting, warn_of_too_few
 from kbert.training.fingerprint import digest
@@ -43,7 +46,7 @@ class Fitting(CompiledState):
         validation_split: float = 0.0,
         validation_data: Any = None,
         shuffle: bool = True,
-        class_weight: dict | None = None,
+        class_weight: dict | str | None = None,
         sample_weight: Any = None,
         initial_epoch: int = 0,
         steps_per_epoch: int | None = None,
@@ -70,7 +73,8 @@ class Fitting(CompiledState):
           validation_data: `(texts, targets)`, with weights as an optional third, or a stream.
           shuffle: makes a new order in each epoch, with rows of similar length in one batch. A stream is shuffled within some
             thousand rows.
-          class_weight: a dictionary from a label, or its index, to the weight of its rows.
+          class_weight: a dictionary from a label, or its index, to the weight of its rows. Or `"balanced"`: the weights with
+            which all labels weigh the same, counted over the rows that are trained on, in memory.
           sample_weight: a weight for each text in memory.
           initial_epoch: the number of the first epoch. The learning-rate schedule begins there.
           steps_per_epoch: the number of batches of an epoch. An epoch continues where the last one stopped. If the data end,
@@ -119,6 +123,8 @@ class Fitting(CompiledState):
         texts, held_out = self._hold_out(texts, validation_split, validation_data)
         batch_size = batch_size or texts.batch_size or BATCH_SIZE
         self._epochs.clear()
+        if class_weight == BALANCED:
+            class_weight = self._balanced(texts.chunk.targets if texts.in_memory else None, texts.kind)
         data = self._training_data(texts, batch_size, shuffle, max_tokens, class_weight, steps_per_epoch)
         if resume is not None and not texts.once:
             self.content_of_data = digest([[list(chunk) for chunk in texts], class_weight, shuffle])
@@ -136,6 +142,18 @@ class Fitting(CompiledState):
             [Phase.of(data, epochs, steps_per_epoch)], total_steps, initial_epoch, callbacks, resume, resume_every,
             validation_data=validation_data, verbose=verbose, steps_per_epoch=steps_per_epoch, **kwargs,
         )  # fmt: skip
+
+    def _balanced(self, targets: Any, kind: str) -> dict:
+        """Returns the weights of labels for `class_weight="balanced"`.
+
+        Args:
+          targets: those of the rows that are trained on, or None if they are not in memory.
+          kind: what the user calls the data.
+        """
+        count = len(self.encode_class_weight({}))  # raises for a task without one label a text
+        if targets is None:
+            raise ValueError(f"class_weight={BALANCED!r} counts labels in memory, a {kind} has none: give a dictionary")
+        return balanced_weights(np.asarray(self.encode_packed_targets(targets)), count)
 
     def _check_callbacks(self, callbacks: Any, validates: bool, scores: list[str] | None) -> None:
         """Raises an error for callbacks that could not do their work; see `watching.check_callbacks` for `scores`."""
@@ -185,6 +203,9 @@ class Fitting(CompiledState):
         self.content_of_data = getattr(x, "made_of", "")  # of files of examples
         if max_tokens is not None:
             raise ValueError("max_tokens makes batches of texts; packed inputs are batched by batch_size or by their dataset")
+        if kwargs["class_weight"] == BALANCED:
+            trained = y if y is None or are_batches(x) else y[: rows_kept(len(y), kwargs["validation_split"])]
+            kwargs["class_weight"] = self._balanced(trained, type(x).__name__)
         if kwargs["class_weight"] is not None:
             kwargs["class_weight"] = dict(enumerate(self.encode_class_weight(kwargs["class_weight"]).tolist()))
         held_out = kwargs["validation_data"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import functools
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,6 +73,11 @@ def label_index(labels: list[str], label: Any, where: str) -> int:
 
     >>> label_index(["ham", "spam"], "spam", "y[0]"), label_index(["ham", "spam"], 1.0, "y[0]")
     (1, 1)
+    >>> label_index(["1", "2", "3", "4", "5"], 5, "y[0]")
+    4
+
+    If all names are numerals, for example stars from "1" to "5", a number is a name. Names that are the indices in another
+    order, or that are numerals in part, could be read in both ways. A number that has two readings is refused then.
 
     Args:
       labels: the names of the classes.
@@ -82,10 +89,40 @@ def label_index(labels: list[str], label: Any, where: str) -> int:
             raise ValueError(f"{where} is {shown(label)}, which is not one of the labels {listed(labels)}")
         return labels.index(label)
     if isinstance(label, (bool, int, np.bool_, np.integer)) or (isinstance(label, float) and label.is_integer()):
-        if not 0 <= int(label) < len(labels):
-            raise ValueError(f"{where} is {int(label)}, but the {len(labels)} labels have indices 0 to {len(labels) - 1}")
-        return int(label)
+        number = int(label)
+        if str(number) in labels and labels.index(str(number)) != number:
+            if not are_numerals(labels) and number < len(labels):
+                raise ValueError(
+                    f"{where} is {number}, which may be the label {str(number)!r} or the label at index {number}, "
+                    f"{labels[number]!r}: give labels as strings, by name"
+                )
+            return labels.index(str(number))
+        if are_numerals(labels) and str(number) not in labels:
+            raise ValueError(
+                f"{where} is {number}, which is not one of the labels {listed(labels)}; they are numbers themselves"
+            )
+        if not 0 <= number < len(labels):
+            raise ValueError(f"{where} is {number}, but the {len(labels)} labels have indices 0 to {len(labels) - 1}")
+        return number
     raise TypeError(f"{where} is {shown(label)} ({type(label).__name__}); a label is its name or its index")
+
+
+def are_numerals(labels: Sequence[str]) -> bool:
+    """Returns whether a number given for a label is its name: all names are numerals, and not the indices themselves.
+
+    >>> are_numerals(["1", "2", "3"]), are_numerals(["0", "1"]), are_numerals(["1", "0"]), are_numerals(["1", "ham"])
+    (True, False, False, False)
+
+    Args:
+      labels: the names of the classes.
+    """
+    return _are_numerals(tuple(labels))
+
+
+@functools.lru_cache(maxsize=8)
+def _are_numerals(labels: tuple[str, ...]) -> bool:
+    indices = {str(index) for index in range(len(labels))}
+    return set(labels) != indices and all(re.fullmatch(r"-?(0|[1-9]\d*)", label, re.ASCII) for label in labels)
 
 
 def is_no_label(label: Any) -> bool:

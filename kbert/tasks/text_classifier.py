@@ -10,15 +10,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kbert.arguments import number, share
+from kbert.arguments import number, share, whole_numbers
 from kbert.checkpoints.opened import label_names
 from kbert.encoders.layers import Projection
+from kbert.messages import listed
 from kbert.scoring.figures import Figures
 from kbert.tasks.columns import Chunk, joined_chunks
 from kbert.tasks.exported_answers import ComparableAnswer, MediaPipeOutput, OnnxAnswer
 from kbert.tasks.from_preset import head_dropout, load_task, stated_labels
 from kbert.tasks.inputs import open_input
-from kbert.tasks.labels import check_labels, check_same_labels, label_keys
+from kbert.tasks.labels import are_numerals, check_labels, check_same_labels, label_keys
 from kbert.tasks.long_texts import ReadsLongTexts
 from kbert.tasks.on_logits import Logits, reads_rows
 from kbert.tasks.packed import as_rows_or_indices
@@ -189,6 +190,7 @@ class TextClassifier(ReadsLongTexts):
         dropout: float | None = None,
         problem_type: str | None = None,
         head: str | None = None,
+        num_labels: int | None = None,
         **kwargs: Any,
     ) -> TextClassifier:
         """Returns a classifier on the encoder of a checkpoint, with its classification head if it has one that fits.
@@ -204,6 +206,7 @@ class TextClassifier(ReadsLongTexts):
           problem_type: by default what the checkpoint says; a regression, if it has one label.
           head: `"NextSentencePrediction"` opens the head of that name, with labels `is_next` and `not_next`. By default it is
             the head that was saved, or else `"SequenceClassification"`.
+          num_labels: the number of classes in place of their names, which are "0", "1" and so on then.
           **kwargs: `dtype`, a Keras dtype policy; `preprocessor`, a `TextPreprocessor` in place of the checkpoint's, or None
             for packed input; `window_stride`, as in the constructor.
 
@@ -213,6 +216,10 @@ class TextClassifier(ReadsLongTexts):
         """
         if problem_type is not None:
             problem_type = check_problem_type(problem_type)
+        whole_numbers(num_labels=num_labels)
+        if num_labels is not None and labels is not None:
+            raise ValueError(f"labels={listed(labels)} are {len(labels)}: give labels or num_labels={num_labels}, not both")
+        labels = range(num_labels) if num_labels is not None else labels
         if labels is None and head == "NextSentencePrediction":
             labels = ["is_next", "not_next"]  # transformers' order
         if labels is None and problem_type == REGRESSION:
@@ -274,7 +281,17 @@ class TextClassifier(ReadsLongTexts):
         return self.encode_targets(plain_targets(y))
 
     def encoder_of_batches(self, spec: Any) -> Callable[[tf.Tensor], tf.Tensor] | None:
-        """Returns a function that makes indices of one-hot rows, or rows of indices, as `encode_targets` does in memory."""
+        """Returns a function that makes indices of one-hot rows, or rows of indices, as `encode_targets` does in memory.
+
+        Raises:
+          ValueError: the names of the labels are numbers, so that an index in a dataset could be read as a name.
+        """
+        rank = getattr(getattr(spec, "shape", None), "rank", None)
+        if self.problem_type == SINGLE and are_numerals(self.labels) and (rank == 1 or (rank == 2 and spec.shape[-1] == 1)):
+            raise ValueError(
+                f"the labels {listed(self.labels)} are numbers, so that a number in a dataset of packed rows may be a name or "
+                "an index: give one-hot rows as targets, tf.one_hot(index, number of labels)"
+            )
         rows = reads_rows(getattr(self, "loss", None))
         return None if rows is None or self.problem_type != SINGLE else as_rows_or_indices(spec, len(self.labels), rows)
 

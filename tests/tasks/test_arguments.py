@@ -232,7 +232,7 @@ NO_SHARE = (-0.1, 1.0, math.nan, True, "0.5")
         ("resume_every", (-1, math.nan, True, "2")),
         ("verbose", (-1, 3, "loud", None)),
         ("shuffle", (None, "batch", 1)),
-        ("class_weight", ("balanced", [1.0, 2.0], {"good": math.nan}, {"good": -1.0})),
+        ("class_weight", ("even", [1.0, 2.0], {"good": math.nan}, {"good": -1.0})),
         ("sample_weight", ([math.nan] * 8, [-1.0] * 8)),
         ("callbacks", ("early", [3])),
     ],

@@ -10,9 +10,9 @@ import tensorflow as tf
 
 import kbert
 from kbert.tasks.answer_decoder import right_answers
-from kbert.tasks.labels import check_labels
+from kbert.tasks.labels import check_labels, label_index
 from kbert.tasks.problems import PROBLEMS
-from kbert.tasks.row_weights import check_weights
+from kbert.tasks.row_weights import balanced_weights, check_weights
 from kbert.tasks.targets import plain_targets
 from tests.conftest import TINY
 
@@ -233,3 +233,68 @@ def test_a_word_of_minus_100_counts_as_no_label(small_encoder, tokenizer):
     found = task.evaluate(words, y, verbose=0, return_dict=True)
     first = [row[0] for row in task.predict(words)]
     assert found["recall"] == pytest.approx(first.count("B-x") / 4)
+
+
+STARS = ["1", "2", "3", "4", "5"]
+
+
+@pytest.mark.parametrize("container", [list, np.array, pd.Series, lambda y: np.array(y, float)[:, None]])
+def test_numbers_are_the_names_of_labels_that_are_numerals(container):
+    assert encoded("single_label_classification", STARS, container([1, 2, 5])) == [0, 1, 4]
+    assert encoded("single_label_classification", ["-1", "0", "1"], container([1, 0, -1])) == [2, 1, 0]
+    assert encoded("single_label_classification", ["0", "1"], container([1, 0, 1])) == [1, 0, 1]
+    with pytest.raises(ValueError, match=r"y\[1\] is 0, which is not one of the labels \['1', .*; a number is a name here"):
+        encoded("single_label_classification", STARS, container([1, 0, 5]))
+
+
+@pytest.mark.parametrize(("labels", "number"), [(["1", "0"], 1), (["2", "0", "1"], 0), (["1", "2", "other"], 1)])
+def test_a_number_that_may_be_a_name_or_an_index_is_refused(labels, number):
+    with pytest.raises(ValueError, match=f"y.0. is {number}, which may be the label '{number}' or the label at index {number}"):
+        encoded("single_label_classification", labels, [number])
+    assert label_index(labels, labels[0], "y[0]") == 0 and label_index(["9", "other"], 9, "y[0]") == 0
+
+
+@pytest.fixture
+def of_stars(small_encoder, tokenizer):
+    return kbert.TextClassifier(small_encoder, kbert.TextPreprocessor(tokenizer, 24), labels=["1", "2", "3"], dropout=0.0)
+
+
+def test_every_container_reads_numerals_alike(of_stars):
+    of_stars.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
+    y = [1, 2, 3, 3]
+    named = of_stars.evaluate(TEXTS, ["1", "2", "3", "3"], verbose=0)
+    packed = of_stars.preprocessor(TEXTS)
+    batches = tf.data.Dataset.from_tensor_slices((TEXTS, y)).batch(2)
+    for given in ((TEXTS, y), (batches,), (packed, y)):
+        assert of_stars.evaluate(*given, verbose=0) == pytest.approx(named, rel=1e-5)
+    rows = tf.data.Dataset.from_tensor_slices((packed, y)).batch(2)
+    with pytest.raises(ValueError, match="a number in a dataset of packed rows may be a name or an index: give one-hot rows"):
+        of_stars.evaluate(rows, verbose=0)
+
+
+def test_balanced_weights_are_those_of_the_counted_labels(of_stars):
+    of_stars.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
+    y = ["1", "2", "2", "2"]
+    assert balanced_weights(np.array([0, 1, 1, -100, 1]), 3) == {0: 4 / 3, 1: 4 / 9}
+
+    def loss(x, y=None, **options):
+        return of_stars.fit(x, y, shuffle=False, verbose=0, **options).history["loss"][0]
+
+    by_hand = {"1": 4 / 3, "2": 4 / 9}
+    packed = of_stars.preprocessor(TEXTS)
+    for x in (TEXTS, packed):
+        assert loss(x, y, class_weight="balanced") == pytest.approx(loss(x, y, class_weight=by_hand), rel=1e-5)
+        halves = {"validation_split": 0.5, "class_weight": "balanced"}
+        assert loss(x, y, **halves) == pytest.approx(
+            loss(x, y, **{**halves, "class_weight": {"1": 2 / 3, "2": 2 / 3}}), rel=1e-5
+        )
+    with pytest.raises(ValueError, match="'balanced' counts labels in memory, a .*Dataset has none"):
+        loss(tf.data.Dataset.from_tensor_slices((TEXTS, y)), class_weight="balanced")
+
+
+def test_a_number_of_labels_stands_for_their_names():
+    with pytest.raises(ValueError, match="give labels or num_labels=2, not both"):
+        kbert.TextClassifier.from_preset("all-minilm-l6-v2", labels=["a", "b"], num_labels=2)
+    with pytest.raises((ValueError, TypeError), match="num_labels"):
+        kbert.TextClassifier.from_preset("all-minilm-l6-v2", num_labels=0)
+    assert kbert.TextClassifier.from_preset("all-minilm-l6-v2", num_labels=3).labels == ["0", "1", "2"]
