@@ -150,10 +150,10 @@ class Fitting(CompiledState):
           targets: those of the rows that are trained on, or None if they are not in memory.
           kind: what the user calls the data.
         """
-        count = len(self.encode_class_weight({}))  # raises for a task without one label a text
+        self.encode_class_weight({})  # raises for a task without one label a text
         if targets is None:
             raise ValueError(f"class_weight={BALANCED!r} counts labels in memory, a {kind} has none: give a dictionary")
-        return balanced_weights(np.asarray(self.encode_packed_targets(targets)), count)
+        return balanced_weights(np.asarray(self.encode_packed_targets(targets)), self.labels)
 
     def _check_callbacks(self, callbacks: Any, validates: bool, scores: list[str] | None) -> None:
         """Raises an error for callbacks that could not do their work; see `watching.check_callbacks` for `scores`."""

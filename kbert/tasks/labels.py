@@ -91,16 +91,14 @@ def label_index(labels: list[str], label: Any, where: str) -> int:
     if isinstance(label, (bool, int, np.bool_, np.integer)) or (isinstance(label, float) and label.is_integer()):
         number = int(label)
         if str(number) in labels and labels.index(str(number)) != number:
-            if not are_numerals(labels) and number < len(labels):
+            if not are_numerals(labels) and 0 <= number < len(labels):
                 raise ValueError(
                     f"{where} is {number}, which may be the label {str(number)!r} or the label at index {number}, "
                     f"{labels[number]!r}: give labels as strings, by name"
                 )
             return labels.index(str(number))
         if are_numerals(labels) and str(number) not in labels:
-            raise ValueError(
-                f"{where} is {number}, which is not one of the labels {listed(labels)}; they are numbers themselves"
-            )
+            raise ValueError(f"{where} is {number}, which is not one of the labels {listed(labels)}; a number is a name here")
         if not 0 <= number < len(labels):
             raise ValueError(f"{where} is {number}, but the {len(labels)} labels have indices 0 to {len(labels) - 1}")
         return number

@@ -48,21 +48,21 @@ def class_weights(labels: list[str], class_weight: dict) -> np.ndarray:
     return weights
 
 
-def balanced_weights(targets: np.ndarray, count: int) -> dict[int, float]:
-    """Returns the weight of each label with which all labels weigh the same in sum: `rows / (count * rows of the label)`.
+def balanced_weights(targets: np.ndarray, labels: list[str]) -> dict[str, float]:
+    """Returns the weight of each label with which all labels weigh the same in sum: `rows / (labels * rows of the label)`.
 
-    >>> balanced_weights(np.array([0, 0, 0, 1]), 2)
-    {0: 0.6666666666666666, 1: 2.0}
+    >>> balanced_weights(np.array([0, 0, 0, 1]), ["ham", "spam"])
+    {'ham': 0.6666666666666666, 'spam': 2.0}
 
     The formula is scikit-learn's for `class_weight="balanced"`. A label without a row is left out.
 
     Args:
-      targets: the index of each row's label, `[B]`, -100 for none; or rows of shares `[B, count]`.
-      count: the number of labels.
+      targets: the index of each row's label, `[B]`, -100 for none; or rows of shares `[B, labels]`.
+      labels: the names of the labels.
     """
     indices = targets if targets.ndim == 1 else targets.argmax(-1)
-    rows = np.bincount(indices[indices >= 0], minlength=count)
-    return {label: float(rows.sum() / (count * of_label)) for label, of_label in enumerate(rows.tolist()) if of_label}
+    rows = np.bincount(indices[indices >= 0], minlength=len(labels))
+    return {name: float(rows.sum() / (len(labels) * of_label)) for name, of_label in zip(labels, rows.tolist()) if of_label}
 
 
 def weights_of_rows(sample_weight: np.ndarray | None, of_label: np.ndarray, targets: np.ndarray) -> np.ndarray:

@@ -275,7 +275,7 @@ def test_every_container_reads_numerals_alike(of_stars):
 def test_balanced_weights_are_those_of_the_counted_labels(of_stars):
     of_stars.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
     y = ["1", "2", "2", "2"]
-    assert balanced_weights(np.array([0, 1, 1, -100, 1]), 3) == {0: 4 / 3, 1: 4 / 9}
+    assert balanced_weights(np.array([0, 1, 1, -100, 1]), ["1", "2", "3"]) == {"1": 4 / 3, "2": 4 / 9}
 
     def loss(x, y=None, **options):
         return of_stars.fit(x, y, shuffle=False, verbose=0, **options).history["loss"][0]
