@@ -123,7 +123,7 @@ class Fitting(CompiledState):
         texts, held_out = self._hold_out(texts, validation_split, validation_data)
         batch_size = batch_size or texts.batch_size or BATCH_SIZE
         self._epochs.clear()
-        if class_weight == BALANCED:
+        if isinstance(class_weight, str):  # "balanced", as `check_fit` has checked
             class_weight = self._balanced(texts.chunk.targets if texts.in_memory else None, texts.kind)
         data = self._training_data(texts, batch_size, shuffle, max_tokens, class_weight, steps_per_epoch)
         if resume is not None and not texts.once:

@@ -219,7 +219,8 @@ class TextClassifier(ReadsLongTexts):
         whole_numbers(num_labels=num_labels)
         if num_labels is not None and labels is not None:
             raise ValueError(f"labels={listed(labels)} are {len(labels)}: give labels or num_labels={num_labels}, not both")
-        labels = range(num_labels) if num_labels is not None else labels
+        if num_labels is not None:
+            labels = [str(number) for number in range(num_labels)]
         if labels is None and head == "NextSentencePrediction":
             labels = ["is_next", "not_next"]  # transformers' order
         if labels is None and problem_type == REGRESSION:
