@@ -7,12 +7,14 @@ import pathlib
 import shutil
 import subprocess
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 import kbert
+from tests.conftest import TINY, tiny_tokenizer
 
 LIBRARIES = ("_fast_bert_normalizer", "_fast_wordpiece_tokenizer", "_whitespace_tokenizer_v2")
 TEXTS = ["the good cat sat .", "", "Élan VITAL: naïve café", "你好，世界 🙂", "bad " * 60, "[MASK] x"]
@@ -55,9 +57,18 @@ def run(program, folder, libraries, name="probabilities"):
     )
 
 
-def test_a_c_program_gets_the_tasks_answers(program, classifier, tmp_path):
-    classifier.export(tmp_path / "1")
-    done = run(program[0], tmp_path / "1", program[1])
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A classifier and its folder."""
+    keras.utils.set_random_seed(7)
+    encoder = kbert.BertEncoder(kbert.BertConfig(**TINY))
+    task = kbert.TextClassifier(encoder, kbert.TextPreprocessor(tiny_tokenizer(), 24), labels=["bad", "good"])
+    return task, task.export(tmp_path_factory.mktemp("exported") / "1", verify=False)
+
+
+def test_a_c_program_gets_the_tasks_answers(program, exported):
+    classifier, folder = exported
+    done = run(program[0], folder, program[1])
     assert done.returncode == 0, done.stderr[-2000:]
     found = [[float(value) for value in line.split()] for line in done.stdout.splitlines()]
     expected = [list(answer["scores"].values()) for answer in classifier.classify(TEXTS, verbose=0)]
@@ -75,7 +86,6 @@ def test_a_c_program_gets_entities_row_by_row(program, encoder, tokenizer, tmp_p
         np.testing.assert_allclose(row, scores + [0.0] * (len(row) - len(scores)), atol=1e-5)
 
 
-def test_without_the_libraries_the_op_is_named(program, classifier, tmp_path):
-    classifier.export(tmp_path / "1")
-    done = run(program[0], tmp_path / "1", [])
+def test_without_the_libraries_the_op_is_named(program, exported):
+    done = run(program[0], exported[1], [])
     assert done.returncode == 1 and "Op type not registered" in done.stderr

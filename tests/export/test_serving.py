@@ -31,13 +31,13 @@ from tensorflow_serving.apis import (
 import kbert
 from kbert.export import export_serving
 from kbert.export.server import Server
-from tests.conftest import TINY, VOCABULARY
+from tests.conftest import TINY, tiny_tokenizer
 from tests.export.test_saved_model import make
 
 
 @pytest.fixture(scope="module")
 def tasks():
-    tokenizer = kbert.WordPieceTokenizer(VOCABULARY)
+    tokenizer = tiny_tokenizer()
     return {
         kind: make(kind, kbert.BertEncoder(kbert.BertConfig(**TINY)), tokenizer) for kind in ("single", "tokens", "regression")
     }
@@ -232,6 +232,7 @@ def test_new_versions_take_over_while_clients_ask(tasks, tmp_path):
             while time.monotonic() < stopped and len(server.models["m"].versions()) < 4 or not seen:
                 status, found = rest(server, "/v1/models/m:predict", {"instances": TEXTS})
                 seen.append((status, [row["probabilities"] for row in found.get("predictions", [])]))
+                time.sleep(0.02)  # leaves the exports some of the processor
             return seen
 
         try:
