@@ -227,10 +227,12 @@ def test_evaluation_hides_the_same_tokens_each_time(pretrainer):
 
 
 def test_its_encoder_goes_on_as_any_task(pretrainer, tmp_path, texts_and_labels):
+    pretrainer.compile(run_eagerly=True)
     pretrainer.fit(DOCUMENTS, verbose=0)
     pretrainer.save_to_preset(tmp_path / "mine")
     with pytest.warns(UserWarning, match="classification head"):
         task = kbert.TextClassifier.from_preset(tmp_path / "mine", labels=["bad", "good"])
+    task.compile(run_eagerly=True)
     task.fit(*texts_and_labels, verbose=0)
     lm = kbert.MaskedLM.from_preset(tmp_path / "mine")
     assert len(lm.fill("the [MASK] sat", top_k=3)) == 3

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import kbert
 from kbert.tasks.words import _given_words, read_words
-from tests.conftest import SHARED, TINY, VOCABULARY
+from tests.conftest import SHARED, TINY, VOCABULARY, tiny_tokenizer
 
 LABELS = ["O", "B-animal", "I-animal"]
 SENTENCES = [["the", "cat", "sat"], ["a", "good", "dog", "ran"], ["good", "day", "!"], ["the", "bad", "cat", "dog", "ran"]] * 8
@@ -35,8 +35,11 @@ def encoder_of(tokenizer):
     return kbert.BertEncoder(kbert.BertConfig(**{**TINY, "vocab_size": tokenizer.vocabulary_size}))
 
 
-@pytest.fixture
-def trained(task):
+@pytest.fixture(scope="module")
+def trained():
+    """A tagger that has learned its sentences, which no test changes."""
+    keras.utils.set_random_seed(7)
+    task = kbert.TokenClassifier(encoder_of(tiny_tokenizer()), kbert.TextPreprocessor(tiny_tokenizer(), 12), labels=LABELS)
     task.compile(learning_rate=1e-2)
     task.fit(SENTENCES, TAGS, epochs=12, batch_size=8, verbose=0)
     return task

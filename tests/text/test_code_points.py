@@ -11,7 +11,7 @@ from kbert.text.normalizer import make_normalizer, normalizer_model, reference_c
 from tests.text.reference import differing, reference
 
 CHARACTERS = list(scalar_values())
-TEMPLATES = ["aXb", "X", "XX", "eX\u0301a"]
+TEMPLATES = ["X", "aXb", "XX", "eX\u0301a"]
 
 
 def test_all_scalar_values_are_swept():
@@ -24,6 +24,8 @@ def test_all_scalar_values_are_swept():
 def test_ids_equal_the_reference_on_every_code_point(case, template, request):
     tokenizer = request.getfixturevalue(case)
     texts = [template.replace("X", character) for character in CHARACTERS]
+    if template != "X":  # one text for each character is swept above; words, which do not know each other, take less time
+        texts = [" ".join(texts[start : start + 16]) for start in range(0, len(texts), 16)]
     assert differing(tokenizer, reference(tokenizer), texts) == []
 
 
