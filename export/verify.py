@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -150,7 +150,7 @@ def answers_in_batches(file: ExportedFile, task: Task, names: Sequence[str], col
     for start in range(0, len(columns[0]), AT_ONCE):
         batch = tuple(column[start : start + AT_ONCE] for column in columns)
         inputs = dict(zip(names, batch))
-        compare_ids(file, task.preprocessor, inputs)
+        compare_ids(file, inputs, ids_of(task.preprocessor, batch))
         expected += task.expected_answers(batch)
         served += served_by(file, task, inputs)
     return expected, served
@@ -171,8 +171,8 @@ def answers_one_by_one(
     rows = [{name: [text] for name, text in zip(names, row)} for row in zip(*columns)]
     if "tokenize" in file.signatures:
         preprocessor = task.preprocessor.with_length(max_length, fixed_length=True)
-        for inputs in rows:
-            compare_ids(file, preprocessor, inputs)
+        for inputs, ids in zip(rows, ids_of(preprocessor, columns)):
+            compare_ids(file, inputs, ids[None])
     return task.expected_answers(columns), [answer for inputs in rows for answer in served_by(file, task, inputs)]
 
 
@@ -206,35 +206,41 @@ def answers_from_tokens(file: ExportedFile, task: Task, columns: Columns) -> Ans
     """
     expected: list[ComparableAnswer] = []
     served: list[ComparableAnswer] = []
-    for row in zip(*columns):
-        packed = packed_for(file, task, row)
+    for start in range(0, len(columns[0]), AT_ONCE):
+        packed = packed_for(file, task, tuple(column[start : start + AT_ONCE] for column in columns))
         task_outputs = {name: value.numpy() for name, value in task.serve_tokens(packed).items()}
-        file_outputs = file.run({name: ids.numpy() for name, ids in packed.items()})
-        shared = [name for name, value in task_outputs.items() if name in file_outputs and value.dtype.kind == "f"]
-        if not shared:
-            raise RuntimeError(f"{file.path} has the outputs {sorted(file_outputs)}, the task {sorted(task_outputs)}")
-        real = packed["padding_mask"].numpy()[0].astype(bool)
-        for outputs, answers in ((task_outputs, expected), (file_outputs, served)):
-            values = {name: outputs[name][0][real] if task.positional else outputs[name][0] for name in shared}
-            near = np.concatenate([value.ravel() for value in values.values()])
-            answers.append(ComparableAnswer((), near, task.decided(values)))
+        for place, real in enumerate(packed["padding_mask"].numpy().astype(bool)):
+            length = file.length or int(real.sum())
+            file_outputs = file.run({name: ids.numpy()[place : place + 1, :length] for name, ids in packed.items()})
+            shared = [name for name, value in task_outputs.items() if name in file_outputs and value.dtype.kind == "f"]
+            if not shared:
+                raise RuntimeError(f"{file.path} has the outputs {sorted(file_outputs)}, the task {sorted(task_outputs)}")
+            for outputs, row, answers in ((task_outputs, place, expected), (file_outputs, 0, served)):
+                values = {name: outputs[name][row] for name in shared}
+                if task.positional:
+                    values = {name: value[real[: len(value)]] for name, value in values.items()}
+                near = np.concatenate([value.ravel() for value in values.values()])
+                answers.append(ComparableAnswer((), near, task.decided(values)))
     return expected, served
 
 
-def compare_ids(file: ExportedFile, preprocessor: TextPreprocessor, inputs: Mapping[str, Sequence[str]]) -> None:
-    """Raises a RuntimeError that names the texts which a file reads as other ids than the preprocessor.
+def ids_of(preprocessor: TextPreprocessor, columns: Columns) -> np.ndarray:
+    """Returns the token ids of texts, or of pairs as two columns, `[B, L]`."""
+    return preprocessor(columns if len(columns) > 1 else columns[0])["token_ids"].numpy()
+
+
+def compare_ids(file: ExportedFile, inputs: Mapping[str, Sequence[str]], expected: np.ndarray) -> None:
+    """Raises a RuntimeError that names the texts which a file reads as other ids than the task.
 
     Args:
       file: a file with a signature `tokenize`.
-      preprocessor: the task's preprocessor, with the file's length.
       inputs: columns of texts by the name of the file's input.
+      expected: the task's ids of the texts, `[B, L]`.
     """
-    columns = tuple(inputs.values())
     ids = file.run(inputs, "tokenize")["token_ids"]
-    expected = preprocessor(columns if len(columns) > 1 else columns[0])["token_ids"].numpy()
     if ids.shape != expected.shape or (ids != expected).any():
         places = differing_rows(ids, expected)
-        raise RuntimeError(f"{file.path} reads other token ids than the task for {texts_at(columns, places)}")
+        raise RuntimeError(f"{file.path} reads other token ids than the task for {texts_at(tuple(inputs.values()), places)}")
 
 
 def differing_rows(ids: np.ndarray, expected: np.ndarray) -> list[int]:
@@ -243,11 +249,10 @@ def differing_rows(ids: np.ndarray, expected: np.ndarray) -> list[int]:
     return np.flatnonzero((ids[:, :width] != expected[:, :width]).any(1)).tolist() or [0]
 
 
-def packed_for(file: ExportedFile, task: Task, row: Iterable[str]) -> dict[str, tf.Tensor]:
-    """Returns one text, or a pair, as the packed ids `[1, L]` that a file takes."""
-    texts = tuple([text] for text in row)
+def packed_for(file: ExportedFile, task: Task, columns: Columns) -> dict[str, tf.Tensor]:
+    """Returns texts, or pairs as two columns, as packed ids `[B, L]` of the length that a file takes."""
     preprocessor = task.preprocessor.with_length(file.length, fixed_length=True) if file.length else task.preprocessor
-    return preprocessor(texts if len(texts) > 1 else texts[0])
+    return preprocessor(columns if len(columns) > 1 else columns[0])
 
 
 def texts_at(columns: Columns, places: Sequence[int]) -> str:
@@ -316,7 +321,7 @@ def milliseconds_of(file: ExportedFile, task: Task, pairs: bool | None, row: Seq
     """Returns the median time in which a file answers one text, or one pair, in milliseconds."""
     inputs: dict[str, Any] = {name: [text] for name, text in zip(task.string_inputs(pairs), row)}
     if not set(inputs) <= set(file.inputs):
-        inputs = {name: ids.numpy() for name, ids in packed_for(file, task, row).items()}
+        inputs = {name: ids.numpy() for name, ids in packed_for(file, task, tuple([text] for text in row)).items()}
     times = []
     for _ in range(RUNS):
         started = time.perf_counter()

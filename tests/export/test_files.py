@@ -5,7 +5,9 @@ import re
 import subprocess
 import sys
 import types
+from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ from kbert.export import verify
 from kbert.export.agreement import agreement_of, refusal
 from kbert.export.verify import compare
 from kbert.tasks.probes import PROBES
-from tests.conftest import TINY
+from tests.conftest import TINY, tiny_tokenizer
 from tests.export.test_saved_model import make
 
 KINDS = ("single", "multi", "regression", "tokens", "answers", "masks", "vectors", "distilbert")
@@ -46,19 +48,21 @@ import json, sys
 import numpy as np
 import tensorflow_text
 from ai_edge_litert.interpreter import InterpreterWithCustomOps
-path, columns = sys.argv[1], json.load(sys.stdin)
 registerers = tensorflow_text.tflite_registrar.SELECT_TFTEXT_OPS
-run = InterpreterWithCustomOps(model_path=path, custom_op_registerers=registerers).get_signature_runner("serving_default")
+files = []
+for path, columns in json.load(sys.stdin):
+    interpreter = InterpreterWithCustomOps(model_path=path, custom_op_registerers=registerers)
+    run, found = interpreter.get_signature_runner("serving_default"), []
+    for row in zip(*columns.values()):
+        outputs = run(**{name: np.array([text.encode("utf-8")]) for name, text in zip(columns, row)})
+        text = {name: value.dtype.kind in "SO" for name, value in outputs.items()}
+        found.append({
+            name: [part.decode("utf-8") for part in value.ravel()] if text[name] else value.tolist()
+            for name, value in outputs.items()
+        })
+    files.append(found)
 assert not any(name.split(".")[0] == "kbert" for name in sys.modules)
-found = []
-for row in zip(*columns.values()):
-    outputs = run(**{name: np.array([text.encode("utf-8")]) for name, text in zip(columns, row)})
-    text = {name: value.dtype.kind in "SO" for name, value in outputs.items()}
-    found.append({
-        name: [part.decode("utf-8") for part in value.ravel()] if text[name] else value.tolist()
-        for name, value in outputs.items()
-    })
-print(json.dumps(found))
+print(json.dumps(files))
 """
 ONNX_TEXT = """
 import json, sys
@@ -106,15 +110,41 @@ def test_litert_takes_tokens_in_built_in_ops(kind, encoder, tokenizer, tmp_path)
         np.testing.assert_allclose(other, value, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["single", "pairs", "multi", "regression", "tokens", "answers", "masks", "vectors"])
-def test_litert_takes_text(kind, encoder, tokenizer, tmp_path):
+TEXT_KINDS = ("single", "pairs", "multi", "regression", "tokens", "answers", "masks", "vectors")
+TYPED = ["[mask] [ MASK ] a[MASK]b [[MASK]] [MASK", "[MASK][MASK]", "good"]
+
+
+class TextFile(NamedTuple):
+    """A LiteRT file that takes text, and the answers of a fresh process without kbert."""
+
+    task: Any
+    path: Any
+    columns: tuple[list[str], ...]
+    answers: list[dict]
+
+
+@pytest.fixture(scope="module")
+def text_files(tmp_path_factory):
+    """A file of each kind, asked in one process; and as "typed" that with masks, asked for `TYPED`."""
+    files, questions, folder = {}, [], tmp_path_factory.mktemp("text")
+    for kind in TEXT_KINDS:
+        keras.utils.set_random_seed(7)
+        pairs = kind == "pairs"
+        task = make(kind, kbert.BertEncoder(kbert.BertConfig(**TINY)), tiny_tokenizer())
+        path = task.export(folder / f"{kind}.tflite", format="litert", inputs="text", pairs=pairs, verify=False)
+        asked = {kind: task.fitting(task.probes(pairs)), **({"typed": (TYPED,)} if kind == "masks" else {})}
+        for name, columns in asked.items():
+            questions.append([str(path), dict(zip(task.string_inputs(pairs), columns))])
+            files[name] = task, path, columns
+    answers = answers_elsewhere(LITERT_TEXT, "", questions)
+    return {kind: TextFile(*files[kind], found) for kind, found in zip(files, answers, strict=True)}
+
+
+@pytest.mark.parametrize("kind", TEXT_KINDS)
+def test_litert_takes_text(kind, text_files):
     pairs = kind == "pairs"
-    task = make(kind, encoder, tokenizer)
-    path = tmp_path / "model.tflite"
-    task.export(path, format="litert", inputs="text", pairs=pairs)
-    columns = task.fitting(task.probes(pairs))
+    task, path, columns, found = text_files[kind]
     assert len(columns[0]) > 5
-    found = answers_elsewhere(LITERT_TEXT, path, dict(zip(task.string_inputs(pairs), columns)))
     outputs = []
     for answer in found:
         arrays = {name: np.array(value) for name, value in answer.items()}
@@ -140,13 +170,10 @@ def test_litert_takes_text(kind, encoder, tokenizer, tmp_path):
     verify(path, task, columns if len(columns) > 1 else columns[0][:3], pairs=pairs)
 
 
-def test_a_typed_mask_is_found_by_its_spelling_alone(encoder, tokenizer, tmp_path):
-    task = make("masks", encoder, tokenizer)
-    task.export(tmp_path / "model.tflite", format="litert", inputs="text")
-    texts = ["[mask] [ MASK ] a[MASK]b [[MASK]] [MASK", "[MASK][MASK]", "good"]
-    found = answers_elsewhere(LITERT_TEXT, tmp_path / "model.tflite", {"text": texts})
+def test_a_typed_mask_is_found_by_its_spelling_alone(text_files):
+    task, _, _, found = text_files["typed"]
     assert [answer["count"] for answer in found] == [[2], [2], [0]]
-    for text, answer in zip(texts[:2], found):
+    for text, answer in zip(TYPED[:2], found):
         scores = [[one["score"] for one in mask] for mask in task.fill(text)]
         np.testing.assert_allclose(np.array(answer["scores"])[:2], scores, atol=1e-5)
 
@@ -230,7 +257,7 @@ def test_quantized_files_are_smaller_and_near(minilm, tmp_path):
     sizes = {}
     for quantize, near in ((None, 1e-4), ("float16", 5e-3), ("int8", 0.1)):
         path = tmp_path / f"{quantize}.tflite"
-        embedder.export(path, format="litert", quantize=quantize)
+        embedder.export(path, format="litert", quantize=quantize, verify=quantize == "int8")
         sizes[quantize] = path.stat().st_size / 1e6
         run = InterpreterWithCustomOps(
             model_path=str(path), custom_op_registerers=tflite_registrar.SELECT_TFTEXT_OPS
