@@ -34,10 +34,13 @@ def test_masks_have_the_papers_shares(tokenizer, whole_words):
     ids = np.pad(ids, ((0, 0), (0, 5)))
     mask = (ids != 0).astype(np.int32)
     count = 8000 * 125
-    inputs, labels = mask_tokens(
-        {"token_ids": tf.constant(ids), "padding_mask": tf.constant(mask)}, tokenizer, 0.15, (3, 4), whole_words
-    )
-    positions, labels, shown = inputs["mask_positions"].numpy(), labels.numpy(), inputs["token_ids"].numpy()
+    parts = []
+    for start in range(0, 8000, 1000):  # a batch at a time, or it takes 2 GB
+        batch = {name: tf.constant(rows[start : start + 1000]) for name, rows in (("token_ids", ids), ("padding_mask", mask))}
+        inputs, labels = mask_tokens(batch, tokenizer, 0.15, (3, start), whole_words)
+        free = ((0, 0), (0, 40 - labels.shape[1]))  # batches have other numbers of masks
+        parts.append((np.pad(inputs["mask_positions"], free), np.pad(labels, free, constant_values=-100), inputs["token_ids"]))
+    positions, labels, shown = (np.concatenate(column) for column in zip(*parts))
     chosen = labels != -100
     assert chosen.sum() / count == pytest.approx(0.15, abs=0.001)
     hidden = np.zeros(ids.shape, bool)
