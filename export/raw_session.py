@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,26 +30,31 @@ class RawSession:
         self.definitions: dict[str, Any] = {
             name: definition for name, definition in loaded.signature_def.items() if not name.startswith("__saved_model_")
         }
-        self._callables: dict[str, Callable[..., list[np.ndarray]]] = {}
+        self._callables: dict[tuple[str, ...], Callable[..., list[np.ndarray]]] = {}
 
-    def run(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def run(
+        self, signature: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None
+    ) -> dict[str, np.ndarray]:
         """Returns the outputs of a signature by name.
 
         Args:
           signature: the name of the signature.
-          inputs: an array of any shape for each input, of the declared type. Strings are arrays of bytes objects.
+          inputs: an array of any shape for each input. Strings are arrays of bytes objects.
+          outputs: the names of the outputs to compute; all by default.
 
         Raises:
           tf.errors.OpError: the graph refuses the inputs.
         """
         definition = self.definitions[signature]
-        if signature not in self._callables:
+        names = sorted(definition.outputs if outputs is None else outputs)
+        key = (signature, *names)
+        if key not in self._callables:
             options = config_pb2.CallableOptions()
             options.feed.extend(definition.inputs[name].name for name in sorted(definition.inputs))
-            options.fetch.extend(definition.outputs[name].name for name in sorted(definition.outputs))
-            self._callables[signature] = self._session._make_callable_from_options(options)
-        values = self._callables[signature](*(inputs[name] for name in sorted(definition.inputs)))
-        return dict(zip(sorted(definition.outputs), values))
+            options.fetch.extend(definition.outputs[name].name for name in names)
+            self._callables[key] = self._session._make_callable_from_options(options)
+        values = self._callables[key](*(inputs[name] for name in sorted(definition.inputs)))
+        return dict(zip(names, values))
 
     def close(self) -> None:
         """Frees the session and its variables."""
