@@ -32,6 +32,7 @@ class Modules(NamedTuple):
     options: dict[str, Any]  # arguments of TextEmbedder
     max_length: int | None
     dense: list[pathlib.Path]  # folders of the Dense modules
+    other_task: str = ""  # what the folder is for, if not for vectors, such as "sequence-classification"
 
 
 def read_modules(folder: pathlib.Path) -> Modules:
@@ -73,7 +74,7 @@ def read_modules(folder: pathlib.Path) -> Modules:
     path = folder / "sentence_bert_config.json"
     stated = read_json(path) if path.is_file() else {}
     if stated.get("transformer_task", "feature-extraction") not in ("feature-extraction", "fill-mask"):
-        raise ValueError(f"{path}: the folder is for {stated['transformer_task']}, not for vectors; kbert.from_preset opens it")
+        return Modules({}, stated.get("max_seq_length"), [], stated["transformer_task"])
     return Modules(options, stated.get("max_seq_length"), dense)
 
 

@@ -155,6 +155,8 @@ class TextEmbedder(Prompted, Task):
         with open_preset(preset) as opened:
             modules = sentence_transformers.read_modules(opened.folder)
             given = {"pooling": pooling, "normalize": normalize}
+            if modules.other_task:
+                raise ValueError(f"{opened} is for {modules.other_task}, not for vectors; kbert.from_preset opens it")
             stated = modules.options or opened.values.get("embedder", {})
             options = {**stated, **{name: value for name, value in given.items() if value is not None}}
             if max_length is None and modules.max_length and kwargs.get("preprocessor", "auto") == "auto":

@@ -167,6 +167,7 @@ def test_a_cross_encoder_scores_pairs_as_there():
     expected = ANSWERS["cross_encoder"]
     close(task.predict(PAIRS)[:, 0], expected["logits"])
     close([answer["scores"]["LABEL_0"] for answer in task.classify(PAIRS)], expected["scores"])
+    assert isinstance(kbert.from_preset(TODAY / "cross_encoder"), kbert.TextClassifier)
     with pytest.raises(ValueError, match="sequence-classification, not for vectors"):
         kbert.TextEmbedder.from_preset(TODAY / "cross_encoder")
 
