@@ -24,6 +24,7 @@ from kbert.files.targets import LITERT, check_target
 from kbert.messages import own_texts
 from kbert.tasks.one_window import fixed_shape
 from kbert.tasks.probes import PROBES
+from kbert.training.precision import check_float32
 
 if TYPE_CHECKING:
     from kbert.tasks.task import Task
@@ -92,11 +93,12 @@ def export_litert(
 
     Raises:
       FileExistsError: the file is there and `overwrite` is False, or a folder is there.
-      ValueError: an argument is none of these, the length is beyond the encoder's, or the task has no preprocessor.
+      ValueError: the task computes in half precision, an argument is none of these, the length is beyond the encoder's, or the task has no preprocessor.
       NotImplementedError: a `Pretrainer` is given with `inputs="text"`.
       RuntimeError: the answers differ; the texts are named.
     """
     path = check_target(path, overwrite, LITERT)
+    check_float32(task.encoder, "a LiteRT file")
     check_arguments(task, inputs, quantize, max_length, metadata, texts)
     least = check_agreement(agreement, quantize)
     columns = None

@@ -19,6 +19,7 @@ from kbert.export.verify import TOLERANCE, check
 from kbert.files.atomic import written_aside
 from kbert.files.targets import ONNX, check_target
 from kbert.tasks.probes import PROBES
+from kbert.training.precision import check_float32
 
 if TYPE_CHECKING:
     from kbert.tasks.task import Task
@@ -66,10 +67,11 @@ def export_onnx(
     Raises:
       FileExistsError: the file is there and `overwrite` is False, or a folder is there.
       ImportError: the extra `onnx` is missing.
-      ValueError: an argument is none of these, or BertTokenizer reads the texts in another way.
+      ValueError: the task computes in half precision, an argument is none of these, or BertTokenizer reads the texts in another way.
       RuntimeError: the outputs differ.
     """
     path = check_target(path, overwrite, ONNX)
+    check_float32(task.encoder, "an ONNX file")
     if inputs not in ("tokens", "text"):
         raise ValueError(f'inputs should be "tokens" or "text", got {inputs!r}')
     if texts is not None and inputs != "text":

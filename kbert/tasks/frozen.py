@@ -27,6 +27,7 @@ from kbert.engines.litert_converter import convert
 from kbert.engines.litert_interpreter import interpreter_maker
 from kbert.tasks.progress import Progress
 from kbert.text.packing import TextPreprocessor
+from kbert.training.precision import check_float32
 
 # MiniLM on tweets, two cores, microseconds a token: 112 in one row of 176 tokens, 105 in 4 of 88, 102 in 8 of 44. A row's
 # attention is computed across its texts, so that a row should not be long. A step should have some hundred tokens, so that
@@ -60,6 +61,7 @@ class FrozenTask:
         if task.preprocessor is None:
             raise ValueError("a frozen task takes texts: build the task with a TextPreprocessor")
         whole_numbers(threads=threads)
+        check_float32(task.encoder, "a frozen task")
         self._interpreter = interpreter_maker()
         self._task, self._threads = task, threads or min(8, os.cpu_count() or 1)
         self.preprocessor = task.preprocessor.with_length()  # a copy: the task's may get another length

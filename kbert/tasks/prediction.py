@@ -150,6 +150,9 @@ class Prediction(Encoding):
 
         Args:
           threads: of the computation; by default as many as there are cores, 8 at most.
+
+        Raises:
+          ValueError: the task has no preprocessor, or computes in half precision.
         """
         from kbert.tasks.frozen import FrozenTask
 

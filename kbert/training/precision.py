@@ -43,3 +43,17 @@ def check_trainable_precision(model: keras.Model) -> None:
             f'next number and would change nothing. To train, build it with dtype="mixed_{policy.variable_dtype}", which '
             f"computes in {policy.variable_dtype} and keeps the weights in float32"
         )
+
+
+def check_float32(model: keras.Model, runtime: str) -> None:
+    """Raises a ValueError if a model computes in half precision, of which `runtime`, a file or a program, lacks some ops.
+
+    Args:
+      model: a task's encoder.
+      runtime: the name of the runtime, for the error.
+    """
+    if model.compute_dtype in ("float16", "bfloat16"):
+        raise ValueError(
+            f"{runtime} computes in float32, and this task in {model.compute_dtype}: save it with save_to_preset and open it "
+            'with from_preset(folder, dtype="float32")'
+        )

@@ -185,3 +185,13 @@ def test_cosines_of_vectors_in_any_precision(dtype, encoder, tokenizer):
             embedder.search(wrong, vectors)
     with pytest.raises(ValueError, match="texts have 3 coordinates, others 16"):
         embedder.similarity(vectors[:, :3], ["good"])
+
+
+@pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16", "float16", "bfloat16"])
+def test_runtimes_without_half_precision_refuse_it_by_name(dtype, tokenizer, tmp_path):
+    encoder = kbert.BertEncoder(kbert.BertConfig(**{**TINY, "num_hidden_layers": 1}), dtype=dtype)
+    task = kbert.TextClassifier(encoder, kbert.TextPreprocessor(tokenizer, 24), labels=["a", "b"])
+    for write in (task.freeze, lambda: task.export(tmp_path / "a.tflite"), lambda: task.export(tmp_path / "a.onnx")):
+        with pytest.raises(ValueError, match='computes in float32, and this task in .*float16.* dtype="float32"'):
+            write()
+    assert not list(tmp_path.iterdir())
