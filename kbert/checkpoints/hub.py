@@ -30,6 +30,7 @@ FILES = [
 WEIGHTS = (
     ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors"),
     ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*.bin"),
+    ("tf_model.h5", "tf_model.h5.index.json", "tf_model-*.h5"),
 )
 
 

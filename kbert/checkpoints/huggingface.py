@@ -18,8 +18,10 @@ from kbert.checkpoints.huggingface_tokenizer import save_tokenizer
 from kbert.checkpoints.names import Config, Description, Family
 from kbert.checkpoints.owners import Encoder, HeadOwner, Preprocessor
 from kbert.checkpoints.sentence_transformers import problem_of_cross_encoder
+from kbert.checkpoints.sizes import config_of_shapes
 from kbert.checkpoints.tensor_files import TensorFiles
-from kbert.checkpoints.weight_files import Weights, weights_in
+from kbert.checkpoints.transformers_tf import untransposed
+from kbert.checkpoints.weight_files import Weights, kernels_are_ours, weights_in
 from kbert.checkpoints.weights import weights_of
 from kbert.config import MobileBertConfig
 from kbert.files.json import read_json, write_json
@@ -46,7 +48,7 @@ def family_of(config: Config) -> Family:
 
 
 def read_config(folder: pathlib.Path) -> Description:
-    """Reads a folder's config.json.
+    """Reads a folder's config.json. Beside TensorFlow's weights it may be missing: their shapes then say the sizes.
 
     Args:
       folder: a Hugging Face folder.
@@ -54,12 +56,12 @@ def read_config(folder: pathlib.Path) -> Description:
     Raises:
       ValueError: the file describes a model that kbert does not have.
     """
-    path = folder / "config.json"
-    values = read_json(path)
+    path, ours = folder / "config.json", kernels_are_ours(folder)
+    values = read_json(path) if path.is_file() or not ours else _sizes_of_weights(folder)
     kind = values.get("model_type", "bert")
     if kind not in FAMILIES:
         raise ValueError(f"{path}: model_type {kind!r} is not one that kbert reads ({', '.join(FAMILIES)})")
-    family = FAMILIES[kind]
+    family = untransposed(FAMILIES[kind]) if ours else FAMILIES[kind]
     if values.get("tie_word_embeddings", True) is False and any("LM" in name for name in values.get("architectures") or ()):
         raise ValueError(f"{path}: tie_word_embeddings false is not supported: the output table is the embedding")
     translated = {**values, **{key: values[stored] for key, stored in family.keys.items() if stored in values}}
@@ -71,6 +73,13 @@ def read_config(folder: pathlib.Path) -> Description:
     if head in LABELLED and not values.get("id2label"):  # transformers leaves out what it would assume: two labels, numbered
         values["id2label"] = {str(number): f"LABEL_{number}" for number in range(values.get("num_labels") or 2)}
     return Description(family, config, values, architecture, head)
+
+
+def _sizes_of_weights(folder: pathlib.Path) -> dict[str, Any]:
+    """Returns a configuration from the shapes of a folder's weights."""
+    weights = weights_in(folder)[0]
+    shapes = {name: place.shape for name, place in weights.places().items()}
+    return config_of_shapes(shapes, weights.path, weights.kind.kernels_as_ours)
 
 
 class HuggingFaceCheckpoint(TensorFiles):
@@ -86,12 +95,12 @@ class HuggingFaceCheckpoint(TensorFiles):
     """
 
     def __init__(self, weights: Weights, family: Family) -> None:
-        super().__init__(weights.path, {})
+        super().__init__(weights.path, {}, weights.kind.kernels_as_ours)
         for name, place in weights.places().items():
             name = name.removeprefix(family.prefix)
             for old, new in OLD_NAMES:
                 name = old.sub(new, name)
-            if BUFFERS.search(name):
+            if BUFFERS.search(name) or "/" in name:  # a layer of the user's, around a BERT in TensorFlow
                 self._left_out.append(name)
             else:
                 self._places[name] = place

@@ -23,6 +23,7 @@ from kbert.checkpoints.names import Config, Description, Family
 from kbert.checkpoints.owners import Encoder, HeadOwner, Preprocessor
 from kbert.checkpoints.weights import weights_of
 from kbert.config import BertConfig
+from kbert.files.hdf5_file import datasets_of, open_hdf5
 from kbert.files.json import read_json
 from kbert.files.vocabulary import read_vocabulary as read_vocabulary
 
@@ -87,21 +88,12 @@ class KerasHubCheckpoint:
 
     def _open(self, path: pathlib.Path, prefix: str) -> None:
         """Opens a file and notes its datasets, with the prefix before their names."""
-        import h5py
-
-        def note(name: str, item: Any) -> None:
-            if not hasattr(item, "shape"):
-                return
+        self._files.append(open_hdf5(path))
+        for name, dataset in datasets_of(self._files[-1], path).items():
             if _NOT_WEIGHTS.search(prefix + name):
                 self._left_out.append(prefix + name)
             else:
-                self._datasets[prefix + name] = item
-
-        try:
-            self._files.append(h5py.File(path, "r"))
-            self._files[-1].visititems(note)
-        except (OSError, RuntimeError) as error:
-            raise ValueError(f"{path} cannot be read ({error}); fetch it again") from None
+                self._datasets[prefix + name] = dataset
 
     def __contains__(self, name: str) -> bool:
         return name in self._datasets

@@ -17,6 +17,7 @@ from kbert.checkpoints.names import Config, Description, Family
 from kbert.checkpoints.own_settings import read_own_settings
 from kbert.checkpoints.preset_folder import write_preset
 from kbert.checkpoints.source_card import Source, read_source
+from kbert.checkpoints.weight_files import kernels_are_ours
 from kbert.files.atomic import recover
 from kbert.files.json import read_json
 
@@ -77,7 +78,8 @@ class Opened:
         """The module that reads the folder."""
         config = self.folder / "config.json"
         if not config.is_file():
-            return google
+            stated = (self.folder / google.CONFIG).is_file()
+            return huggingface if not stated and kernels_are_ours(self.folder) else google
         return keras_hub if "class_name" in read_json(config) else huggingface
 
     @cached_property
@@ -270,7 +272,8 @@ def find_folder(preset: str | os.PathLike[str]) -> pathlib.Path:
         return catalogue.folder_of(built_in)
     if not folder.is_dir():
         raise FileNotFoundError(catalogue.unknown(str(preset)))
-    if not (folder / "config.json").is_file() and not (folder / google.CONFIG).is_file():
+    stated = any((folder / name).is_file() for name in ("config.json", google.CONFIG))
+    if not stated and not kernels_are_ours(folder):
         there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
         raise FileNotFoundError(
             f"{folder} is not a checkpoint that kbert reads: a Hugging Face folder has config.json, tokenizer.json or "

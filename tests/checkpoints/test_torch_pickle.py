@@ -6,7 +6,6 @@ import os
 import pickle
 import random
 import shutil
-import struct
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -20,6 +19,7 @@ import kbert
 from kbert.checkpoints import hub, safetensors_file, torch_pickle
 from kbert.checkpoints.catalogue import presets
 from kbert.checkpoints.tensor_files import TensorFiles
+from tests.checkpoints.torch_writer import pickled, tensor, text
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 FILES = FIXTURES / "torch"  # by make_torch_files.py
@@ -126,11 +126,11 @@ def test_safetensors_are_read_where_both_stand_and_a_stale_file_is_refused(tmp_p
         kbert.BertEncoder.from_preset(tmp_path)
 
 
-def zipped(pickled, **members):
+def zipped(content, **members):
     """The bytes of a ZIP file as torch writes it."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("m/data.pkl", pickled)
+        archive.writestr("m/data.pkl", content)
         for name, value in members.items():
             archive.writestr(f"m/{name.replace('data_', 'data/')}", value)
     return file.getvalue()
@@ -138,22 +138,12 @@ def zipped(pickled, **members):
 
 def calls(module, name, argument):
     """A pickle that would call a function."""
-    text = argument.encode()
-    return b"\x80\x02c" + f"{module}\n{name}\n".encode() + b"X" + struct.pack("<I", len(text)) + text + b"\x85R."
+    return b"\x80\x02c" + f"{module}\n{name}\n".encode() + text(argument) + b"\x85R."
 
 
-def tensor_of(shape, strides, count, offset=0, key=b"0"):
+def tensor_of(shape, strides, count, offset=0, key="0"):
     """A pickle of one tensor, whose storage is `data/0`."""
-
-    def number(value):
-        return b"\x8a\x09" + value.to_bytes(9, "little", signed=True)
-
-    def numbers(values):
-        return b"(" + b"".join(map(number, values)) + b"t"
-
-    storage = b"(X\7\0\0\0storagectorch\nFloatStorage\nX\1\0\0\0" + key + b"X\3\0\0\0cpu" + number(count) + b"tQ"
-    arguments = storage + number(offset) + numbers(shape) + numbers(strides) + b"\x89}t"
-    return b"\x80\x02}X\1\0\0\0wctorch._utils\n_rebuild_tensor_v2\n(" + arguments + b"Rs."
+    return pickled({"w": tensor(shape, strides, count, offset, key)})
 
 
 class Chain:
@@ -206,7 +196,7 @@ HOSTILE = {
     "an offset before its storage": (zipped(tensor_of((1,), (1,), 4, -1), data_0=bytes(16)), "shape is no shape"),
     "a negative stride": (zipped(tensor_of((2,), (-1,), 4, 2), data_0=bytes(16)), "shape is no shape"),
     "numbers without end": (zipped(tensor_of((1 << 30, 1 << 30), (0, 0), 4), data_0=bytes(16)), "repeats its numbers"),
-    "a path as a key": (zipped(tensor_of((4,), (1,), 4, key=b"/"), data_0=bytes(16)), "lacks numbers of storage '/'"),
+    "a path as a key": (zipped(tensor_of((4,), (1,), 4, key="/"), data_0=bytes(16)), "lacks numbers of storage '/'"),
     "a ZIP bomb": (bomb(), "more than 2 times its own size"),
     "big-endian numbers": (zipped(tensor_of((4,), (1,), 4), data_0=bytes(16), byteorder=b"big"), "big-endian"),
     "an optimizer": (zipped(b"\x80\x02}(X\5\0\0\0state}X\x0c\0\0\0param_groups]u."), "state of an optimizer"),
