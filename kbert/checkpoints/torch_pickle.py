@@ -259,7 +259,7 @@ def _tensors(value: Any, path: pathlib.Path) -> dict[str, Tensor]:
                 f"{path} holds its weights under {name!r}; write that part alone: torch.save(values[{name!r}], path)"
             )
         if type(name) is not str or type(tensor) is not Tensor:
-            raise ValueError(f"{path}: {name!r} is a {type(tensor).__name__}, no tensor; write model.state_dict() alone")
+            raise ValueError(f"{path}: {name!r} is no tensor ({type(tensor).__name__}); write model.state_dict() alone")
         if math.prod(tensor.shape) * tensor.storage.dtype.itemsize > most:
             raise ValueError(f"{path}: {name!r} repeats its numbers to the shape {tensor.shape}, more than the file holds")
     return value

@@ -200,6 +200,12 @@ HOSTILE = {
     "a ZIP bomb": (bomb(), "more than 2 times its own size"),
     "big-endian numbers": (zipped(tensor_of((4,), (1,), 4), data_0=bytes(16), byteorder=b"big"), "big-endian"),
     "an optimizer": (zipped(b"\x80\x02}(X\5\0\0\0state}X\x0c\0\0\0param_groups]u."), "state of an optimizer"),
+    "weights among other things": (
+        zipped(
+            b"\x80\x02}(" + text("epoch") + b"K\3" + text("model") + tensor_of((4,), (1,), 4)[2:-1] + b"u.", data_0=bytes(16)
+        ),
+        "holds its weights under 'model'",
+    ),
     "a list of tensors": (zipped(b"\x80\x02]."), "holds a list"),
     "TorchScript": (zipped(tensor_of((4,), (1,), 4), data_0=bytes(16), **{"constants.pkl": b""}), "no list of weights"),
     "nothing": (b"", "is empty"),
