@@ -253,11 +253,10 @@ def _tensors(value: Any, path: pathlib.Path) -> dict[str, Tensor]:
         kind = "an empty dictionary" if value == {} else f"a {type(value).__name__.lower()}"
         raise ValueError(f"{path} holds {kind}, where a dictionary of weights was expected; write model.state_dict()")
     most = os.path.getsize(path)
+    inner = [name for name, part in value.items() if type(part) is dict and Tensor in map(type, part.values())]
+    if inner:
+        raise ValueError(f"{path} holds its weights under {inner[0]!r}; write that part alone with torch.save")
     for name, tensor in value.items():
-        if type(tensor) is dict and any(type(part) is Tensor for part in tensor.values()):
-            raise ValueError(
-                f"{path} holds its weights under {name!r}; write that part alone: torch.save(values[{name!r}], path)"
-            )
         if type(name) is not str or type(tensor) is not Tensor:
             raise ValueError(f"{path}: {name!r} is no tensor ({type(tensor).__name__}); write model.state_dict() alone")
         if math.prod(tensor.shape) * tensor.storage.dtype.itemsize > most:
