@@ -19,7 +19,8 @@ LONGEST_TEXT = 1 << 16  # bytes of one string: the names of weights are shorter
 LONGEST_INTEGER = 16  # bytes
 # Each instruction makes one object at most, of less than 128 bytes. A list of weights takes 50 of them for each tensor.
 BYTES_A_STEP = 128
-FEWEST_STEPS = 250_000  # are allowed even to a small file
+FEWEST_STEPS = 100_000  # are allowed even to a small file
+MOST_OPEN = 20_000  # values that no tuple, list or dictionary holds yet; a writer hands on 2,000 at once
 _KNOWN = {instruction.code: instruction for instruction in pickletools.opcodes}
 
 
@@ -106,6 +107,8 @@ class PickleReader:
         return struct.unpack(layout, self._take(struct.calcsize(layout)))[0]
 
     def _push(self, value: Any) -> None:
+        if len(self._stack) >= MOST_OPEN:
+            raise self.refusal(f"leaves more than {MOST_OPEN} values open")
         self._stack.append(value)
 
     def _pop(self) -> Any:
@@ -123,6 +126,8 @@ class PickleReader:
         return values
 
     def _mark(self) -> None:
+        if len(self._marks) >= MOST_OPEN:
+            raise self.refusal(f"leaves more than {MOST_OPEN} values open")
         self._marks.append(len(self._stack))
 
     def _pop_mark_or_value(self) -> None:
