@@ -12,6 +12,7 @@ import pytest
 
 from kbert.checkpoints import hub
 from kbert.checkpoints.catalogue import presets
+from tests.checkpoints.test_torch_pickle import folder_of
 
 COMMIT = {"main": "a" * 40, "v1": "b" * 40}
 
@@ -107,6 +108,18 @@ def test_download_cache_and_offline(ask, server):
     again = ask(LOAD, HF_HUB_OFFLINE="1")
     assert again.returncode == 0 and again.stdout == first.stdout, again.stderr[-2000:]
     assert server.asked == []
+
+
+def test_a_repository_without_safetensors_is_read_from_its_pickle(ask, server):
+    (server.folder / "model.safetensors").unlink()
+    (server.folder / "tf_model.h5").write_bytes(b"never fetched")
+    folder_of("bert_PreTraining.zip.bin", server.folder)
+    code = 'print(len(kbert.BertEncoder.from_preset("hf://tiny/bert").weights))'
+    first = ask(code)
+    assert first.returncode == 0 and int(first.stdout) > 20, first.stderr[-2000:]
+    assert "tf_model.h5" not in " ".join(server.asked)
+    again = ask(code, HF_HUB_OFFLINE="1")
+    assert again.returncode == 0 and again.stdout == first.stdout, again.stderr[-2000:]
 
 
 def test_revisions(ask, server):
