@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 import pathlib
 import re
+from contextlib import closing
 from functools import partial
 
 import numpy as np
 
 from kbert.checkpoints import safetensors_file
 from kbert.checkpoints.names import Family, Rule
-from kbert.checkpoints.tensor_files import Place
+from kbert.checkpoints.tensor_files import Place, TensorFiles
 from kbert.files.hdf5_file import datasets_of, open_hdf5
 
 _ENCODER = re.compile(
@@ -109,12 +110,24 @@ def places_of_hdf5(path: pathlib.Path) -> dict[str, Place]:
 
 
 def _by_torch_names(places: dict[str, Place]) -> dict[str, Place]:
-    """Returns places by torch's names. Of a variable that is stored twice, as a tied table is, the first counts."""
+    """Returns places by torch's names. Of a variable that is stored twice, as the table of a masked LM is, the first counts."""
     renamed: dict[str, Place] = {}
     for name, place in places.items():
         known = None if _OPTIMIZER.search(name) else torch_name(name)
-        renamed.setdefault(known or name, place if known is None else place._replace(shape=_plain_shape(known, place.shape)))
+        if known is not None:
+            place = place._replace(shape=_plain_shape(known, place.shape))
+        first = renamed.setdefault(known or name, place)
+        if first is not place and not _same_vector(first, place):
+            raise ValueError(f"{place.path} holds two encoders that differ ({name}); save the one to open alone")
     return renamed
+
+
+def _same_vector(first: Place, second: Place) -> bool:
+    """Returns whether two places hold the same vector. Tables are not compared: their norm stands beside them."""
+    if first.shape != second.shape or len(first.shape) != 1:
+        return first.shape == second.shape
+    with closing(TensorFiles(first.path, {"first": first, "second": second})) as both:
+        return np.array_equal(both.tensor("first").copy(), both.tensor("second"))
 
 
 def _plain_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:

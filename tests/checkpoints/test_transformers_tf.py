@@ -99,6 +99,16 @@ def test_a_head_of_the_users_is_left_out_and_said(one_file):
         assert [name.split("/")[-1] for name in opened.checkpoint.left_out()] == ["bias:0", "kernel:0"]
 
 
+def test_a_file_with_two_encoders_is_refused(one_file):
+    with h5py.File(one_file / "mine.h5", "r+") as file:
+        file.copy("bert", "bert_1")
+    assert "pooler.dense.bias" in places_of_hdf5(one_file / "mine.h5")
+    with h5py.File(one_file / "mine.h5", "r+") as file:
+        file["bert_1/tf_bert_model/bert/embeddings/LayerNorm/beta:0"][0] += 1
+    with pytest.raises(ValueError, match=r"mine.h5 holds two encoders that differ .bert_1/"):
+        kbert.BertEncoder.from_preset(one_file)
+
+
 def test_files_of_tensorflow_and_of_torch_that_differ_are_refused_as_stale(one_file):
     shutil.copy(FIXTURES / "torch" / "bert_PreTraining.zip.bin", one_file / "pytorch_model.bin")
     (one_file / "mine.h5").rename(one_file / "tf_model.h5")
