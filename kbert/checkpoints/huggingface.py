@@ -6,6 +6,7 @@ import logging
 import os
 import pathlib
 from contextlib import closing
+from typing import Any
 
 import numpy as np
 
