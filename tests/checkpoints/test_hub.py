@@ -80,7 +80,7 @@ def server(tiny_folder):
 def ask(server, tmp_path):
     """Runs code in a process that takes the stand-in for the hub: huggingface_hub reads its settings at import."""
 
-    def run(code, **environment):
+    def run(code, *arguments, **environment):
         settings = {
             "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
             "HF_HOME": str(tmp_path / "cache"),
@@ -88,7 +88,7 @@ def ask(server, tmp_path):
             "HF_HUB_DISABLE_TELEMETRY": "1",
         }
         settings["HF_HUB_ETAG_TIMEOUT"] = "2"
-        command = [sys.executable, "-c", f"import kbert\n{code}"]
+        command = [sys.executable, "-c", f"import kbert\n{code}", *arguments]
         return subprocess.run(
             command, env={**os.environ, **settings, **environment}, capture_output=True, text=True, check=False, timeout=300
         )
@@ -128,20 +128,33 @@ def test_revisions(ask, server):
     assert any("/v1" in path or COMMIT["v1"] in path for path in server.asked)
 
 
-@pytest.mark.parametrize(
-    ("place", "environment", "message"),
-    [
-        ("hf://tiny/bert@v9", {}, "FileNotFoundError: hf://tiny/bert@v9: the repository has no revision 'v9'"),
-        ("hf://tiny/none", {}, "FileNotFoundError: hf://tiny/none: the hub has no such repository, or it is private"),
-        ("hf://tiny/gated", {}, "PermissionError: hf://tiny/gated: its owner asks you to agree"),
-        ("hf://tiny/broken", {}, "ConnectionError: hf://tiny/broken: the hub"),
-        ("hf://tiny/bert", {"HF_ENDPOINT": "http://127.0.0.1:9"}, "ConnectionError: hf://tiny/bert: the hub cannot be reached"),
-        ("hf://tiny/bert", {"HF_HUB_OFFLINE": "1"}, "ConnectionError: hf://tiny/bert: the hub cannot be reached"),
-    ],
-)
-def test_each_failure_says_what_to_do(ask, place, environment, message):
-    done = ask(f"kbert.BertEncoder.from_preset({place!r})", **environment)
+FAILURES = {
+    "hf://tiny/bert@v9": "FileNotFoundError: hf://tiny/bert@v9: the repository has no revision 'v9'",
+    "hf://tiny/none": "FileNotFoundError: hf://tiny/none: the hub has no such repository, or it is private",
+    "hf://tiny/gated": "PermissionError: hf://tiny/gated: its owner asks you to agree",
+    "hf://tiny/broken": "ConnectionError: hf://tiny/broken: the hub",
+}
+TRY = """
+import sys
+for place in sys.argv[1:]:
+    try:
+        kbert.BertEncoder.from_preset(place)
+    except OSError as error:
+        print(f"{type(error).__name__}: {error}")
+"""
+
+
+def test_each_failure_says_what_to_do(ask):
+    done = ask(TRY, *FAILURES)
+    for line, message in zip(done.stdout.splitlines(), FAILURES.values(), strict=True):
+        assert message in line, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("environment", [{"HF_ENDPOINT": "http://127.0.0.1:9"}, {"HF_HUB_OFFLINE": "1"}])
+def test_a_hub_that_cannot_be_reached_is_said(ask, environment):
+    done = ask('kbert.BertEncoder.from_preset("hf://tiny/bert")', **environment)
     assert done.returncode != 0
+    message = "ConnectionError: hf://tiny/bert: the hub cannot be reached"
     assert message in done.stderr.splitlines()[-1], done.stderr[-2000:]
 
 
