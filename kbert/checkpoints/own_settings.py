@@ -11,6 +11,7 @@ import os
 import pathlib
 from typing import Any
 
+from kbert.files.atomic import written_aside
 from kbert.files.json import read_json, write_json
 
 FILE = "kbert.json"
@@ -61,7 +62,8 @@ def write_own_settings(
     if card is not None:
         content = card.encode("utf-8")
         settings["card"] = _digest(content)
-        (pathlib.Path(folder) / CARD).write_bytes(content)
+        with written_aside(pathlib.Path(folder) / CARD) as aside:
+            aside.write_bytes(content)
     write_json(pathlib.Path(folder) / FILE, settings)
 
 
