@@ -14,17 +14,20 @@ from typing import Any
 
 import numpy as np
 
-from kbert.checkpoints import google, huggingface
+from kbert.checkpoints import google
+from kbert.checkpoints.huggingface_tokenizer import read_preprocessor_options as read_preprocessor_options
+from kbert.checkpoints.huggingface_tokenizer import stated_options
 from kbert.checkpoints.names import Description, Family
 from kbert.checkpoints.object_graph_names import FAMILY, dense_head, other_model, place_of
 from kbert.checkpoints.own_settings import read_own_settings
 from kbert.checkpoints.variable_files import GRAPH, GraphFile, KerasFile, Variable, VariableFile, side_by_side
 from kbert.config import BertConfig
 from kbert.files.json import read_json
+from kbert.files.vocabulary import read_vocabulary as read_vocabulary
 
 KIND = "a TensorFlow 2 checkpoint or SavedModel of Model Garden's BERT"
 VOCABULARY = pathlib.PurePath("assets", "vocab.txt")
-VOCABULARIES = (VOCABULARY, pathlib.PurePath("vocab.txt"))
+VOCABULARIES: tuple[pathlib.PurePath, ...] = (VOCABULARY, pathlib.PurePath("vocab.txt"))
 PARAMETERS = "params.yaml"
 _KERAS = ("*.h5", "*.hdf5", "*.keras")
 _HEADS = {
@@ -129,7 +132,10 @@ class ObjectGraphCheckpoint:
 
     def _take_pooler(self, places: dict[str, Variable]) -> None:
         """Keeps one pooler: the one through which the logits go, or else the encoder's, if it was trained."""
-        own, of_heads = "pooler/dense", [name for name in ("classifier", "next_sentence") if f"task/{name}_pooler/bias" in places]
+        own, of_heads = (
+            "pooler/dense",
+            [name for name in ("classifier", "next_sentence") if f"task/{name}_pooler/bias" in places],
+        )
         if not of_heads:
             return
         head = of_heads[0]
@@ -161,7 +167,7 @@ class ObjectGraphCheckpoint:
         """Returns the encoder's configuration: its sizes from the shapes, and the rest as it is stated.
 
         Args:
-          stated: the keys of bert_config.json. Where a size differs from the shapes, the weights do not fit, which an error says.
+          stated: the keys of bert_config.json. A size that differs from the shapes is an error later.
 
         Raises:
           ValueError: the weights are no BERT, or some are missing.
@@ -257,7 +263,7 @@ def open_checkpoint(folder: pathlib.Path, family: Family) -> ObjectGraphCheckpoi
 
 
 def read_config(folder: pathlib.Path) -> Description:
-    """Returns what the shapes of the weights say, and bert_config.json or params.yaml if there is one. One warning says the rest.
+    """Returns what the shapes say, and bert_config.json or params.yaml if there is one. One warning says what was chosen.
 
     Args:
       folder: the folder.
@@ -288,12 +294,14 @@ def _stated(folder: pathlib.Path) -> dict[str, Any]:
     path = folder / PARAMETERS
     if not path.is_file():
         return {}
-    import yaml
+    import yaml  # type: ignore[import-untyped]
 
     try:
         encoder = yaml.safe_load(path.read_text("utf-8"))["task"]["model"]["encoder"]
     except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError):
-        raise ValueError(f"{path} does not describe an encoder; remove it, and the shapes of the weights say the sizes") from None
+        raise ValueError(
+            f"{path} does not describe an encoder; remove it, and the shapes of the weights say the sizes"
+        ) from None
     kind = encoder.get("type", "bert")
     if kind != "bert":
         raise ValueError(f"{path} describes an encoder of the type {kind}; of Model Garden's encoders kbert reads bert only")
@@ -323,4 +331,4 @@ def read_tokenizer_options(folder: pathlib.Path, vocabulary: Sequence[str]) -> d
         checkpoint.close()
     guessed = {"lowercase": not google.is_cased(vocabulary) if lowercase is None else lowercase}
     own = read_own_settings(folder)["tokenizer"]
-    return {**guessed, **own, **huggingface.read_tokenizer_options(folder, vocabulary)}
+    return {**guessed, **own, **stated_options(folder)}

@@ -1,4 +1,4 @@
-"""The names of Model Garden's weights, and the names of TF1 by which kbert's table knows them. These are tables and their walk."""
+"""The names of Model Garden's weights, and the names of TF1 by which kbert's table knows them."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ _OTHERS = {
     "MobileBERT": r"mobile_?bert",
     "T5": r"(^|/)t5|relpos_bias|relative_attention_bias",
     "XLNet": r"xl_?net|transformer_xl",
-    "a BERT with a kernel for attention or sparse layers": r"big_?bird|funnel|reuse_transformer|tn_transformer|sparse_mixer|moe",
+    "a BERT with another attention": r"big_?bird|funnel|reuse_transformer|tn_transformer|sparse_mixer|moe",
 }
 OPTIMIZER = re.compile(
     r"\.OPTIMIZER_SLOT|(^|/)(optimizer\w*|keras_api|metrics|save_counter|global_step)(/|$)|(^|/)(iteration|learning_rate)$"

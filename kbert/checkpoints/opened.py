@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from typing import Any, Protocol
 
-from kbert.checkpoints import catalogue, google, hub, huggingface, keras_hub
+from kbert.checkpoints import catalogue, google, hub, huggingface, keras_hub, object_graph
 from kbert.checkpoints.checkpoint import Checkpoint
 from kbert.checkpoints.names import Config, Description, Family
 from kbert.checkpoints.own_settings import read_own_settings
@@ -22,8 +22,8 @@ from kbert.files.atomic import recover
 from kbert.files.json import read_json
 
 
-class Format(Protocol):
-    """A module that reads and writes folders of one format."""
+class ReadFormat(Protocol):
+    """A module that reads folders of one format."""
 
     KIND: str  # what people call such a folder, with an article
     VOCABULARIES: tuple[pathlib.PurePath, ...]  # where the vocabulary may be; the first that is there counts
@@ -42,6 +42,10 @@ class Format(Protocol):
 
     def open_checkpoint(self, folder: pathlib.Path, family: Family) -> Checkpoint:
         """Opens the weights."""
+
+
+class Format(ReadFormat, Protocol):
+    """A module that reads and writes folders of one format."""
 
     def check_place(self, config: Config, head: str, pools: bool = True) -> None:
         """Raises a ValueError if the format has no place for an encoder, or for a head: `""` is the encoder alone."""
@@ -74,12 +78,14 @@ class Opened:
         return self.name
 
     @cached_property
-    def format(self) -> Format:
+    def format(self) -> ReadFormat:
         """The module that reads the folder."""
         config = self.folder / "config.json"
         if not config.is_file():
             stated = (self.folder / google.CONFIG).is_file()
-            return huggingface if not stated and kernels_are_ours(self.folder) else google
+            if not stated and kernels_are_ours(self.folder):
+                return huggingface
+            return object_graph if object_graph.is_one(self.folder) else google
         return keras_hub if "class_name" in read_json(config) else huggingface
 
     @cached_property
@@ -273,7 +279,7 @@ def find_folder(preset: str | os.PathLike[str]) -> pathlib.Path:
     if not folder.is_dir():
         raise FileNotFoundError(catalogue.unknown(str(preset)))
     stated = any((folder / name).is_file() for name in ("config.json", google.CONFIG))
-    if not stated and not kernels_are_ours(folder):
+    if not stated and not kernels_are_ours(folder) and not object_graph.is_one(folder):
         there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
         raise FileNotFoundError(
             f"{folder} is not a checkpoint that kbert reads: a Hugging Face folder has config.json, tokenizer.json or "

@@ -101,7 +101,9 @@ class KerasFile:
         import h5py
 
         self.path = path
-        self.variables, self.left_out, self._open = [], [], []
+        self.variables: list[Variable] = []
+        self.left_out: list[str] = []
+        self._open: list[Any] = []
         self._datasets: dict[str, Any] = {}
         try:
             source: Any = path

@@ -1,0 +1,96 @@
+"""Files that Model Garden, TF-Hub and the TensorFlow tutorials wrote open and compute what their authors' code computed."""
+
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+
+import kbert
+
+FILES = pathlib.Path(__file__).parents[1] / "fixtures" / "object_graph"
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def golden(name):
+    return json.loads((FILES / name / "golden.json").read_text("utf-8"))["cases"]
+
+
+def packed(case):
+    names = {"token_ids": "input_word_ids", "segment_ids": "input_type_ids", "padding_mask": "input_mask"}
+    inputs = {ours: np.array(case[theirs], np.int32) for ours, theirs in names.items()}
+    if "masked_lm_positions" in case:
+        inputs["mask_positions"] = np.array(case["masked_lm_positions"], np.int32)
+    return inputs
+
+
+@pytest.mark.parametrize("name", ["garden_converted_encoder", "garden_v1_pretrainer", "tfhub_v1"])
+def test_vectors_of_an_encoder_are_the_originals(name):
+    encoder = kbert.BertEncoder.from_preset(FILES / name)
+    assert encoder.config.hidden_act == "gelu_new"
+    for case in golden(name):
+        outputs = encoder(packed(case))
+        real = np.array(case["input_mask"], bool)
+        for key in {"sequence_output", "pooled_output"} & set(case["outputs"]):
+            ours, theirs = np.asarray(outputs[key]), np.array(case["outputs"][key])
+            if key == "sequence_output":
+                ours, theirs = ours[real], theirs[real]
+            np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+CLASSIFIERS = [
+    *("garden_v1_classifier", "garden_v2_classifier", "garden_two_poolers"),
+    *("tutorial_v1_savedmodel", "tutorial_v1_checkpoint", "tutorial_v1_h5_weights", "tutorial_v1_keras"),
+]
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_logits_of_a_classifier_are_the_originals(name):
+    if not (FILES / name).is_dir():
+        pytest.skip("no such fixture")
+    labels = ["a", "b", "c"]
+    for case in golden(name):
+        theirs = np.array(next(iter(case["outputs"].values()))).reshape(len(case["input_word_ids"]), -1)
+        task = kbert.TextClassifier.from_preset(FILES / name, labels=labels[: theirs.shape[1]], preprocessor=None)
+        assert not task.new_weights
+        np.testing.assert_allclose(np.asarray(task(packed(case))), theirs, atol=1e-5)
+
+
+def test_logits_of_a_masked_lm_are_the_originals():
+    task = kbert.MaskedLM.from_preset(FILES / "garden_v1_pretrainer", preprocessor=None)
+    for case in golden("garden_v1_pretrainer"):
+        np.testing.assert_allclose(np.asarray(task(packed(case))), case["outputs"]["mlm_logits"], atol=2e-5)
+
+
+def test_a_preprocessing_model_is_a_tokenizer_and_no_encoder():
+    folder = FILES / "tfhub_v1"
+    assert kbert.WordPieceTokenizer.from_preset(folder).lowercase
+
+
+def test_two_checkpoints_are_told_apart_by_the_state_file_or_refused(tmp_path):
+    folder = tmp_path / "two"
+    shutil.copytree(FILES / "garden_v2_classifier", folder)
+    for path in list(folder.glob("ckpt-1.*")):
+        shutil.copy(path, folder / path.name.replace("ckpt-1", "ckpt-2"))
+    with pytest.warns(UserWarning, match="ckpt-1 was opened, because the file checkpoint names it"):
+        kbert.BertEncoder.from_preset(folder)
+    (folder / "checkpoint").unlink()
+    with pytest.raises(ValueError, match="several models"):
+        kbert.BertEncoder.from_preset(folder)
+
+
+def test_a_cut_data_file_is_refused_by_name(tmp_path):
+    folder = tmp_path / "cut"
+    shutil.copytree(FILES / "garden_v2_classifier", folder)
+    data = next(folder.glob("*.data*"))
+    data.chmod(0o644)
+    data.write_bytes(data.read_bytes()[:9000])
+    with pytest.raises(ValueError, match="ckpt-1"):
+        kbert.BertEncoder.from_preset(folder)
+
+
+def test_kbert_from_preset_opens_the_tutorials_classifier_and_says_so():
+    with pytest.warns(UserWarning, match="the layer classifier of .* is opened as the head"):
+        task = kbert.from_preset(FILES / "tutorial_v1_checkpoint")
+    assert type(task) is kbert.TextClassifier and len(task.labels) == 1
