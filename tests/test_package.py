@@ -141,7 +141,7 @@ def test_the_architecture_page_names_every_file():
             folders = {level: name for level, name in folders.items() if level < depth} | {depth: folder[1]}
         else:
             place = "/".join(name for level, name in sorted(folders.items()) if level < depth)
-            named |= {f"{place}/{name}" for name in re.findall(r"\b([a-z_]+\.py)\b", line[:130])}
+            named |= {f"{place}/{name}" for name in re.findall(r"\b([a-z0-9_]+\.py)\b", line[:130])}
     files = {
         str(path.relative_to(ROOT))
         for top in ("kbert", "export")
