@@ -93,7 +93,8 @@ def export_litert(
 
     Raises:
       FileExistsError: the file is there and `overwrite` is False, or a folder is there.
-      ValueError: the task computes in half precision, an argument is none of these, the length is beyond the encoder's, or the task has no preprocessor.
+      ValueError: the task computes in half precision, an argument is none of these, the length is beyond the encoder's, or
+        the task has no preprocessor.
       NotImplementedError: a `Pretrainer` is given with `inputs="text"`.
       RuntimeError: the answers differ; the texts are named.
     """

@@ -67,7 +67,8 @@ def export_onnx(
     Raises:
       FileExistsError: the file is there and `overwrite` is False, or a folder is there.
       ImportError: the extra `onnx` is missing.
-      ValueError: the task computes in half precision, an argument is none of these, or BertTokenizer reads the texts in another way.
+      ValueError: the task computes in half precision, an argument is none of these, or BertTokenizer reads the texts in
+        another way.
       RuntimeError: the outputs differ.
     """
     path = check_target(path, overwrite, ONNX)
