@@ -41,7 +41,7 @@ ALLOWED_OPS = frozenset(
     RaggedTensorToTensor Range ReadVariableOp RealDiv Relu Reshape RestoreV2 Rsqrt SaveV2 ScatterNd SegmentMean SegmentMin
     SegmentSum Select SelectV2 Shape ShardedFilename Sigmoid Size Softmax SquaredDifference Squeeze StatefulPartitionedCall
     StatelessIf StaticRegexFullMatch StaticRegexReplace StopGradient StridedSlice StringJoin Sub Substr Sum Tanh Tile TopKV2
-    Transpose UnicodeTranscode Unpack UnsortedSegmentMax VarHandleOp Where ZerosLike
+    Transpose UnicodeDecode UnicodeEncode UnicodeTranscode Unpack UnsortedSegmentMax VarHandleOp Where ZerosLike
     """.split()
 )
 

@@ -23,6 +23,7 @@ from kbert.tasks.entity_decoder import (
     entities_of_words,
     entity_answers,
     entity_types,
+    texts_between,
 )
 from kbert.tasks.exported_answers import ComparableAnswer, rows_with_count, values_by_text
 from kbert.tasks.from_preset import head_dropout, load_task, stated_labels
@@ -336,7 +337,7 @@ class TokenClassifier(Task):
         row, kind, first, last, score = self.entities_of_windows(ids, starts, ends, cut, logits)
         start, end = tf.gather(starts.values, first), tf.gather(ends.values, last)
         label = tf.gather(tf.constant(entity_types(self.labels)), kind)
-        entity = tf.strings.substr(tf.gather(text, row), start, end - start, unit="UTF8_CHAR")
+        entity = texts_between(text, row, start, end)
         columns = {"label": (label, ""), "entity": (entity, ""), "start": (start, -1), "end": (end, -1), "score": (score, 0.0)}
         return rows_with_count(row, tf.size(text), columns)
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import kbert
 from kbert.scoring.tag_schemes import later_labels
-from kbert.tasks.entity_decoder import entities_of_pieces, entities_of_words, entity_answers
+from kbert.tasks.entity_decoder import entities_of_pieces, entities_of_words, entity_answers, texts_between
 from kbert.tasks.words import labels_of_given_words, labels_of_pieces, read_words
 from tests.conftest import VOCABULARY
 
@@ -93,3 +93,20 @@ def test_a_word_without_a_label_has_no_piece_with_one():
     for all_pieces in (False, True):
         targets = labels_of_pieces(["O", "B-x", "I-x"], read, tf.constant([-100, 0]), TOKENIZER, all_pieces).numpy()
         assert (targets[:4] == -100).all() and targets[4] == 0
+
+
+def test_the_texts_of_entities_are_pythons_slices():
+    texts = ["It rains in 東京 🙂 today.", "", "a\0b é"]
+    parts = [(0, 0, 2), (0, 12, 16), (0, 3, 3), (2, 1, 2), (2, 0, 5)]
+    row, start, end = (tf.constant(values, tf.int32) for values in zip(*parts))
+    found = [text.decode() for text in texts_between(tf.constant(texts), row, start, end).numpy()]
+    assert found == [texts[text][first:after] for text, first, after in parts]
+    none = tf.zeros([0], tf.int32)
+    assert texts_between(tf.zeros([0], tf.string), none, none, none).shape == [0]
+
+
+def test_the_texts_of_many_entities_of_a_large_text_take_no_copies_of_it():
+    start = tf.range(0, 1_000_000, 10)  # with a copy of the text for each, a hundred gigabytes
+    found = texts_between(tf.constant(["good \ufffd cat" * 100_000]), tf.zeros_like(start), start, start + 4)
+    assert found.shape == [100_000]
+    assert found[-1] == b"good"
