@@ -151,8 +151,17 @@ def model_config(folders, **more):
 
 
 def stock():
-    """Returns the words that start the stock server, or None where there is none."""
-    program = os.environ.get("TF_MODEL_SERVER") or shutil.which("tensorflow_model_server")
+    """Returns the words that start the stock server, or None where there is none.
+
+    Raises:
+      ValueError: TF_MODEL_SERVER names no program.
+    """
+    given = os.environ.get("TF_MODEL_SERVER")
+    if given and not shutil.which(given):
+        raise ValueError(
+            f"TF_MODEL_SERVER is {given!r}, which is no program that can be run: name tensorflow_model_server's path"
+        )
+    program = given or shutil.which("tensorflow_model_server")
     if program:
         return [program]
     if shutil.which("docker") and subprocess.run(["docker", "image", "inspect", IMAGE], capture_output=True).returncode == 0:
@@ -228,7 +237,10 @@ def free_port():
 
 
 if __name__ == "__main__":
-    words = stock()
+    try:
+        words = stock()
+    except ValueError as error:
+        sys.exit(str(error))
     if words is None:
         sys.exit(
             "there is no stock TF Serving here: name tensorflow_model_server in TF_MODEL_SERVER, put it on the path, or pull "

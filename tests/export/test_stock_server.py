@@ -19,7 +19,7 @@ from kbert.export.server.models import Model
 from kbert.export.server.settings import ModelSettings, read_model_config
 from kbert.export.verify import compare
 from tests.export.mixed_clients import mixed_clients
-from tests.export.stock_server import BATCHING, Refused, model_config, running
+from tests.export.stock_server import BATCHING, Refused, model_config, running, stock
 
 REAL = bool(os.environ.get("TEST_STOCK_TF_SERVING"))  # make test-tf-serving sets it
 KINDS = ("single", "pairs", "multi", "regression", "tokens", "answers", "masks", "vectors")
@@ -306,3 +306,9 @@ def test_each_version_has_its_own_batching_parameters(kit, versions):
         assert asked.rest("/v1/models/m/versions/1:predict", request)[0] == 200  # without the file nothing is joined
         assert asked.rest("/v1/models/m/versions/2:predict", request)[0] == 400
         assert asked.rest("/v1/models/m/versions/2:predict", {"instances": ["a"] * 2})[0] == 200
+
+
+def test_a_stock_server_that_is_no_program_is_named(monkeypatch):
+    monkeypatch.setenv("TF_MODEL_SERVER", "/nowhere/tensorflow_model_server")
+    with pytest.raises(ValueError, match="TF_MODEL_SERVER is '/nowhere/tensorflow_model_server', which is no program"):
+        stock()
