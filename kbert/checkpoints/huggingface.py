@@ -28,6 +28,7 @@ from kbert.config import MobileBertConfig
 from kbert.files.json import read_json, write_json
 
 KIND = "a Hugging Face folder"
+MOST_LABELS = 100_000  # that a file may ask for by their number alone
 
 
 def family_of(config: Config) -> Family:
@@ -72,7 +73,10 @@ def read_config(folder: pathlib.Path) -> Description:
     architecture = next(iter(values.get("architectures") or ()), "")
     head = family.head_of(architecture)
     if head in LABELLED and not values.get("id2label"):  # transformers leaves out what it would assume: two labels, numbered
-        values["id2label"] = {str(number): f"LABEL_{number}" for number in range(values.get("num_labels") or 2)}
+        count = values.get("num_labels") or 2
+        if type(count) is not int or not 0 < count <= MOST_LABELS:
+            raise ValueError(f"{path}: num_labels should be a whole number from 1 to {MOST_LABELS}, got {count!r:.40}")
+        values["id2label"] = {str(number): f"LABEL_{number}" for number in range(count)}
     return Description(family, config, values, architecture, head)
 
 

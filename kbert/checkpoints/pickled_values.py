@@ -12,12 +12,14 @@ import mmap
 import pathlib
 import pickletools
 import struct
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 LONGEST_TEXT = 1 << 16  # bytes of one string: the names of weights are shorter
 LONGEST_INTEGER = 16  # bytes
-# Each instruction makes one object at most, of less than 128 bytes. A list of weights takes 50 of them for each tensor.
+LARGEST_KEY = 1 << 32  # of a dictionary. Larger integers can all have one hash, and each is then compared with all others.
+# Each instruction makes one object at most, of less than 128 bytes; a longer string counts as several. A list of weights takes 50 of them for each tensor.
 BYTES_A_STEP = 128
 FEWEST_STEPS = 100_000  # are allowed even to a small file
 MOST_OPEN = 20_000  # values that no tuple, list or dictionary holds yet; a writer hands on 2,000 at once
@@ -38,12 +40,12 @@ class PickleReader:
       data: the bytes.
       path: of the file, for errors.
       names: what stands for each name that a pickle may contain, such as `"collections.OrderedDict"`.
-      allowance: how many bytes the values may take, which is the size of the file.
+      allowance: how many bytes the values may take: those of the file that are not read as a pickle.
       position: the first byte to read.
     """
 
     def __init__(
-        self, data: bytes | mmap.mmap, path: pathlib.Path, names: Mapping[str, Any], allowance: int, position: int = 0
+        self, data: bytes | bytearray | mmap.mmap, path: pathlib.Path, names: Mapping[str, Any], allowance: int, position: int = 0
     ) -> None:
         self.position = position
         self._data = data
@@ -93,7 +95,7 @@ class PickleReader:
             "torch and write its state_dict as safetensors"
         )
 
-    def _take(self, count: int) -> bytes:
+    def _take(self, count: int) -> bytes | bytearray:
         """Returns the next bytes."""
         end = self.position + count
         if end > len(self._data):
@@ -145,9 +147,11 @@ class PickleReader:
         if size > LONGEST_TEXT:
             raise self.refusal(f"has a string of {size} bytes; no weight has a name of more than {LONGEST_TEXT}")
         try:
-            self._push(self._take(size).decode())
+            text = self._take(size).decode()
         except UnicodeDecodeError:
             raise self.refusal("has a string that is not UTF-8") from None
+        self._steps_left -= sys.getsizeof(text) // BYTES_A_STEP  # one rare character makes all others take four bytes
+        self._push(text)
 
     def _integer(self, size: int) -> None:
         if not 0 <= size <= LONGEST_INTEGER:
@@ -172,6 +176,8 @@ class PickleReader:
         for key, value in zip(values[::2], values[1::2]):
             if type(key) not in (str, int):
                 raise self.refusal(f"has a dictionary whose key is a {type(key).__name__}; names of weights are strings")
+            if type(key) is int and not 0 <= key < LARGEST_KEY:
+                raise self.refusal(f"has a dictionary with the key {key}; numbers of parameters are from 0 to {LARGEST_KEY - 1}")
             target[key] = value
 
     def _put(self, number: int) -> None:

@@ -155,7 +155,7 @@ def _of_zip(path: pathlib.Path) -> dict[str, Place]:
     _check_little_endian(path, members.get(root + "byteorder"))
     pickle = bytearray(members[root + "data.pkl"].size)
     read_member(path, members[root + "data.pkl"], 0, memoryview(pickle))
-    reader = PickleReader(bytes(pickle), path, NAMES, os.path.getsize(path))
+    reader = PickleReader(pickle, path, NAMES, os.path.getsize(path) - len(pickle))
     del pickle
 
     def member_of(storage: Storage) -> Member:

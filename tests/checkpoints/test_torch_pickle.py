@@ -19,7 +19,7 @@ import kbert
 from kbert.checkpoints import hub, safetensors_file, torch_pickle
 from kbert.checkpoints.catalogue import presets
 from kbert.checkpoints.tensor_files import TensorFiles
-from tests.checkpoints.torch_writer import pickled, tensor, text
+from tests.checkpoints.torch_writer import number, pickled, tensor, text
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 FILES = FIXTURES / "torch"  # by make_torch_files.py
@@ -188,6 +188,14 @@ HOSTILE = {
     "many lists": (zipped(b"\x80\x02]" + b"]a" * 400_000 + b"."), "more values than a file of its size"),
     "a memo bomb": (zipped(b"\x80\x02]" + b"q\1(" + b"h\1" * 300_000 + b"e."), "more than 20000 values open"),
     "doubled tuples": (zipped(b"\x80\x02)" + b"q\1h\1\x86" * 60 + b"."), "holds a tuple"),
+    "strings of four bytes a character": (
+        zipped(b"\x80\x02]" + (text("a" * 65_000 + "\U0001f600") + b"a") * 300 + b"."),
+        "more values than a file of its size",
+    ),
+    "keys of one hash": (
+        zipped(b"\x80\x02}(" + b"".join(number(n * ((1 << 61) - 1)) + b"N" for n in range(1, 9)) + b"u."),
+        "with the key 2305843009213693951",
+    ),
     "a long string": (zipped(b"\x80\x02X\xff\xff\xff\x7f"), "string of 2147483647 bytes"),
     "a long integer": (zipped(b"\x80\x02\x8b\xff\xff\xff\x7f"), "integer of 2147483647 bytes"),
     "a storage beyond the file": (
