@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import pathlib
+from collections.abc import Iterable
 from contextlib import closing
 from typing import Any
 
 import numpy as np
 
-from kbert.checkpoints.huggingface_names import BUFFERS, FAMILIES, LABELLED, OLD_NAMES, TIED
+from kbert.checkpoints.huggingface_names import BUFFERS, FAMILIES, LABELLED, OLD_NAMES, TIED, WORDS
 from kbert.checkpoints.huggingface_tokenizer import VOCABULARIES as VOCABULARIES
 from kbert.checkpoints.huggingface_tokenizer import read_preprocessor_options as read_preprocessor_options
 from kbert.checkpoints.huggingface_tokenizer import read_tokenizer_options as read_tokenizer_options
@@ -87,6 +88,15 @@ def _sizes_of_weights(folder: pathlib.Path) -> dict[str, Any]:
     return config_of_shapes(shapes, weights.path, weights.kind.kernels_as_ours)
 
 
+def _wrapper(names: Iterable[str], family: Family) -> str:
+    """Returns what stands before the names of a model that was saved inside of another, such as `"module."`; usually nothing.
+
+    DataParallel, Lightning and torch.compile are such others.
+    """
+    found = {name.removesuffix(WORDS).removesuffix(family.prefix) for name in names if name.endswith(WORDS)}
+    return found.pop() if len(found) == 1 else ""
+
+
 class HuggingFaceCheckpoint(TensorFiles):
     """The tensors of a model's folder, by their names without the family's prefix.
 
@@ -101,8 +111,10 @@ class HuggingFaceCheckpoint(TensorFiles):
 
     def __init__(self, weights: Weights, family: Family) -> None:
         super().__init__(weights.path, {}, weights.kind.kernels_as_ours)
-        for name, place in weights.places().items():
-            name = name.removeprefix(family.prefix)
+        places = weights.places()
+        wrapper = _wrapper(places, family)
+        for name, place in places.items():
+            name = name.removeprefix(wrapper).removeprefix(family.prefix)
             for old, new in OLD_NAMES:
                 name = old.sub(new, name)
             if BUFFERS.search(name) or "/" in name:  # a layer of the user's, around a BERT in TensorFlow

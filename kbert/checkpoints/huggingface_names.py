@@ -170,10 +170,11 @@ OLD_NAMES = (
     (re.compile(r"LayerNorm\.gamma$"), "LayerNorm.weight"),
     (re.compile(r"LayerNorm\.beta$"), "LayerNorm.bias"),
 )
+WORDS = "embeddings.word_embeddings.weight"  # in all families
 # The output table of the masked-LM head is the embedding; some files hold it, or its bias, a second time.
 TIED = {
-    "cls.predictions.decoder.weight": "embeddings.word_embeddings.weight",
-    "vocab_projector.weight": "embeddings.word_embeddings.weight",
+    "cls.predictions.decoder.weight": WORDS,
+    "vocab_projector.weight": WORDS,
     "cls.predictions.decoder.bias": "cls.predictions.bias",
 }
 # Stored beside the weights: numbers that never change (old releases), and layers that only TinyBERT's distillation used.

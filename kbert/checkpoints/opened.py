@@ -19,7 +19,7 @@ from kbert.checkpoints.preset_folder import write_preset
 from kbert.checkpoints.source_card import Source, read_source
 from kbert.checkpoints.weight_files import kernels_are_ours
 from kbert.files.atomic import recover
-from kbert.files.json import read_json
+from kbert.files.json import naming, read_json
 
 
 class ReadFormat(Protocol):
@@ -90,7 +90,8 @@ class Opened:
 
     @cached_property
     def _description(self) -> Description:
-        return self.format.read_config(self.folder)
+        with naming(self.folder):
+            return self.format.read_config(self.folder)
 
     @property
     def family(self) -> Family:
@@ -129,7 +130,8 @@ class Opened:
     @property
     def labels(self) -> list[str] | None:
         """The labels that the files state, in the order of their ids, or None if they state none."""
-        return label_names(self.values)
+        with naming(self.folder):
+            return label_names(self.values)
 
     @cached_property
     def own_settings(self) -> dict[str, dict[str, Any]]:
@@ -162,17 +164,20 @@ class Opened:
                 f"{self.folder} has no {' and no '.join(map(str, self.format.VOCABULARIES))}; without its vocabulary a "
                 "checkpoint cannot read text"
             )
-        return self.format.read_vocabulary(path)
+        with naming(path):
+            return self.format.read_vocabulary(path)
 
     @cached_property
     def tokenizer_options(self) -> dict[str, Any]:
         """The arguments of `WordPieceTokenizer` that the folder states."""
-        return {**self.own_settings["tokenizer"], **self.format.read_tokenizer_options(self.folder, self.vocabulary)}
+        with naming(self.folder):
+            return {**self.own_settings["tokenizer"], **self.format.read_tokenizer_options(self.folder, self.vocabulary)}
 
     @cached_property
     def preprocessor_options(self) -> dict[str, Any]:
         """The arguments of `TextPreprocessor` that the folder's files state, kbert.json aside."""
-        return self.format.read_preprocessor_options(self.folder)
+        with naming(self.folder):
+            return self.format.read_preprocessor_options(self.folder)
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
@@ -210,15 +215,18 @@ def label_names(config: dict[str, Any]) -> list[str] | None:
       config: the dictionary in a config.json.
 
     Raises:
-      ValueError: an id is not a number.
+      ValueError: an id is not a number, or a name is neither text nor number.
     """
     names = config.get("id2label")
     if not names:
         return None
     try:
-        return [names[key] for key in sorted(names, key=int)]
-    except (TypeError, ValueError):
-        raise ValueError(f"id2label should map numbers to names, got {json.dumps(names)[:80]}") from None
+        labels = [names[key] for key in sorted(names, key=int)]
+    except (LookupError, TypeError, ValueError):
+        labels = [None]
+    if not all(isinstance(label, (str, int, float)) for label in labels):
+        raise ValueError(f"id2label should map numbers to names, got {json.dumps(names)[:80]}")
+    return [str(label) for label in labels]
 
 
 @contextlib.contextmanager

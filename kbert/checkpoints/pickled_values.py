@@ -19,7 +19,8 @@ from typing import Any
 LONGEST_TEXT = 1 << 16  # bytes of one string: the names of weights are shorter
 LONGEST_INTEGER = 16  # bytes
 LARGEST_KEY = 1 << 32  # of a dictionary. Larger integers can all have one hash, and each is then compared with all others.
-# Each instruction makes one object at most, of less than 128 bytes; a longer string counts as several. A list of weights takes 50 of them for each tensor.
+# Each instruction makes one object at most, of less than 128 bytes; a longer string counts as several. A list of weights takes
+# 50 of them for each tensor.
 BYTES_A_STEP = 128
 FEWEST_STEPS = 100_000  # are allowed even to a small file
 MOST_OPEN = 20_000  # values that no tuple, list or dictionary holds yet; a writer hands on 2,000 at once
@@ -45,7 +46,12 @@ class PickleReader:
     """
 
     def __init__(
-        self, data: bytes | bytearray | mmap.mmap, path: pathlib.Path, names: Mapping[str, Any], allowance: int, position: int = 0
+        self,
+        data: bytes | bytearray | mmap.mmap,
+        path: pathlib.Path,
+        names: Mapping[str, Any],
+        allowance: int,
+        position: int = 0,
     ) -> None:
         self.position = position
         self._data = data
@@ -177,7 +183,9 @@ class PickleReader:
             if type(key) not in (str, int):
                 raise self.refusal(f"has a dictionary whose key is a {type(key).__name__}; names of weights are strings")
             if type(key) is int and not 0 <= key < LARGEST_KEY:
-                raise self.refusal(f"has a dictionary with the key {key}; numbers of parameters are from 0 to {LARGEST_KEY - 1}")
+                raise self.refusal(
+                    f"has a dictionary with the key {key}; numbers of parameters are from 0 to {LARGEST_KEY - 1}"
+                )
             target[key] = value
 
     def _put(self, number: int) -> None:

@@ -12,7 +12,7 @@ from kbert.checkpoints.names import Rule
 from kbert.checkpoints.owners import Embedder
 from kbert.checkpoints.weight_files import open_weights
 from kbert.checkpoints.weights import load_weights, weights_of
-from kbert.files.json import read_json, write_json
+from kbert.files.json import naming, read_json, write_json
 
 SETTINGS = "config_sentence_transformers.json"
 _POOLINGS = {
@@ -47,9 +47,15 @@ def read_modules(folder: pathlib.Path) -> Modules:
     listing = folder / "modules.json"
     if not listing.is_file():
         return Modules({}, None, [])
+    with naming(folder):
+        return _read_modules(folder, listing)
+
+
+def _read_modules(folder: pathlib.Path, listing: pathlib.Path) -> Modules:
+    """Returns what a modules.json and the configurations that it names say."""
     try:
         modules = json.loads(listing.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{listing} is not JSON: {error}") from None
     options: dict[str, Any] = {"normalize": False, "dense": [], **_read_settings(folder)}
     dense = []

@@ -38,8 +38,9 @@ def load_weights(owner: Any, rules: Iterable[Rule], checkpoint: Checkpoint) -> t
       The names of the tensors that were read, and the paths of our weights that the checkpoint lacks. Those stay as they are.
 
     Raises:
-      ValueError: a tensor has another shape than its variable.
+      ValueError: a tensor has another shape than its variable, or holds integers.
     """
+    import ml_dtypes  # noqa: F401 - NumPy knows the names of its dtypes after this import
     import tensorflow as tf
 
     used: set[str] = set()
@@ -55,6 +56,11 @@ def load_weights(owner: Any, rules: Iterable[Rule], checkpoint: Checkpoint) -> t
             if checkpoint.shape(name) != expected:
                 raise ValueError(
                     f"{checkpoint.path}: {name} has shape {checkpoint.shape(name)}, the configuration asks for {expected}"
+                )
+            if np.dtype(checkpoint.dtype(name)).kind in "biu":  # a quantized file has its scales elsewhere
+                raise ValueError(
+                    f"{checkpoint.path}: {name} is stored as {checkpoint.dtype(name)}, which is quantized; kbert reads "
+                    "floating point: open the checkpoint that was quantized"
                 )
         value = checkpoint.tensor(*rule.names)
         # raw_ops read the checkpoint's own buffer (tf.convert_to_tensor would copy it first); the variable keeps their result.

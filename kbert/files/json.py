@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kbert.files.atomic import written_aside
@@ -47,6 +48,29 @@ def json_object(text: str, name: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError(f"{name} should hold a JSON object, got {type(values).__name__}")
     return values
+
+
+@contextlib.contextmanager
+def naming(path: pathlib.Path) -> Iterator[None]:
+    """Makes a `with` block that reads files name them where a value in them is none that the block expects.
+
+    The files come from outside: where a text is usual there may be a list, and Python's own error says neither file nor cure.
+
+    Args:
+      path: of the file, or of the folder whose files are read.
+
+    Raises:
+      ValueError: the block raised an error that does not name the path.
+    """
+    try:
+        yield
+    except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
+        if str(path) in str(error):
+            raise
+        said = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+        raise ValueError(
+            f"{path} holds a value that cannot stand where it does ({said:.300}); correct it or fetch it again"
+        ) from error
 
 
 def write_json(path: pathlib.Path, values: Mapping[str, Any] | list[Any]) -> None:

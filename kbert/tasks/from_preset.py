@@ -114,11 +114,26 @@ def _fill_head(task: Task, opened: Opened) -> tuple[set[str], list[str]]:
 
     Returns:
       The names of the tensors that were read, and the paths of our weights that are new.
+
+    Raises:
+      ValueError: the files name another number of labels than their own head has.
     """
     rules = opened.family.head(task.head) if task.head else []
     if not fits(task, rules, opened.checkpoint):
+        _check_stated_labels(task, opened)
         return set(), [rule.path for rule in rules]
     return load_weights(task, rules, opened.checkpoint)
+
+
+def _check_stated_labels(task: Task, opened: Opened) -> None:
+    """Raises a ValueError if a checkpoint names as many labels as a task has, but its own head has another number of them."""
+    stated, labels = label_names(opened.values), getattr(task, "labels", None)
+    if stated and labels and len(stated) == len(labels) and opened.head == task.head:
+        raise ValueError(
+            f"{opened.checkpoint.path} has a head for another number of labels than the {len(stated)} that the files beside it "
+            "name: one of them is another checkpoint's. Correct id2label in config.json, or give labels=[...]: as many as the "
+            "head has keep it, another number makes a new one"
+        )
 
 
 def say_kept_head(opened: Opened, task: Task) -> None:

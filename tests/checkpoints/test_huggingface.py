@@ -57,6 +57,18 @@ def test_another_number_of_labels_makes_a_new_head(classifier, tmp_path):
     np.testing.assert_array_equal(again.encoder.get_weights()[0], classifier.encoder.get_weights()[0])
 
 
+@pytest.mark.filterwarnings("ignore:newly initialized")
+def test_a_head_of_another_size_than_the_files_own_labels_is_refused(classifier, tmp_path):
+    classifier.save_to_preset(tmp_path / "mine")
+    config = json.loads((tmp_path / "mine" / "config.json").read_text())
+    three = {**config, "id2label": {"0": "a", "1": "b", "2": "c"}, "label2id": {"a": 0, "b": 1, "c": 2}}
+    (tmp_path / "mine" / "config.json").write_text(json.dumps(three))
+    with pytest.raises(ValueError, match=r"model.safetensors has a head for another number of labels than the 3 .*give labels"):
+        kbert.TextClassifier.from_preset(tmp_path / "mine")
+    kept = kbert.TextClassifier.from_preset(tmp_path / "mine", labels=["bad", "good"])
+    np.testing.assert_array_equal(classifier.predict(["good"]), kept.predict(["good"]))
+
+
 def test_encoder_leaves_a_head_in_the_folder(classifier, tmp_path):
     classifier.save_to_preset(tmp_path / "mine")
     encoder = kbert.BertEncoder.from_preset(tmp_path / "mine")
@@ -129,6 +141,57 @@ def test_a_weight_too_few_is_named(tiny_folder):
     edit(tiny_folder, lambda t: {name: value for name, value in t.items() if "layer.1.output.dense.bias" not in name})
     with pytest.raises(ValueError, match=r"lacks blocks.1.feed_forward.outer.bias"):
         kbert.BertEncoder.from_preset(tiny_folder)
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "model.bert.", "_orig_mod.", "bert.bert."])
+def test_a_model_saved_inside_of_another_opens(wrapper, tiny_folder):
+    expected = kbert.BertEncoder.from_preset(tiny_folder).get_weights()
+    edit(tiny_folder, lambda tensors: {wrapper + name: value for name, value in tensors.items()})
+    for a, b in zip(expected, kbert.BertEncoder.from_preset(tiny_folder).get_weights()):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_weights_stored_as_integers_are_refused(tiny_folder):
+    edit(tiny_folder, lambda tensors: {name: (9 * value).astype(np.int8) for name, value in tensors.items()})
+    with pytest.raises(ValueError, match=r"model.safetensors: embeddings.word_embeddings.weight is stored as int8"):
+        kbert.BertEncoder.from_preset(tiny_folder)
+
+
+def test_a_number_of_labels_has_a_bound(tiny_folder):
+    config = json.loads((tiny_folder / "config.json").read_text())
+    stated = {**config, "architectures": ["BertForSequenceClassification"], "num_labels": 10**12}
+    (tiny_folder / "config.json").write_text(json.dumps(stated))
+    with pytest.raises(ValueError, match=r"config.json: num_labels should be a whole number from 1 to 100000"):
+        kbert.TextClassifier.from_preset(tiny_folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "values"),
+    [
+        ("config.json", {"model_type": "bert", "architectures": 3}),
+        ("config.json", {"model_type": "bert", "architectures": [{}]}),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"one": {}}}),
+        ("tokenizer_config.json", {"cls_token": ["[CLS]"]}),
+        ("added_tokens.json", {"word": None, "other": 3}),
+        ("modules.json", [{"type": 3, "path": ""}]),
+        ("modules.json", [{"path": ""}]),
+        ("modules.json", 3),
+        ("config_sentence_transformers.json", {"prompts": ["x"]}),
+    ],
+)
+def test_a_value_of_another_type_is_an_error_with_the_path(file, values, tiny_folder):
+    if file == "config_sentence_transformers.json":
+        (tiny_folder / "modules.json").write_text("[]")
+    (tiny_folder / file).write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=str(tiny_folder)):
+        kbert.from_preset(tiny_folder)
+
+
+def test_labels_that_are_numbers_are_their_texts(classifier, tmp_path):
+    classifier.save_to_preset(tmp_path / "mine")
+    config = json.loads((tmp_path / "mine" / "config.json").read_text())
+    (tmp_path / "mine" / "config.json").write_text(json.dumps({**config, "id2label": {"0": 0, "1": 5}}))
+    assert kbert.TextClassifier.from_preset(tmp_path / "mine").labels == ["0", "5"]
 
 
 def test_a_weight_of_another_shape_is_named(tiny_folder):
