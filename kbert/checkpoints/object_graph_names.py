@@ -61,10 +61,10 @@ _SPANS = re.compile(r"span_labeling|layer_with_weights-\d+/layer_with_weights-0/
 
 # In x.weights.h5 and .keras a variable has its layer's class and a number in the place of a name.
 _OF_CLASSES = {
-    r"on_device_embedding/vars/0": "word_embeddings/embeddings",
-    r"on_device_embedding_1/vars/0": "type_embeddings/embeddings",
-    r"position_embedding/vars/0": "position_embedding/embeddings",
-    r"layers/layer_normalization/vars/(?P<norm>[01])": "embeddings/layer_norm/{part}",
+    r"(?:on_device_embedding|_embedding_layer)/vars/0": "word_embeddings/embeddings",
+    r"(?:on_device_embedding_1|_type_embedding_layer)/vars/0": "type_embeddings/embeddings",
+    r"(?:position_embedding|_position_embedding_layer)/vars/0": "position_embedding/embeddings",
+    r"(?:layers/layer_normalization|_embedding_norm_layer)/vars/(?P<norm>[01])": "embeddings/layer_norm/{part}",
     r"pooler_layer/vars/(?P<dense>[01])": "pooler_transform/{part}",
     r"transformer_encoder_block(?:_(?P<n>\d+))?/_attention_layer/_(?P<kind>query|key|value)_dense/vars/(?P<dense>[01])": (
         "transformer/layer_{n}/self_attention/{kind}/{part}"
@@ -83,7 +83,7 @@ _OF_CLASSES = {
     ),
     r"layers/classification_head/out_proj/vars/(?P<dense>[01])": "sentence_prediction/logits/{part}",
     r"layers/classification_head/dense/vars/(?P<dense>[01])": "sentence_prediction/pooler_dense/{part}",
-    r"layers/dense/vars/(?P<dense>[01])": "classifier/{part}",
+    r"layers/dense(?P<which>(?:_\d+)?)/vars/(?P<dense>[01])": "classifier{which}/{part}",
 }
 _CLASSES = [(re.compile(rf"(?:.*/)?{name}"), place) for name, place in _OF_CLASSES.items()]
 _DENSE, _NORM = ("kernel", "bias"), ("gamma", "beta")
@@ -134,7 +134,7 @@ def name_of_class(key: str) -> str | None:
         if match:
             groups = match.groupdict()
             part = _NORM[int(groups["norm"])] if groups.get("norm") else _DENSE[int(groups.get("dense") or 0)]
-            return name.format(n=groups.get("n") or 0, kind=groups.get("kind"), part=part)
+            return name.format(n=groups.get("n") or 0, kind=groups.get("kind"), which=groups.get("which"), part=part)
     return None
 
 

@@ -82,10 +82,10 @@ class Opened:
         """The module that reads the folder."""
         config = self.folder / "config.json"
         if not config.is_file():
+            if object_graph.is_one(self.folder):
+                return object_graph
             stated = (self.folder / google.CONFIG).is_file()
-            if not stated and kernels_are_ours(self.folder):
-                return huggingface
-            return object_graph if object_graph.is_one(self.folder) else google
+            return huggingface if not stated and kernels_are_ours(self.folder) else google
         return keras_hub if "class_name" in read_json(config) else huggingface
 
     @cached_property

@@ -39,6 +39,45 @@ def test_vectors_of_an_encoder_are_the_originals(name):
             np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+def check_agrees(folder):
+    """Opens what tests/write_orphans.py has written, as the task that golden.json names, and compares the outputs."""
+    said = json.loads((folder / "golden.json").read_text("utf-8"))
+    case = said["cases"][0]
+    inputs = packed(case)
+    if said["task"] == "BertEncoder":
+        opened = kbert.BertEncoder.from_preset(folder)
+    else:
+        labels = {"labels": ["a", "b", "c"]} if "Classifier" in said["task"] else {}
+        opened = getattr(kbert, said["task"]).from_preset(folder, preprocessor=None, **labels)
+        assert not opened.new_weights
+    if said["task"] not in ("MaskedLM", "Pretrainer"):
+        inputs.pop("mask_positions")
+    outputs = opened(inputs)
+    outputs = outputs if isinstance(outputs, dict) else {"logits": outputs}
+    real = np.array(case["input_mask"], bool)
+    for name, theirs in case["outputs"].items():
+        ours, theirs = np.asarray(outputs[name]), np.array(theirs)
+        if theirs.shape[:2] == real.shape:
+            ours, theirs = ours[real], theirs[real]
+        np.testing.assert_allclose(ours, theirs, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("garden_v1_classifier_own_pooler", "garden_v1_tokens", "garden_v1_spans", "garden_v1_pretrainer_whole"),
+        "tutorial_v2_keras3_h5",
+    ],
+)
+def test_each_head_computes_what_the_original_computed(name):
+    check_agrees(FILES / name)
+
+
+def test_a_head_that_has_a_pooler_of_its_own_is_said_to_be_read_through_it():
+    with pytest.warns(UserWarning, match="that of its head classifier, because its logits go through it"):
+        kbert.BertEncoder.from_preset(FILES / "garden_v1_classifier_own_pooler")
+
+
 CLASSIFIERS = [
     *("garden_v1_classifier", "garden_v2_classifier"),
     *("tutorial_v1_savedmodel", "tutorial_v1_checkpoint", "tutorial_v1_h5_weights", "tutorial_v1_keras"),
