@@ -5,10 +5,11 @@ from __future__ import annotations
 import fnmatch
 import os
 import pathlib
+import warnings
 from collections.abc import Callable
 from typing import Any
 
-from kbert.checkpoints.own_settings import FILE, write_own_settings
+from kbert.checkpoints.own_settings import CARD, FILE, is_own_card, write_own_settings
 from kbert.files.atomic import check_replaceable, recover, written_aside
 from kbert.files.json import read_json
 from kbert.files.targets import check_writable, kind_by_name, some_of
@@ -49,6 +50,7 @@ def write_preset(
     task: Any = None,
     settings: dict[str, Any] | None = None,
     beside: Callable[[pathlib.Path], None] | None = None,
+    card: str | None = None,
 ) -> None:
     """Writes a preset folder, or replaces one of the same layout.
 
@@ -65,6 +67,7 @@ def write_preset(
       task: the owner of the head's weights, or None.
       settings: the task's settings for kbert.json; None for an encoder alone.
       beside: a function that takes the path of the folder and writes more files into it; or None.
+      card: the content of README.md, or None for none. A README.md that somebody else wrote or changed stays, with a warning.
 
     Raises:
       ValueError: the folder has the name of a file, or holds a model in another layout; or the layout has no place for the
@@ -72,9 +75,13 @@ def write_preset(
       FileExistsError: there is a file of that name.
     """
     folder = check_preset_folder(folder, layout)
-    with written_aside(folder, keep=lambda name: not _is_of(name, WRITTEN[layout])) as aside:
+    replaces_card = is_own_card(folder)
+    if card is not None and not replaces_card:
+        warnings.warn(f"{folder / CARD} is kept, because kbert did not write it; remove it to get a new card", stacklevel=4)
+    old = (*WRITTEN[layout], CARD) if replaces_card else WRITTEN[layout]
+    with written_aside(folder, keep=lambda name: not _is_of(name, old)) as aside:
         save_folder(aside, encoder, preprocessor, task)
-        write_own_settings(aside, preprocessor, settings)
+        write_own_settings(aside, preprocessor, settings, card if replaces_card else None)
         if beside is not None:
             beside(aside)
 

@@ -34,6 +34,7 @@ COMMANDS = {
     "distill": "make smaller tasks of a trained one",
     "serve": "serve exported models with TF Serving's REST paths and gRPC services, for development",
     "verify": "compare an exported model with the task that it was made from",
+    "push": "upload a preset folder with its card to a hub",
 }
 EXPECTED = (ImportError, OSError, RuntimeError, ValueError, TypeError)  # errors whose message says what is wrong
 

@@ -83,6 +83,8 @@ def run(options: argparse.Namespace) -> Figures:
     said = say(console, findings.of_data(job, data))
     import keras  # imported late, so that a file that cannot be read is named first
 
+    from kbert.tasks.provenance import figures_of
+
     keras.utils.set_random_seed(options.seed)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "newly initialized")  # it is trained now
@@ -99,6 +101,7 @@ def run(options: argparse.Namespace) -> Figures:
     said += say(console, findings.of_result(job, figures, test))
     with written_aside(out) as aside:
         aside.mkdir()
+        task.provenance["figures"] = figures_of(figures.scores)
         task.save(aside / MODEL)
         task.save_to_preset(aside / PRESET)
         metrics = {**known, "scores": figures.scores}

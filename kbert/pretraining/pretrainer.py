@@ -59,6 +59,7 @@ class Pretrainer(Task):
     """
 
     head, pools = "PreTraining", True
+    pipeline_tag = "fill-mask"
 
     def __init__(
         self, encoder: BertEncoder | MobileBertEncoder, preprocessor: TextPreprocessor | None = None, **kwargs: Any

@@ -13,6 +13,7 @@ from kbert.arguments import yes_or_no
 from kbert.files.keras_file import LAMBDA, unknown_objects
 from kbert.files.targets import KERAS, format_by_name, kind_by_name
 from kbert.tasks.encoding import Encoding
+from kbert.tasks.model_card import card_of
 from kbert.training.whole_files import WholeFiles
 
 
@@ -26,7 +27,8 @@ class Files(WholeFiles, Encoding):
 
         These files have no place for lengths, windows, trainable flags and other settings of the task, its preprocessor
         and its tokenizer.
-        `kbert.json` beside them holds those settings. The weights are written as float32. `from_preset` chooses the dtype
+        `kbert.json` beside them holds those settings. `README.md` is a model card with labels, figures and training settings. A
+        card that you wrote or changed stays as it is. The weights are written as float32. `from_preset` chooses the dtype
         policy anew. Only `save` keeps the optimizer and the loss.
 
         Args:
@@ -41,7 +43,17 @@ class Files(WholeFiles, Encoding):
         """
         from kbert.checkpoints.opened import writer_of
 
-        writer_of(layout)(folder, self.encoder, self.preprocessor, self, settings=self.preset_settings())
+        writer_of(layout)(folder, self.encoder, self.preprocessor, self, **self.beside_weights(folder, layout))
+
+    def beside_weights(self, folder: str | os.PathLike, layout: str) -> dict[str, Any]:
+        """Returns what `save_to_preset` writes beside the weights: the settings for kbert.json and the card.
+
+        Args:
+          folder: the folder, whose name the card has.
+          layout: the layout.
+        """
+        name = os.path.basename(os.path.abspath(folder))
+        return {"settings": self.preset_settings(), "card": card_of(self, layout, name)}
 
     def to_keras_hub(self) -> Any:
         """Returns the task as a live KerasHub model with the same weights; a warning says by how much the outputs differ.

@@ -14,6 +14,7 @@ from kbert.tasks.encoding import BATCH_SIZE, texts_of
 from kbert.tasks.fit_arguments import BALANCED, KEEP_EVERY, are_batches, check_fit, refuse_beside_batches
 from kbert.tasks.inputs import Texts, is_packed
 from kbert.tasks.measuring import ValidationScores
+from kbert.tasks.provenance import training_of
 from kbert.tasks.resuming import open_state
 from kbert.tasks.row_weights import balanced_weights
 from kbert.training import keras_internals
@@ -140,6 +141,7 @@ class Fitting(CompiledState):
             validation_data = self._packed_validation(validation_data)
         return self._fit_phases(
             [Phase.of(data, epochs, steps_per_epoch)], total_steps, initial_epoch, callbacks, resume, resume_every,
+            None if max_tokens else batch_size,
             validation_data=validation_data, verbose=verbose, steps_per_epoch=steps_per_epoch, **kwargs,
         )  # fmt: skip
 
@@ -243,6 +245,7 @@ class Fitting(CompiledState):
         callbacks: Any = None,
         resume: Any = None,
         resume_every: float = KEEP_EVERY,
+        rows_of_batch: int | None = None,
         **kwargs: Any,
     ) -> keras.callbacks.History:
         """Runs Keras's `fit` on each phase, as one training: one schedule, one state to resume, one history.
@@ -254,6 +257,7 @@ class Fitting(CompiledState):
           callbacks: Keras callbacks, one or a list.
           resume: the folder of the state, or None.
           resume_every: seconds after which the state is kept within an epoch.
+          rows_of_batch: the rows of a batch, for the model card, where `kwargs` do not hold them.
           **kwargs: the other arguments of `keras.Model.fit`.
         """
         if isinstance(phases[0].data, tf.data.Dataset):
@@ -301,6 +305,8 @@ class Fitting(CompiledState):
         if state is not None:
             state.finish()
         self.history = history
+        self.provenance.pop("figures", None)  # of the weights before
+        self.provenance["training"] = training_of(self, history, rows_of_batch or kwargs.get("batch_size"))
         return history
 
     # Single batches

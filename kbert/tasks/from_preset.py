@@ -16,6 +16,7 @@ from kbert.checkpoints.weights import check_left_over, fits, load_weights
 from kbert.encoders.bert import BertEncoder
 from kbert.encoders.from_preset import read_encoder
 from kbert.messages import listed
+from kbert.tasks.provenance import origin_of
 from kbert.text.packing import TextPreprocessor
 from kbert.text.tokenizer import WordPieceTokenizer
 
@@ -74,6 +75,7 @@ def load_task(
         task = cls(encoder, preprocessor, dtype=dtype, **options)
         used_by_head, missing = _fill_head(task, opened)
         task.remember(own)
+        task.provenance.setdefault("origin", origin_of(opened))
         check_left_over(opened.checkpoint, used | used_by_head, encoder.config, opened.family)
     if used_by_head and not missing:
         say_kept_head(opened, task)

@@ -166,6 +166,7 @@ class MaskedLM(TokenProbabilities):
     # Figures
 
     job = "fill-mask"
+    pipeline_tag = "fill-mask"
 
     def figures(self, x: Any, y: None = None) -> Figures:
         """Returns the loss on texts with some tokens hidden, and its exponential, the perplexity.

@@ -14,6 +14,7 @@ from kbert.tasks.compiling import Compiling
 from kbert.tasks.encoding import BATCH_SIZE, texts_of
 from kbert.tasks.fit_arguments import are_batches, refuse_beside_batches
 from kbert.tasks.inputs import CHUNK, Texts
+from kbert.tasks.provenance import figures_of
 from kbert.training import keras_internals
 
 
@@ -78,6 +79,7 @@ class Measuring(Compiling):
         logs = self.in_order(logs)
         if texts is not None and self.has_scores:
             logs.update(self.scores_of_texts(texts, verbose, rows))
+        self.provenance["figures"] = figures_of(logs)
         return logs if return_dict else list(logs.values()) if len(logs) > 1 else logs["loss"]
 
     def in_order(self, logs: dict[str, Any]) -> dict[str, Any]:

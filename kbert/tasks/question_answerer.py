@@ -298,6 +298,7 @@ class QuestionAnswerer(Task):
     # Figures
 
     job = "qa"
+    pipeline_tag = "question-answering"
 
     def figures(self, x: Any, y: Any) -> Figures:
         """Returns exact match and F1 in percent, as the official scripts of SQuAD count them, and the answers that are not

@@ -18,7 +18,11 @@ from kbert.training import keras_internals
 from kbert.training.soft_targets import mean_of_labelled, soft_targets
 from kbert.training.trainable_flags import TrainsWhatIsRead, set_trainable, trainable_flags
 
-REMEMBERED = ("trainable_flags", "trained_on_pairs")  # keys of `get_config` that are no arguments of the constructor
+REMEMBERED = (
+    "trainable_flags",
+    "trained_on_pairs",
+    "provenance",
+)  # keys of `get_config` that are no arguments of the constructor
 
 
 class Task(TrainsWhatIsRead, Fitting, Prediction, Exporting, Files):
@@ -66,6 +70,7 @@ class Task(TrainsWhatIsRead, Fitting, Prediction, Exporting, Files):
         self.preprocessor = preprocessor
         self._said_truncated = False
         keras_internals.hide(self, "_epochs", [])  # variables that count the epochs of the last fit
+        keras_internals.hide(self, "provenance", {})  # for the model card: origin, training, figures
         keras_internals.hide(self, "new_weights", [])  # what a checkpoint did not hold, until fit() trains it
         if preprocessor is not None:
             if preprocessor.ragged:
@@ -144,6 +149,7 @@ class Task(TrainsWhatIsRead, Fitting, Prediction, Exporting, Files):
 
     # Figures
 
+    pipeline_tag = "text-classification"  # a hub's name of what the task does
     job: str | None = None  # the command line's name of what the task does; None if no command does it
 
     def figures(self, x: Any, y: Any) -> Figures:
@@ -275,17 +281,19 @@ class Task(TrainsWhatIsRead, Fitting, Prediction, Exporting, Files):
         return {"class": type(self).__name__, "options": options, **self.remembered()}
 
     def remembered(self) -> dict[str, Any]:
-        """Returns the settings that are no arguments of the constructor: which layers are trained, and training on pairs."""
+        """Returns the settings that are no arguments of the constructor: trained layers, training on pairs, provenance."""
         flags = trainable_flags(self)
         return {
             **({"trainable_flags": flags} if flags else {}),
             **({"trained_on_pairs": True} if self.trained_on_pairs else {}),
+            **({"provenance": {**self.provenance}} if self.provenance else {}),
         }
 
     def remember(self, remembered: Mapping[str, Any]) -> None:
         """Sets what another task's `remembered` returned. Flags of layers that this task does not have are left out."""
         set_trainable(self, remembered.get("trainable_flags", {}))
         self.trained_on_pairs = bool(remembered.get("trained_on_pairs", False))
+        self.provenance.update(remembered.get("provenance", {}))
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:

@@ -344,6 +344,7 @@ class TextEmbedder(Prompted, Task):
     # Figures
 
     job = "embedding"
+    pipeline_tag = "sentence-similarity"
 
     def figures(self, x: Any, y: Any = None) -> Figures:
         """Returns how well the embedder tells which texts belong together.
@@ -428,7 +429,8 @@ class TextEmbedder(Prompted, Task):
         if layout != "huggingface":
             raise ValueError(f"an embedder's folder is Hugging Face's with modules.json or KerasHub's, got layout {layout!r}")
         write_modules = functools.partial(sentence_transformers.write_modules, task=self)
-        writer_of(layout)(folder, self.encoder, self.preprocessor, settings=self.preset_settings(), beside=write_modules)
+        beside = {**self.beside_weights(folder, layout), "beside": write_modules}
+        writer_of(layout)(folder, self.encoder, self.preprocessor, **beside)
 
     def get_config(self) -> dict[str, Any]:
         return {

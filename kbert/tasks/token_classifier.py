@@ -389,6 +389,7 @@ class TokenClassifier(Task):
     # Figures
 
     job = "ner"
+    pipeline_tag = "token-classification"
 
     def figures(self, x: Any, y: Any) -> Figures:
         """Returns precision, recall and F1 of entities, the same for each type of entity, and the wrong entities.
