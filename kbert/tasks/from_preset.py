@@ -75,7 +75,9 @@ def load_task(
         task = cls(encoder, preprocessor, dtype=dtype, **options)
         used_by_head, missing = _fill_head(task, opened)
         task.remember(own)
-        task.provenance.setdefault("origin", origin_of(opened))
+        origin = origin_of(opened)
+        if origin:
+            task.provenance.setdefault("origin", origin)
         check_left_over(opened.checkpoint, used | used_by_head, encoder.config, opened.family)
     if used_by_head and not missing:
         say_kept_head(opened, task)
