@@ -55,12 +55,12 @@ def upload(folder: pathlib.Path, names: Sequence[str], place: str, private: bool
     repository = read_target(place)
     if get_token() is None:
         raise PermissionError(f"{place}: there is no token to upload with; log in (hf auth login), or set HF_TOKEN")
+    files = [CommitOperationAdd(name, folder / name) for name in names]  # reads the files
     api = HfApi()
     with _clear_errors(place):
         api.create_repo(repository, private=private or None, exist_ok=True)
         if revision is not None:
             api.create_branch(repository, branch=revision, exist_ok=True)
-        files = [CommitOperationAdd(name, folder / name) for name in names]
         done = api.create_commit(repository, files, commit_message="Upload by kbert", revision=revision)
     return str(done.commit_url)
 
@@ -69,6 +69,9 @@ def upload(folder: pathlib.Path, names: Sequence[str], place: str, private: bool
 def _clear_errors(place: str) -> Iterator[None]:
     """Turns the errors of huggingface_hub into one-line errors that name the place. They never hold a token."""
     from huggingface_hub import errors, get_token
+
+    def shown(text: str) -> str:
+        return " ".join(text.replace(get_token() or "\0", "***").split())[:200]
 
     try:
         yield
@@ -84,11 +87,11 @@ def _clear_errors(place: str) -> Iterator[None]:
             ) from None
         if status == 404:
             raise FileNotFoundError(f"{place}: the hub has no such owner or repository; check the name") from None
-        said = " ".join((getattr(error, "server_message", None) or "").split()).replace(get_token() or "\0", "***")[:200]
+        said = shown(getattr(error, "server_message", None) or "")
         if status == 400:
             raise ValueError(f"{place}: the hub refuses it: {said or 'bad request'}") from None
         raise ConnectionError(f"{place}: the hub failed with status {status}{f': {said}' if said else ''}") from None
     except ValueError as error:  # of a name, or of the hub's answer
-        raise ValueError(f"{place}: {error}") from None
-    except errors.HfHubHTTPError.__bases__ as error:  # the network library's own errors, and OSError
+        raise ValueError(f"{place}: {shown(str(error))}") from None
+    except (OSError, *errors.HfHubHTTPError.__bases__) as error:  # the second: errors of the network library
         raise ConnectionError(f"{place}: the hub cannot be reached ({type(error).__name__}); try again later") from None

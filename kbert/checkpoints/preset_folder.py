@@ -55,7 +55,7 @@ def write_preset(
     """Writes a preset folder, or replaces one of the same layout.
 
     After a crash, either the old or the new folder is there, and it is whole. Files that belong to no
-    model, for example a README, stay in the folder.
+    model, and a README.md that kbert did not write, stay in the folder.
 
     Args:
       layout: the layout's name, a key of `WRITTEN`.

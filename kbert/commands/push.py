@@ -46,7 +46,7 @@ def chosen_files(options: argparse.Namespace) -> tuple[list[str], list[str]]:
     """
     folder = find_folder(options.folder)
     if not (folder / CARD).is_file():
-        raise FileNotFoundError(f"{folder} has no {CARD}, the card that a repository shows; save_to_preset writes one")
+        raise FileNotFoundError(f"{folder} has no {CARD}, the card that a repository shows; a task's save_to_preset writes one")
     if not read_header(folder / CARD):
         raise ValueError(
             f"{folder / CARD} has no header of YAML between two lines of ---, from which a hub reads what the model is"

@@ -263,6 +263,8 @@ class Fitting(CompiledState):
         if isinstance(phases[0].data, tf.data.Dataset):
             kwargs["shuffle"] = False  # done by then
         self.new_weights.clear()
+        for name in ("figures", "training"):  # of the weights before
+            self.provenance.pop(name, None)
         self._build_optimizer()
         drop_waiting(self.optimizer)
         self._wait_for_data_of(*(phase.data for phase in phases), kwargs.get("validation_data"))
@@ -305,7 +307,7 @@ class Fitting(CompiledState):
         if state is not None:
             state.finish()
         self.history = history
-        self.provenance.pop("figures", None)  # of the weights before
+        self.provenance.pop("figures", None)  # of a callback that has called evaluate
         self.provenance["training"] = training_of(self, history, rows_of_batch or kwargs.get("batch_size"))
         return history
 

@@ -76,8 +76,8 @@ def load_task(
         used_by_head, missing = _fill_head(task, opened)
         task.remember(own)
         origin = origin_of(opened)
-        if origin:
-            task.provenance.setdefault("origin", origin)
+        if origin and (opened.hub_name or "origin" not in task.provenance):  # a model of a hub is itself the base
+            task.provenance["origin"] = origin
         check_left_over(opened.checkpoint, used | used_by_head, encoder.config, opened.family)
     if used_by_head and not missing:
         say_kept_head(opened, task)

@@ -56,9 +56,7 @@ def card_of(task: Any, layout: str, name: str) -> str:
         header.model_name = None
     text = [f"# {plain(name)}", f"A {type(task).__name__} of kbert on {_article(architecture)} encoder, {_sizes(task)}."]
     if base:
-        text.append(
-            "Its weights come from " + ", ".join(f"[{plain(model)}](https://huggingface.co/{model})" for model in base) + "."
-        )
+        text.append(f"Its weights come from {', '.join(map(plain, base))}.")
     labels = getattr(task, "labels", None)
     if labels:
         shown = [f"- {plain(label)}" for label in labels[:MOST_LABELS]]
@@ -96,6 +94,7 @@ def plain(value: Any) -> str:
     """
     text = " ".join(str(value).split()) or '""'
     text = _MARKDOWN.sub(r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;").replace("\0", "\ufffd"))
+    text = re.sub(r"^(\d+)\.", r"\1\\.", text)  # no item of a numbered list
     return text.replace("\\>", "&gt;")
 
 

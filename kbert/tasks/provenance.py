@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,9 +37,8 @@ def training_of(task: Any, history: keras.callbacks.History, batch_size: int | N
     schedule = keras_internals.learning_rate_schedule(optimizer)
     if schedule is None:
         rate = float(optimizer.learning_rate)
-    else:
-        stated = schedule.get_config()
-        rate = stated.get("peak", stated.get("initial_learning_rate"))
+    else:  # a schedule of the user's may have neither attribute
+        rate = getattr(schedule, "peak", getattr(schedule, "initial_learning_rate", None))
     loss = task.loss if isinstance(task.loss, str) else getattr(task.loss, "name", None)
     settings = {
         "epochs": len(history.epoch),
@@ -54,8 +54,11 @@ def training_of(task: Any, history: keras.callbacks.History, batch_size: int | N
 def figures_of(logs: Mapping[str, Any]) -> dict[str, float]:
     """Returns the figures of an evaluation that are finite numbers.
 
+    >>> figures_of({"loss": 0.5, "f1": float("nan"), "per_label": [0.1, 0.2]})
+    {'loss': 0.5}
+
     Args:
       logs: figures by name.
     """
-    figures = {name: float(value) for name, value in logs.items() if isinstance(value, (int, float)) or hasattr(value, "item")}
+    figures = {name: float(value) for name, value in logs.items() if isinstance(value, numbers.Real)}
     return {name: value for name, value in figures.items() if math.isfinite(value)}

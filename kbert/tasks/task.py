@@ -18,11 +18,8 @@ from kbert.training import keras_internals
 from kbert.training.soft_targets import mean_of_labelled, soft_targets
 from kbert.training.trainable_flags import TrainsWhatIsRead, set_trainable, trainable_flags
 
-REMEMBERED = (
-    "trainable_flags",
-    "trained_on_pairs",
-    "provenance",
-)  # keys of `get_config` that are no arguments of the constructor
+# Keys of `get_config` that are no arguments of the constructor.
+REMEMBERED = ("trainable_flags", "trained_on_pairs", "provenance")
 
 
 class Task(TrainsWhatIsRead, Fitting, Prediction, Exporting, Files):

@@ -4,6 +4,7 @@ import pytest
 
 import kbert
 from kbert.checkpoints import huggingface, opened
+from kbert.checkpoints.own_settings import CARD
 from kbert.checkpoints.preset_folder import WRITTEN, _is_of
 from tests.conftest import TINY
 
@@ -34,14 +35,15 @@ def task(encoder, tokenizer):
 def test_a_layout_is_written_over_itself_alone(task, tmp_path, layout):
     folder = tmp_path / "model"
     task.save_to_preset(folder, layout=layout)
-    assert all(_is_of(path.name, WRITTEN[layout]) for path in folder.iterdir()), list(folder.iterdir())
+    assert all(_is_of(path.name, (*WRITTEN[layout], CARD)) for path in folder.iterdir()), list(folder.iterdir())
     (folder / "README.md").write_text("mine")
     (folder / "runs").mkdir()
     (folder / "runs" / "curve").write_text("mine too")
     before = sorted(path.name for path in folder.iterdir())
     for other in LAYOUTS:
         if other == layout:
-            task.save_to_preset(folder, layout=layout)
+            with pytest.warns(UserWarning, match="README.md is kept"):
+                task.save_to_preset(folder, layout=layout)
         else:
             with pytest.raises(ValueError, match=f"holds a model that kbert did not write there in the layout '{other}'"):
                 task.save_to_preset(folder, layout=other)
@@ -66,7 +68,7 @@ def test_the_files_of_another_head_do_not_stay(task, tmp_path):
     assert (tmp_path / "model" / "modules.json").is_file() and (tmp_path / "model" / "2_Dense").is_dir()
     task.save_to_preset(tmp_path / "model")
     assert {path.name for path in (tmp_path / "model").iterdir()} == {
-        *("config.json", "kbert.json", "model.safetensors", "vocab.txt"),
+        *("config.json", "kbert.json", "model.safetensors", "vocab.txt", "README.md"),
         *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
     }
 

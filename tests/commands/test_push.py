@@ -136,7 +136,7 @@ def test_a_revision_is_a_branch(push, server, folder):
         (lambda folder: (folder / "README.md").unlink(), "hf://o/m", "has no README.md, the card"),
         (lambda folder: (folder / "README.md").write_text("# no header\n"), "hf://o/m", "has no header of YAML"),
         (lambda folder: (folder / "model.safetensors").unlink(), "hf://o/m", "has no weights"),
-        (lambda folder: (folder / "vocab.txt").unlink(), "hf://o/m", "vocab.txt"),
+        (lambda folder: [(folder / name).unlink() for name in ("vocab.txt", "tokenizer.json")], "hf://o/m", "vocab.txt"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"cut"), "hf://o/m", "is not a whole safetensors file"),
         (lambda folder: None, "o/m", "is written hf://owner/name, got 'o/m'"),
         (lambda folder: None, "hf://m", "names no owner"),

@@ -1,13 +1,16 @@
 """`save_to_preset` writes a card that huggingface_hub reads, and that shows any label as it is."""
 
+import keras
+import numpy as np
 import pytest
 from huggingface_hub import ModelCard, metadata_load
 
 import kbert
 from kbert.tasks.model_card import plain
+from kbert.tasks.provenance import figures_of, training_of
 from tests.commands.test_measures import TAGS
 
-EVIL = ["<script>alert(1)</script>", "a|b\n# c", "[x](http://y)", "**bold**_", "---", "``` `", '"quoted": {yaml}']
+EVIL = ["<script>alert(1)</script>", "a|b\n# c", "[x](http://y)", "**bold**_", "---", "``` `", '"quoted": {yaml}', "1. one"]
 
 
 @pytest.fixture
@@ -59,7 +62,21 @@ def test_labels_of_any_kind_are_shown_and_never_read_as_markup(encoder, packer, 
     assert "<script>" not in card.text and "[x](" not in card.text and metadata_load(path)["library_name"] == "transformers"
     lines = card.text.split("\n## Labels")[1].split("\n## ")[0].strip().splitlines()
     assert sum(line.startswith("- ") for line in lines) == len(EVIL)
-    assert plain("a\n\n# b") == "a \\# b" and plain("") == '""'
+    assert plain("a\n\n# b") == "a \\# b" and plain("") == '""' and plain("1. one") == "1\\. one"
+
+
+def test_a_training_with_a_schedule_or_metrics_of_the_users_is_described_as_far_as_they_say(classifier):
+    class Own(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return 0.1
+
+    classifier.compile(optimizer=keras.optimizers.SGD(Own()), loss=lambda y, logits: 0.0)
+    history = keras.callbacks.History()
+    history.epoch = [0, 1]
+    settings = training_of(classifier, history, None)
+    assert settings == {"epochs": 2, "optimizer": "SGD", "precision": "float32"}
+    logs = {"loss": np.float32(0.5), "bad": float("inf"), "per label": np.zeros(3), "nested": {"a": 1.0}}
+    assert figures_of(logs) == {"loss": 0.5}
 
 
 def test_a_card_of_the_user_stays_and_kberts_own_is_replaced(classifier, tmp_path, recwarn):
