@@ -35,6 +35,7 @@ def training_of(task: Any, history: keras.callbacks.History, batch_size: int | N
     """
     optimizer = keras_internals.unscaled(task.optimizer)
     schedule = keras_internals.learning_rate_schedule(optimizer)
+    rate: Any
     if schedule is None:
         rate = float(optimizer.learning_rate)
     else:  # a schedule of the user's may have neither attribute
