@@ -28,6 +28,8 @@ _OF_BERT = (
     *("Bert", "DistilBert", "MobileBert", "Electra", "ConvBert", "SqueezeBert", "MPNet", "LayoutLM", "Lxmert", "Funnel"),
     *("RetriBert", "Realm", "Splinter", "DPRContextEncoder", "DPRQuestionEncoder", "DPRReader"),
 )
+# Classes that cut texts into words before WordPiece by rules that no tokenizer.json can hold.
+_BY_OTHER_WORDS = ("BertJapaneseTokenizer",)
 NO_LIMIT = 1_000_000  # transformers writes 1e30 where no length is stated
 
 
@@ -123,6 +125,9 @@ def read_tokenizer_options(folder: pathlib.Path, vocabulary: Sequence[str]) -> d
     stated, options = stated_settings(folder), stated_options(folder)
     kind = str(stated.get("tokenizer_class") or "")
     path = folder / tokenizer_json.FILE
+    is_of_bert = not kind or kind in _GENERIC or kind.removesuffix("Fast").removesuffix("Tokenizer") in _OF_BERT
+    if kind in _BY_OTHER_WORDS or not (is_of_bert or path.is_file()):
+        raise ValueError(f"{folder}: its tokenizer is a {kind}, and kbert reads BERT's WordPiece; use another checkpoint")
     if path.is_file():
         of_file = read_tokenizer_json(path).options
         other = sorted(name for name, value in options.items() if name in of_file and of_file[name] != value)
@@ -134,8 +139,6 @@ def read_tokenizer_options(folder: pathlib.Path, vocabulary: Sequence[str]) -> d
                 stacklevel=2,
             )
         options = {**options, **of_file}
-    elif kind and kind not in _GENERIC and kind.removesuffix("Fast").removesuffix("Tokenizer") not in _OF_BERT:
-        raise ValueError(f"{folder}: its tokenizer is a {kind}, and kbert reads BERT's WordPiece; use another checkpoint")
     elif not stated.get("do_basic_tokenize", True):
         raise ValueError(f"{folder}: do_basic_tokenize false is not supported; kbert cuts texts into BERT's words")
     elif (folder / VOCABULARY).is_file():

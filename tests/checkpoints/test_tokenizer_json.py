@@ -213,5 +213,11 @@ def test_a_vocab_txt_of_another_tokenizer_is_refused(tmp_path, config, message):
         kbert.WordPieceTokenizer.from_preset(folder)
 
 
+def test_a_class_that_cuts_words_by_rules_of_its_own_is_refused_beside_a_tokenizer_json(tmp_path):
+    folder = written(tmp_path, stated(), {"tokenizer_class": "BertJapaneseTokenizer"})
+    with pytest.raises(ValueError, match="its tokenizer is a BertJapaneseTokenizer"):
+        kbert.WordPieceTokenizer.from_preset(folder)
+
+
 def test_the_hub_gives_the_files_that_todays_folders_have():
     assert {"tokenizer.json", "added_tokens.json", "config_sentence_transformers.json"} <= set(FILES)
