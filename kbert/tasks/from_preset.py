@@ -108,7 +108,9 @@ def read_preprocessor(opened: Opened, max_length: int | None, settings: dict[str
             f"{opened.vocabulary_path} has {tokenizer.vocabulary_size} tokens, more than the {rows} rows of the embedding: "
             f"line {rows + 1} has no vector; is it another checkpoint's?"
         )
-    settings = {**settings, **opened.preprocessor_options}
+    # KerasHub has no counterpart of each way to cut pairs, so that kbert.json says more than the file of KerasHub's beside it.
+    cut = {"truncation": settings["truncation"]} if "truncation" in settings else {}
+    settings = {**settings, **opened.preprocessor_options, **cut}
     length = max_length or min(settings.get("max_length", most), most)
     return TextPreprocessor(tokenizer, **{**settings, "max_length": length, "ragged": False})
 

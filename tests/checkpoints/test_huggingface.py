@@ -33,6 +33,7 @@ def test_written_folder_opens_as_the_same_task_without_a_notice(classifier, tmp_
     np.testing.assert_array_equal(classifier.predict(["good cat"]), again.predict(["good cat"]))
     names = {path.name for path in (tmp_path / "mine").iterdir()}
     assert names == {
+        "README.md",
         "config.json",
         "kbert.json",
         "model.safetensors",
