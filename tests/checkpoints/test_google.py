@@ -35,6 +35,7 @@ def test_names_and_shapes_are_googles(folder):
     assert {path.name for path in folder.iterdir()} == {
         "bert_config.json",
         "vocab.txt",
+        "README.md",
         "kbert.json",
         "bert_model.ckpt.index",
         "bert_model.ckpt.data-00000-of-00001",
