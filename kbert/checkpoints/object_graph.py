@@ -118,6 +118,9 @@ class ObjectGraphCheckpoint:
 
     def _by_place(self) -> dict[str, Variable]:
         """Returns the variables by Google's names, with one pooler."""
+        model = other_model(variable.name for variable in self._file.variables)
+        if model is not None:
+            raise ValueError(f"{self.path} holds {model}; of TensorFlow 2's models kbert reads BERT only")
         places: dict[str, Variable] = {}
         others: dict[str, Variable] = {}
         self.lowercase: str | None = None
@@ -134,9 +137,6 @@ class ObjectGraphCheckpoint:
                 )
             else:
                 places[place] = variable
-        model = other_model(variable.name for variable in self._file.variables)
-        if model is not None:
-            raise ValueError(f"{self.path} holds {model}; of TensorFlow 2's models kbert reads BERT only")
         self.is_bert = "embeddings/word_embeddings" in places
         if self.is_bert:
             self._take_pooler(places)
@@ -186,7 +186,8 @@ class ObjectGraphCheckpoint:
           ValueError: the weights are no BERT, or some are missing.
         """
         if not self.is_bert:
-            names = ", ".join(sorted(variable.name for variable in self._file.variables)[:4]) or "no variables"
+            names = ", ".join(sorted(variable.name for variable in self._file.variables)[:4])
+            names = names or ("an optimizer's variables only" if self.left_out() else "no variables")
             raise ValueError(
                 f"{self.path} holds no BERT of Model Garden's (it has {names}); a preprocessing model has a vocabulary only: "
                 "kbert.WordPieceTokenizer.from_preset opens it"

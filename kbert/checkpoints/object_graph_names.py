@@ -90,11 +90,11 @@ _DENSE, _NORM = ("kernel", "bias"), ("gamma", "beta")
 
 # Models of other architectures, by names that only they have.
 _OTHERS = {
+    "MobileBERT": r"mobile_?bert",  # has an embedding_projection too
     "ALBERT": r"albert|embedding_projection|(^|/)transformer/self_attention/",
     "ELECTRA": r"electra|discriminator",
-    "MobileBERT": r"mobile_?bert",
     "T5": r"(^|/)t5|relpos_bias|relative_attention_bias",
-    "XLNet": r"xl_?net|transformer_xl",
+    "XLNet": r"xl_?net|transformer_xl|(content|positional)_attention_bias",
     "a BERT with another attention": r"big_?bird|funnel|reuse_transformer|tn_transformer|sparse_mixer|moe",
 }
 OPTIMIZER = re.compile(

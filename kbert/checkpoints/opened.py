@@ -21,6 +21,7 @@ from kbert.checkpoints.source_card import Source, read_source
 from kbert.checkpoints.weight_files import kernels_are_ours
 from kbert.files.atomic import recover
 from kbert.files.json import naming, read_json
+from kbert.files.vocabulary import read_vocabulary
 
 
 class ReadFormat(Protocol):
@@ -74,6 +75,7 @@ class Opened:
         self.folder = folder
         self.name = name
         self.hub_name = hub_name
+        self.given_vocabulary = ""  # what an error calls the vocabulary of `give_vocabulary`
 
     def __str__(self) -> str:
         return self.name
@@ -163,10 +165,35 @@ class Opened:
         if not path.is_file():
             raise FileNotFoundError(
                 f"{self.folder} has no {' and no '.join(map(str, self.format.VOCABULARIES))}; without its vocabulary a "
-                "checkpoint cannot read text"
+                'checkpoint cannot read text: copy the file there, or pass vocabulary="vocab.txt"'
             )
         with naming(path):
             return self.format.read_vocabulary(path)
+
+    def give_vocabulary(self, vocabulary: str | os.PathLike[str] | Sequence[str]) -> None:
+        """Gives the vocabulary of a folder that has none.
+
+        Args:
+          vocabulary: the path of a file with one token a line, or the list of `V` tokens.
+
+        Raises:
+          FileNotFoundError: there is no such file.
+          TypeError: the list holds something else than texts.
+          ValueError: the folder has another vocabulary.
+        """
+        if isinstance(vocabulary, (str, os.PathLike)):
+            tokens, name = read_vocabulary(vocabulary), str(vocabulary)
+        else:
+            tokens, name = list(vocabulary), "the list vocabulary="
+        for token in tokens:
+            if not isinstance(token, str):
+                raise TypeError(f"vocabulary should be the path of a vocab.txt or a list of texts, got {token!r} in the list")
+        if self.vocabulary_path.is_file() and self.vocabulary != tokens:
+            raise ValueError(
+                f"{self.vocabulary_path} is the vocabulary of {self}, and vocabulary= gives another one: leave it out, or put "
+                "the weights into a folder without that file"
+            )
+        self.vocabulary, self.given_vocabulary = tokens, name
 
     @cached_property
     def tokenizer_options(self) -> dict[str, Any]:
@@ -263,17 +290,20 @@ def label_names(config: dict[str, Any]) -> list[str] | None:
 
 
 @contextlib.contextmanager
-def open_preset(preset: Any) -> Iterator[Opened]:
+def open_preset(preset: Any, vocabulary: str | os.PathLike[str] | Sequence[str] | None = None) -> Iterator[Opened]:
     """Opens a preset for the length of a `with` block.
 
     Args:
       preset: a built-in name, `hf://owner/name@revision`, a folder, a live model of KerasHub, or an `Opened`, which stays open.
         A live model is written to a temporary folder.
+      vocabulary: of a folder that has none, as `Opened.give_vocabulary` takes it.
 
     Yields:
       An `Opened`, whose files are closed after the block.
     """
     if isinstance(preset, Opened):
+        if vocabulary is not None:
+            preset.give_vocabulary(vocabulary)
         yield preset
         return
     with contextlib.ExitStack() as stack:
@@ -284,6 +314,8 @@ def open_preset(preset: Any) -> Iterator[Opened]:
         else:
             opened = Opened(find_folder(preset), repr(str(preset)), hub_name(str(preset)))
         stack.callback(opened.close)
+        if vocabulary is not None:
+            opened.give_vocabulary(vocabulary)
         yield opened
 
 

@@ -111,7 +111,7 @@ class Pretrainer(Task):
         Args:
           preset: a built-in name (`kbert.presets()`), `hf://owner/name` or a folder.
           max_length: the most positions of a pair of segments; by default the checkpoint's most (512).
-          **kwargs: `dtype` for a Keras dtype policy, and `preprocessor`, None for packed input.
+          **kwargs: `dtype`, a Keras dtype policy; `preprocessor`, None for packed input; `vocabulary`, as for a classifier.
         """
 
         def describe(task: Pretrainer, missing: Sequence[str]) -> str:

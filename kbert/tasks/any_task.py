@@ -15,7 +15,7 @@ from kbert.messages import listed
 from kbert.tasks.choosing import TASKS, choose
 from kbert.tasks.files import load
 
-ALWAYS = ("dtype", "preprocessor")  # what `load_task` takes for every task
+ALWAYS = ("dtype", "preprocessor", "vocabulary")  # what `load_task` takes for every task
 
 
 def from_preset(preset: Any, **options: Any) -> Any:
@@ -40,7 +40,8 @@ def from_preset(preset: Any, **options: Any) -> Any:
     Args:
       preset: a built-in name (`kbert.presets()`), `hf://owner/name[@revision]`, a folder, a live KerasHub model, or a `.keras`
         file, which `kbert.load` opens.
-      **options: arguments of the chosen task's `from_preset`, such as `max_length` or `labels`; of `kbert.load` for a `.keras`
+      **options: arguments of the chosen task's `from_preset`, such as `max_length`, `labels` or
+        `vocabulary`; of `kbert.load` for a `.keras`
         file. If a classifier's checkpoint does not state its labels, they are called `LABEL_0`, `LABEL_1`, ... with a warning.
 
     Raises:
@@ -51,7 +52,7 @@ def from_preset(preset: Any, **options: Any) -> Any:
     if isinstance(preset, (str, os.PathLike)) and kind_by_name(preset) == KERAS:
         _check_options("kbert.load", load, options, f"{preset} is a .keras file")
         return load(preset, **options)
-    with open_preset(preset) as opened:
+    with open_preset(preset, options.pop("vocabulary", None)) as opened:
         choice = choose(opened)
         cls = keras.saving.get_registered_object(f"kbert>{choice.task}")
         if cls is None:

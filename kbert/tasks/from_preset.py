@@ -33,6 +33,7 @@ def load_task(
     max_length: int | None = None,
     dtype: Any = None,
     preprocessor: Any = "auto",
+    vocabulary: Any = None,
     **kwargs: Any,
 ) -> T:
     """Builds a task from a preset: encoder and tokenizer from its files, and the head if the checkpoint holds it.
@@ -45,16 +46,17 @@ def load_task(
         (`model_max_length`, or the saved task's), or else for the encoder's most.
       dtype: a Keras dtype policy for the whole task. None stands for the global one.
       preprocessor: a `TextPreprocessor` in place of the preset's, or None for a task that takes packed input.
+      vocabulary: the path of a vocab.txt, or a list of tokens, for a preset that has none.
       **kwargs: arguments of `cls`. If a value is a function, it is called with the dictionary in the configuration file, and
         its result is the argument. If the result is None, or an argument is left out, the saved task's argument is taken if
         that task was of the same class. Otherwise the constructor's default is taken.
 
     Raises:
-      ValueError: the architecture has no such head, `max_length` is too long or given beside a preprocessor, the vocabulary is
-        another checkpoint's, or a weight is missing, left over or of a wrong shape.
+      ValueError: the architecture has no such head, `max_length` is too long, it or the vocabulary is given beside a preprocessor,
+        the vocabulary is another checkpoint's, or a weight is missing, left over or of a wrong shape.
     """
     whole_numbers(max_length=max_length)
-    with open_preset(preset) as opened:
+    with open_preset(preset, vocabulary) as opened:
         stated = {key: value(opened.values) for key, value in kwargs.items() if callable(value)}
         given = {key: value for key, value in kwargs.items() if not callable(value)}
         own = opened.own_settings["task"]
@@ -70,6 +72,8 @@ def load_task(
             preprocessor = read_preprocessor(opened, max_length, opened.own_settings["preprocessor"] if own else {})
         elif max_length is not None:
             raise ValueError("give max_length, or a preprocessor that has its own, not both")
+        elif opened.given_vocabulary:
+            raise ValueError("give vocabulary, or a preprocessor that has its own, not both")
         add_pooling_layer = None if cls.pools else False
         encoder, used, new_weights = read_encoder(BertEncoder, opened, add_pooling_layer, dtype=dtype)
         task = cls(encoder, preprocessor, dtype=dtype, **options)
@@ -105,7 +109,8 @@ def read_preprocessor(opened: Opened, max_length: int | None, settings: dict[str
     tokenizer = WordPieceTokenizer.from_preset(opened)
     if tokenizer.vocabulary_size > rows:
         raise ValueError(
-            f"{opened.vocabulary_path} has {tokenizer.vocabulary_size} tokens, more than the {rows} rows of the embedding: "
+            f"{opened.given_vocabulary or opened.vocabulary_path} has {tokenizer.vocabulary_size} tokens, more than the "
+            f"{rows} rows of the embedding: "
             f"line {rows + 1} has no vector; is it another checkpoint's?"
         )
     # KerasHub has no counterpart of each way to cut pairs, so that kbert.json says more than the file of KerasHub's beside it.

@@ -107,7 +107,8 @@ class MaskedLM(TokenProbabilities):
           preset: a built-in name (`kbert.presets()`), `hf://owner/name[@revision]`, a folder, or a live KerasHub model.
           max_length: the most positions of a text; the checkpoint's most (512) by default. A shorter one is faster.
           **kwargs: `dtype`, a Keras dtype policy; `preprocessor`, a `TextPreprocessor` in place of the checkpoint's, or None
-            for packed input; `head_act` and `head_layer_norm_eps`, as in the constructor.
+            for packed input; `vocabulary`, the path of a vocab.txt or a list of tokens where the preset has none;
+            `head_act` and `head_layer_norm_eps`, as in the constructor.
 
         Raises:
           FileNotFoundError: there is no such checkpoint, or its files are not complete.

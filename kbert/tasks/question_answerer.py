@@ -117,7 +117,8 @@ class QuestionAnswerer(Task):
           max_length: the most positions of a question with a window of its text; the checkpoint's most (512) by default.
           dropout: the rate of the dropout on the tokens' vectors; the checkpoint's by default.
           **kwargs: `dtype`, a Keras dtype policy; `preprocessor`, a `TextPreprocessor` in place of the checkpoint's, or None
-            for packed input; `window_stride`, as in the constructor.
+            for packed input; `vocabulary`, the path of a vocab.txt or a list of tokens where the preset has none;
+            `window_stride`, as in the constructor.
 
         Raises:
           FileNotFoundError: there is no such checkpoint, or its files are not complete.

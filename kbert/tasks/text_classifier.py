@@ -208,7 +208,8 @@ class TextClassifier(ReadsLongTexts):
             the head that was saved, or else `"SequenceClassification"`.
           num_labels: the number of classes in place of their names, which are "0", "1" and so on then.
           **kwargs: `dtype`, a Keras dtype policy; `preprocessor`, a `TextPreprocessor` in place of the checkpoint's, or None
-            for packed input; `window_stride`, as in the constructor.
+            for packed input; `vocabulary`, the path of a vocab.txt or a list of tokens where the preset has none;
+            `window_stride`, as in the constructor.
 
         Raises:
           FileNotFoundError: there is no such checkpoint, or its files are not complete.

@@ -146,13 +146,14 @@ class TextEmbedder(Prompted, Task):
           pooling: `"mean"`, `"cls"`, `"max"` or `"mean_sqrt_len"`; by default the folder's own.
           normalize: scales vectors to length 1; by default the folder's own.
           **kwargs: `dtype`, a Keras dtype policy; `preprocessor`, a `TextPreprocessor` in place of the checkpoint's, or None
-            for packed input; and the constructor's `dense`, `prompts`, `default_prompt_name`, `include_prompt`, `similarity`.
+            for packed input; `vocabulary`, the path of a vocab.txt or a list of tokens where the preset has none;
+            and the constructor's `dense`, `prompts`, `default_prompt_name`, `include_prompt`, `similarity`.
 
         Raises:
           FileNotFoundError: there is no such checkpoint, or its files are not complete.
           ValueError: a weight is missing, left over or of another shape, or a module of the folder is not known.
         """
-        with open_preset(preset) as opened:
+        with open_preset(preset, kwargs.pop("vocabulary", None)) as opened:
             modules = sentence_transformers.read_modules(opened.folder)
             given = {"pooling": pooling, "normalize": normalize}
             if modules.other_task:

@@ -146,7 +146,8 @@ class TokenClassifier(Task):
           max_length: the most positions of a window; the checkpoint's most (512) by default. A shorter one is faster.
           dropout: the rate of the dropout on the tokens' vectors; the checkpoint's by default.
           **kwargs: `dtype`, a Keras dtype policy; `preprocessor`, a `TextPreprocessor` in place of the checkpoint's, or None
-            for packed input; `label_all_pieces` and `window_stride`, as in the constructor.
+            for packed input; `vocabulary`, the path of a vocab.txt or a list of tokens where the preset has none;
+            `label_all_pieces` and `window_stride`, as in the constructor.
 
         Raises:
           FileNotFoundError: there is no such checkpoint, or its files are not complete.

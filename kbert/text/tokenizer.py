@@ -195,19 +195,21 @@ class WordPieceTokenizer(keras.layers.Layer):
         return list(dict.fromkeys((*special, *self.added_tokens, *self.added_words)))
 
     @classmethod
-    def from_preset(cls, preset: Any, **kwargs: Any) -> WordPieceTokenizer:
+    def from_preset(cls, preset: Any, vocabulary: Any = None, **kwargs: Any) -> WordPieceTokenizer:
         """Returns the tokenizer of a checkpoint, with its vocabulary, case and special tokens.
 
         Args:
           preset: a built-in name (see `kbert.presets()`), `hf://owner/name[@revision]`, a folder that holds a vocabulary in one
             of the formats that kbert reads, or a live KerasHub model.
+          vocabulary: the path of a vocab.txt, or a list of tokens, for a folder that has none.
           **kwargs: arguments of the constructor that take the place of the checkpoint's own, for example
-            `recognize_special_tokens=True`.
+            `recognize_special_tokens=True`, or `lowercase=False` where the files do not say the case.
 
         Raises:
           FileNotFoundError: there is no such preset, or it has no vocabulary.
+          ValueError: `vocabulary` is given, and the preset has another one.
         """
-        with open_preset(preset) as opened:
+        with open_preset(preset, vocabulary) as opened:
             return cls(opened.vocabulary, **{**opened.tokenizer_options, **kwargs})
 
     @classmethod
