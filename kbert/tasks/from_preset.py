@@ -52,8 +52,8 @@ def load_task(
         that task was of the same class. Otherwise the constructor's default is taken.
 
     Raises:
-      ValueError: the architecture has no such head, `max_length` is too long, it or the vocabulary is given beside a preprocessor,
-        the vocabulary is another checkpoint's, or a weight is missing, left over or of a wrong shape.
+      ValueError: the architecture has no such head, `max_length` is too long, it or the vocabulary is given beside a
+        preprocessor, the vocabulary is another checkpoint's, or a weight is missing, left over or of a wrong shape.
     """
     whole_numbers(max_length=max_length)
     with open_preset(preset, vocabulary) as opened:
