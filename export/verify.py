@@ -210,7 +210,8 @@ def answers_from_tokens(file: ExportedFile, task: Task, columns: Columns) -> Ans
         packed = packed_for(file, task, tuple(column[start : start + AT_ONCE] for column in columns))
         task_outputs = {name: value.numpy() for name, value in task.serve_tokens(packed).items()}
         for place, real in enumerate(packed["padding_mask"].numpy().astype(bool)):
-            length = file.length or int(real.sum())
+            # MobileBERT reads the position after the last token, so that its rows end with padding where there is room.
+            length = file.length or min(int(real.sum()) + task.preprocessor.padded_end, len(real))
             file_outputs = file.run({name: ids.numpy()[place : place + 1, :length] for name, ids in packed.items()})
             shared = [name for name, value in task_outputs.items() if name in file_outputs and value.dtype.kind == "f"]
             if not shared:

@@ -64,7 +64,7 @@ def similarities(first: np.ndarray, second: np.ndarray, kind: str = "dot") -> np
     if kind in ("cosine", "dot"):
         return first @ second.T
     order = 2 if kind == "euclidean" else 1
-    rows = [-np.linalg.norm(row - second, ord=order, axis=-1) for row in first]
+    rows = [0.0 - np.linalg.norm(row - second, ord=order, axis=-1) for row in first]  # and no -0.0
     return np.stack(rows) if rows else np.zeros((0, len(second)), second.dtype)
 
 

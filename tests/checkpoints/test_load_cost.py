@@ -53,11 +53,13 @@ def write_hdf5(path, tensors):
     """Writes a tf_model.h5, as transformers does."""
     with h5py.File(path, "w") as file:
         for name, value in tensors.items():
-            *parts, last = name.replace("layer.", "layer_._").split(".")
+            *parts, last = name.replace("layer.", "layer_-_").split(".")
             kernel = value.ndim == 2 and "embeddings" not in parts
             names = {"weight": "kernel" if kernel else "gamma" if "LayerNorm" in parts else "weight", "bias": "bias"}
             last = "beta" if last == "bias" and "LayerNorm" in parts else names[last]
-            file["/".join(["bert/tf_bert_model/bert", *parts, last + ":0"])] = value.T if kernel else value
+            file["/".join(["bert/tf_bert_model/bert", *parts, last + ":0"]).replace("_-_", "_._")] = (
+                value.T if kernel else value
+            )
 
 
 WRITERS = {

@@ -11,7 +11,8 @@ import pytest
 from kbert.commands import cli
 
 # The values that an option takes of those which are tried: every other is refused.
-TAKEN = {"label_smoothing": {"0"}, "agreement": {"0"}, "seed": {"0"}, "rest_port": {"0"}, "grpc_port": {"0"}}
+MAY_BE_0 = ("label_smoothing", "agreement", "seed", "rest_port", "grpc_port", "model_config_file_poll_wait_seconds")
+TAKEN = {name: {"0"} for name in MAY_BE_0}
 TEXTS = ("encoding", "separator", "serving", "version_labels")  # a text whose form is checked
 TRIED = ("0", "-1", "nan", "inf", "abc", "1e400", "")
 

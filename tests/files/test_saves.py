@@ -97,6 +97,7 @@ WRITERS = {
     "kbert/checkpoints/huggingface.py": "inside preset_folder.write_preset",
     "kbert/checkpoints/sentence_transformers.py": "inside preset_folder.write_preset",
     "kbert/checkpoints/keras_hub.py": "inside preset_folder.write_preset, and a temporary folder",
+    "export/warm_up.py": "inside tf_serving.export_serving's folder aside",
     "kbert/engines/saved_model.py": "inside export_saved_model, and a temporary folder",
     "kbert/distillation/distiller.py": "hands on to the student's save_weights",
     "kbert/pretraining/sentence_pairs.py": "pieces in a room",
