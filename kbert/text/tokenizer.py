@@ -263,11 +263,11 @@ class WordPieceTokenizer(keras.layers.Layer):
         if output not in self._compiled:
             cores = min(os.cpu_count() or 1, 16)
 
-            # AutoGraph would double the time of tracing. The slices share one trace.
-            @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+            # It is no tf.function of its own: TensorFlow would run its calls one after the other, because its ops have a state.
             def compute(texts: tf.Tensor) -> list[tf.RaggedTensor]:
                 return [self._wordpiece.tokenize(texts).ids] if output == "ids" else self._wordpiece.locate(texts, output)
 
+            # AutoGraph would double the time of tracing.
             @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
             def tokenize(texts: tf.Tensor) -> list[tf.RaggedTensor]:
                 count = tf.size(texts)

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import kbert
-from tests.conftest import SPECIAL, VOCABULARY
+from tests.conftest import SPECIAL, VOCABULARY, tiny_tokenizer
 from tests.text.reference import differing_offsets, read_texts, reference
 
 
@@ -106,3 +106,10 @@ def test_a_bad_unit_or_text_is_named(tokenizer):
 def test_a_special_token_too_short_to_recognise_is_named():
     with pytest.raises(ValueError, match="three bytes or more, got '~'"):
         kbert.WordPieceTokenizer([*SPECIAL, "~"], pad_token="~", recognize_special_tokens=True)
+
+
+@pytest.mark.parametrize("output", ["ids", "characters"])
+def test_slices_of_a_column_can_run_side_by_side(output):
+    """TensorFlow runs calls of a stateful function one after the other: with such calls, batches took 1.3 times as long."""
+    graph = tiny_tokenizer()._side_by_side(output).get_concrete_function().graph
+    assert not [op.name for op in graph.get_operations() if "PartitionedCall" in op.type]
