@@ -17,6 +17,7 @@ from kbert.export.exported_file import SavedModelFile
 from kbert.export.verify import ALLOWED_OPS, compare
 from kbert.tasks.probes import PROBES
 from tests.conftest import TINY, tiny_tokenizer
+from tests.export.stock_server import serialized
 
 OPENER = Path(__file__).with_name("open_elsewhere.py")
 ROOT = Path(__file__).resolve().parents[2]
@@ -140,7 +141,7 @@ def answers_elsewhere(exported, python=sys.executable):
         task, folder = exported(kind)
         given = dict(zip(names_of(task, kind), task.probes(kind == "pairs")))
         questions += [[str(folder), "serving_default", given], [str(folder), "tokenize", given]]
-    rows = ["base64:" + base64.b64encode(row).decode() for row in examples(text=PROBES[:4])]
+    rows = ["base64:" + base64.b64encode(row).decode() for row in serialized({"text": PROBES[:4]})]
     return ask([*questions, [str(exported("single")[1]), "classify", {"inputs": rows}]], python)
 
 
@@ -248,16 +249,6 @@ def test_tokens_in_give_the_outputs_of_a_call(exported, signatures, kind):
         np.testing.assert_allclose(outputs["embedding" if kind == "vectors" else "logits"], expected, atol=1e-5)
 
 
-def examples(**columns):
-    rows = []
-    for values in zip(*columns.values()):
-        features = {
-            name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[v.encode()])) for name, v in zip(columns, values)
-        }
-        rows.append(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
-    return rows
-
-
 def method_of(path, name):
     from tensorflow.core.protobuf import saved_model_pb2
 
@@ -278,13 +269,13 @@ def test_the_classify_api_takes_examples(exported, fresh):
 def test_the_classify_api_takes_pairs(exported, signatures):
     task, _ = exported("pairs")
     signature = signatures("pairs")["classify"]
-    found = signature(inputs=tf.constant(examples(text=["good"], text_pair=["bad"])))
+    found = signature(inputs=tf.constant(serialized({"text": ["good"], "text_pair": ["bad"]})))
     np.testing.assert_allclose(found["scores"], task.probabilities(task.predict((["good"], ["bad"]))), atol=1e-5)
 
 
 def test_the_regress_api_takes_examples(exported, signatures):
     task, path = exported("regression")
-    found = signatures("regression")["regress"](inputs=tf.constant(examples(text=["good", ""])))
+    found = signatures("regression")["regress"](inputs=tf.constant(serialized({"text": ["good", ""]})))
     np.testing.assert_allclose(found["outputs"], task.predict(["good", ""]), atol=1e-5)
     assert method_of(path, "regress") == "tensorflow/serving/regress"
 
