@@ -31,7 +31,7 @@ class Described:
       architecture: the class that the configuration names; the family's name if it names none.
       head: a key of `Family.heads`; `""` for an encoder alone; None for a head that kbert does not know.
       labels: the names of the classes, in the order of their ids; None if no file states them.
-      problem_type: of a text classifier, if the files state it.
+      problem_type: the problem type of a text classifier, if the files state it.
       sizes: the encoder's sizes, with config.json's keys.
       parameters: how many numbers the weights are.
       bytes: how many bytes these numbers take on the disk.

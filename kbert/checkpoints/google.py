@@ -136,7 +136,7 @@ class GoogleCheckpoint:
         """Returns a tensor, or several joined along the last axis.
 
         Args:
-          *names: of tensors that agree in their other axes.
+          *names: the names of tensors that agree in their other axes.
 
         Raises:
           ValueError: the file is cut, or was closed.

@@ -123,7 +123,7 @@ class KerasHubCheckpoint:
         """Returns a tensor, or several joined along the last axis, as float32.
 
         Args:
-          *names: of tensors that agree in their other axes.
+          *names: the names of tensors that agree in their other axes.
 
         Raises:
           ValueError: the file is cut, or was closed.
@@ -324,7 +324,7 @@ def _fill(path: pathlib.Path, tensors: Mapping[str, np.ndarray], prefix: str = "
     """Puts our weights into a file that KerasHub has just written.
 
     Args:
-      path: of the file.
+      path: the path of the file.
       tensors: by name.
       prefix: what the names have in front that the file's have not.
     """

@@ -296,7 +296,7 @@ def open_preset(preset: Any, vocabulary: str | os.PathLike[str] | Sequence[str] 
     Args:
       preset: a built-in name, `hf://owner/name@revision`, a folder, a live model of KerasHub, or an `Opened`, which stays open.
         A live model is written to a temporary folder.
-      vocabulary: of a folder that has none, as `Opened.give_vocabulary` takes it.
+      vocabulary: the vocabulary of a folder that has none, as `Opened.give_vocabulary` takes it.
 
     Yields:
       An `Opened`, whose files are closed after the block.

@@ -39,7 +39,7 @@ class PickleReader:
 
     Args:
       data: the bytes.
-      path: of the file, for errors.
+      path: the path of the file, for errors.
       names: what stands for each name that a pickle may contain, such as `"collections.OrderedDict"`.
       allowance: how many bytes the values may take: those of the file that are not read as a pickle.
       position: the first byte to read.

@@ -34,7 +34,7 @@ def places_of(path: pathlib.Path) -> dict[str, Place]:
     (https://github.com/huggingface/safetensors, Format).
 
     Args:
-      path: of the file.
+      path: the path of the file.
 
     Raises:
       ValueError: the file is cut, or a tensor has a dtype that numpy lacks.

@@ -219,8 +219,8 @@ def _write_dense(path: pathlib.Path, width: int, options: dict[str, Any], layer:
     """Writes the folder of a Dense module.
 
     Args:
-      path: of the folder.
-      width: of the vectors that come in.
+      path: the path of the folder.
+      width: the width of the vectors that come in.
       options: the layer's `width` and `activation`.
       layer: the owner of the kernel and the bias.
     """

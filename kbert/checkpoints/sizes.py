@@ -15,8 +15,8 @@ def config_of_shapes(shapes: Mapping[str, tuple[int, ...]], path: pathlib.Path, 
     """Returns what a config.json would state, and warns of what shapes do not say.
 
     Args:
-      shapes: of the weights, by the torch names without the family's prefix.
-      path: of the weights, for messages.
+      shapes: the shapes of the weights, by the torch names without the family's prefix.
+      path: the path of the weights, for messages.
       kernels_are_ours: whether a dense kernel is stored as `[in, out]`.
 
     Raises:

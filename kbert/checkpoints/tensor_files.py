@@ -69,7 +69,7 @@ class TensorFiles:
         """Returns a tensor in the dtype of the file. It is valid until the next call.
 
         Args:
-          name: of the tensor.
+          name: the name of the tensor.
 
         Raises:
           ValueError: the file ends inside the tensor, or was closed.
@@ -88,7 +88,7 @@ class TensorFiles:
         It is valid until the next call.
 
         Args:
-          *names: of tensors of one shape.
+          *names: the names of tensors of one shape.
 
         Raises:
           ValueError: the file ends inside a tensor, or was closed.
@@ -152,8 +152,8 @@ def spanned(shape: Sequence[int], strides: Sequence[int]) -> tuple[int, tuple[in
     ((6, None), (6, (1, 2)), (0, None))
 
     Args:
-      shape: of the tensor.
-      strides: in elements, for each axis.
+      shape: the shape of the tensor.
+      strides: the strides in elements, one for each axis.
     """
     if 0 in shape:
         return 0, None
@@ -166,7 +166,7 @@ def files_of(path: pathlib.Path) -> Sequence[pathlib.Path]:
     """Returns a file of weights itself, or the files that an index names.
 
     Args:
-      path: of the file, or of an index such as `model.safetensors.index.json`.
+      path: the path of the file, or of an index such as `model.safetensors.index.json`.
 
     Raises:
       FileNotFoundError: the folder lacks a file that the index names.
@@ -191,7 +191,7 @@ def _aligned(size: int) -> np.ndarray:
     """Returns memory that begins at a multiple of 64 bytes, which TensorFlow reads without a copy.
 
     Args:
-      size: in bytes.
+      size: the number of bytes.
     """
     memory: np.ndarray = np.empty(size + 64, np.uint8)
     start = -memory.ctypes.data % 64

@@ -135,7 +135,7 @@ def places_of(path: pathlib.Path) -> dict[str, Place]:
     """Returns where the tensors of a file of torch are, by name.
 
     Args:
-      path: of a file that `torch.save(model.state_dict(), path)` has written.
+      path: the path of a file that `torch.save(model.state_dict(), path)` has written.
 
     Raises:
       ValueError: the file is damaged, holds another value than a list of weights, or its pickle names something else.
@@ -269,7 +269,7 @@ def _place(tensor: Tensor, path: pathlib.Path, start: int) -> Place:
 
     Args:
       tensor: a part of a storage.
-      path: of the file.
+      path: the path of the file.
       start: where the storage begins.
     """
     dtype = tensor.storage.dtype

@@ -1,8 +1,8 @@
 """Finds the tensors of transformers' TensorFlow files by the names of its torch files: tf_model.h5, other .h5, safetensors.
 
-The variables' names are the same in all of these files but for what stands in front: the layer and the model in a `.h5` of
-transformers, the user's own layers in a `.h5` that Keras has written around a TFBert, nothing in the others. So a name is
-recognized by its end. A dense kernel is `[in, out]` here, as ours.
+The names of the variables end alike in all of these files. Their beginnings differ. A `.h5` of transformers has the layer
+and the model there. A `.h5` that Keras has written around a TFBert has the user's own layers there, and the other files have
+nothing. So a name is recognized by its end. A dense kernel is `[in, out]` in these files, as in kbert.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def is_of_tensorflow(name: str) -> bool:
     """Returns whether a safetensors file has TensorFlow's names.
 
     Args:
-      name: of one of its tensors.
+      name: the name of one of its tensors.
     """
     return "/" in name or name.endswith(":0")
 
@@ -64,7 +64,7 @@ def untransposed(family: Family) -> Family:
     """Returns a family of torch's names whose dense kernels are stored as `[in, out]`.
 
     Args:
-      family: of `huggingface_names.FAMILIES`.
+      family: a family of `huggingface_names.FAMILIES`.
     """
 
     def plain(rules: list[Rule] | tuple[Rule, ...]) -> list[Rule]:
@@ -82,7 +82,7 @@ def places_of_safetensors(path: pathlib.Path) -> dict[str, Place]:
     """Returns where the tensors of a safetensors file of TensorFlow are, by their torch names.
 
     Args:
-      path: of the file.
+      path: the path of the file.
 
     Raises:
       ValueError: the file is cut.
@@ -94,7 +94,7 @@ def places_of_hdf5(path: pathlib.Path) -> dict[str, Place]:
     """Returns where the tensors of an HDF5 file are, by their torch names; other datasets keep their own names.
 
     Args:
-      path: of `tf_model.h5`, one of its shards, or what `model.save_weights("x.h5")` has written.
+      path: the path of `tf_model.h5`, of one of its shards, or what `model.save_weights("x.h5")` has written.
 
     Raises:
       ValueError: the file is cut, leads to other files, or holds no weights by name.

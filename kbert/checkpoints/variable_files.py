@@ -92,7 +92,7 @@ class KerasFile:
     """A .h5, .weights.h5 or .keras file of weights. The model's description in it is not read, and so no Lambda layer is run.
 
     Args:
-      path: of the file.
+      path: the path of the file.
 
     Raises:
       ValueError: the file cannot be read.
@@ -167,7 +167,7 @@ def side_by_side(shape: tuple[int, ...], key_like: str) -> tuple[int, ...]:
     (16, 16)
 
     Args:
-      shape: as stored.
+      shape: the shape as stored.
       key_like: Google's name of the weight.
     """
     if "/attention/self/" in key_like:

@@ -18,7 +18,7 @@ def open_hdf5(path: pathlib.Path) -> Any:
     """Opens an HDF5 file for reading, as an `h5py.File`.
 
     Args:
-      path: of the file.
+      path: the path of the file.
 
     Raises:
       ValueError: the file is cut, or no HDF5 file.
@@ -36,7 +36,7 @@ def datasets_of(file: Any, path: pathlib.Path) -> dict[str, Any]:
 
     Args:
       file: an `h5py.File`.
-      path: of the file, for errors.
+      path: the path of the file, for errors.
 
     Raises:
       ValueError: the file is damaged, or has a link or a dataset that leads to another place or another file.

@@ -57,7 +57,7 @@ def naming(path: pathlib.Path) -> Iterator[None]:
     The files come from outside: where a text is usual there may be a list, and Python's own error says neither file nor cure.
 
     Args:
-      path: of the file, or of the folder whose files are read.
+      path: the path of the file, or of the folder whose files are read.
 
     Raises:
       ValueError: the block raised an error that does not name the path.

@@ -69,7 +69,7 @@ def numbers(message: memoryview, number: int) -> list[int]:
 
     Args:
       message: the bytes.
-      number: of the field.
+      number: the number of the field.
     """
     values: list[int] = []
     for found, value in fields(message):

@@ -76,7 +76,7 @@ def fill_gaps(tokens: Sequence[str | None]) -> list[str]:
     Brackets are words of their own, so that no word of a text is such a name.
 
     Args:
-      tokens: in the order of their ids; None stands for an id without a token.
+      tokens: the tokens in the order of their ids; None stands for an id without a token.
     """
     taken = set(tokens)
 
@@ -130,7 +130,7 @@ def save_vocabulary(tokens: Iterable[str], path: str | os.PathLike[str]) -> None
     """Writes a vocabulary with one token a line. A crash leaves the old file.
 
     Args:
-      tokens: in the order of their ids.
+      tokens: the tokens in the order of their ids.
       path: the file to write or replace.
     """
     with written_aside(path) as aside:

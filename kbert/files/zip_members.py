@@ -27,7 +27,7 @@ def zip_members(path: pathlib.Path) -> dict[str, Member]:
     """Returns the members of a ZIP file by their names.
 
     Args:
-      path: of a file that begins with a member, as those of torch do.
+      path: the path of a file that begins with a member, as those of torch do.
 
     Raises:
       ValueError: the file is damaged, or has members that no honest writer makes: encrypted, of one name, or far larger
@@ -60,10 +60,10 @@ def read_member(path: pathlib.Path, member: Member, start: int, room: memoryview
     """Fills memory with a part of a member.
 
     Args:
-      path: of the ZIP file.
+      path: the path of the ZIP file.
       member: one of its members.
       start: the first byte of the part, counted in the unpacked member.
-      room: as many bytes as the part has.
+      room: the memory, which has as many bytes as the part.
 
     Raises:
       ValueError: the file is damaged.

@@ -62,7 +62,7 @@ def figures_of_classes(
       texts: texts, or pairs of them, `B` in all.
       y: the targets as they were given.
       targets: the indices of the targets, int `[B]`.
-      probabilities: of the labels, `[B, labels]`.
+      probabilities: the probabilities of the labels, `[B, labels]`.
       labels: the names of the classes.
     """
     answers = probabilities.argmax(-1)
@@ -88,7 +88,7 @@ def figures_of_labels(
       texts: texts, or pairs of them, `B` in all.
       y: the targets as they were given.
       targets: 1 where a text has a label, otherwise 0, `[B, labels]`.
-      probabilities: of the labels, `[B, labels]`.
+      probabilities: the probabilities of the labels, `[B, labels]`.
       labels: the names of the labels.
     """
     chosen = probabilities >= 0.5

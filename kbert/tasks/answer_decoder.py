@@ -26,8 +26,8 @@ def best_spans(
     ([[9.0]], [[0]], [[0]])
 
     Args:
-      start_logits: of each position as an answer's first token, float32 `[B, L]`.
-      end_logits: of each position as an answer's last token, float32 `[B, L]`.
+      start_logits: the logits of each position as an answer's first token, float32 `[B, L]`.
+      end_logits: the logits of each position as an answer's last token, float32 `[B, L]`.
       allowed: 1 where an answer may be, int32 `[B, L]`.
       max_answer_length: the most tokens of an answer, a number.
       top_k: how many spans.
@@ -122,7 +122,7 @@ def best_answers(
 
     Args:
       text: the text.
-      scores: of the best spans, `[K]`.
+      scores: the scores of the best spans, `[K]`.
       starts: their first characters, `[K]`.
       ends: the characters after them, `[K]`.
       null: the logit of no answer.

@@ -258,7 +258,7 @@ class Encoding(DistributedModel, keras.Model):
           shuffle: makes a new order in each epoch, with rows of similar length in one batch.
           max_tokens: the most pieces of a batch, in place of `batch_size`.
           epochs: a list that gets the variable which counts the epochs; see `kbert.training.length_batches.by_epoch`.
-          seed: of the order; by default one that follows `keras.utils.set_random_seed`.
+          seed: the seed of the order; by default one that follows `keras.utils.set_random_seed`.
         """
         return examples.batches(self.pack, batch_size, shuffle, max_tokens, epochs, seed)
 

@@ -187,6 +187,6 @@ def head_dropout(given: float | None, keys: Sequence[str]) -> Callable[[dict[str
 
     Args:
       given: the user's rate. None asks the configuration.
-      keys: of the configuration. The first that states a rate counts.
+      keys: the names of the configuration's keys. The first that states a rate counts.
     """
     return lambda config: next((rate for rate in (given, *map(config.get, keys)) if rate is not None), None)

@@ -54,7 +54,7 @@ class FrozenTask:
 
     Args:
       task: a task with a preprocessor.
-      threads: of the computation; by default as many as there are cores, 8 at most.
+      threads: the number of threads of the computation; by default as many as there are cores, 8 at most.
     """
 
     def __init__(self, task: Any, threads: int | None = None) -> None:

@@ -151,7 +151,7 @@ class MaskedLM(TokenProbabilities):
           shuffle: makes a new order and new masks in each epoch.
           max_tokens: the most pieces of a batch, in place of `batch_size`.
           epochs: a list that gets the variables which count the epochs.
-          seed: of the order and the masks; by default one that follows `keras.utils.set_random_seed`.
+          seed: the seed of the order and the masks; by default one that follows `keras.utils.set_random_seed`.
         """
         epochs = epochs if shuffle else None
         data = super().batches_of(examples, batch_size, shuffle, max_tokens, epochs, seed)

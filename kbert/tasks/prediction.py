@@ -149,7 +149,7 @@ class Prediction(Encoding):
         "kbert[litert]"`), in this process; making it takes some seconds. Threads may share it.
 
         Args:
-          threads: of the computation; by default as many as there are cores, 8 at most.
+          threads: the number of threads of the computation; by default as many as there are cores, 8 at most.
 
         Raises:
           ValueError: the task has no preprocessor, or computes in half precision.

@@ -36,7 +36,8 @@ class Examples(NamedTuple):
           shuffle: whether each epoch has a new order, with rows of similar length in the same batch.
           max_tokens: the most pieces of a batch, in place of `batch_size`.
           epoch: a list to which the variable that counts the epochs is appended.
-          seed: of the order; by default one drawn from NumPy's global generator, which `keras.utils.set_random_seed` sets.
+          seed: the seed of the order; by default one drawn from NumPy's global generator, which
+            `keras.utils.set_random_seed` sets.
         """
         extra = (self.targets,) if self.weights is None else (self.targets, self.weights)
         if seed is None:

@@ -224,7 +224,7 @@ class SeesGradientsFirst:
         """Returns the gradients to clip and apply, which should be the same on each replica.
 
         Args:
-          gradients: of one replica's share of the batch.
+          gradients: the gradients of one replica's share of the batch.
           variables: the trainable variables, one for each gradient.
         """
         raise NotImplementedError

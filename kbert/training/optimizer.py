@@ -153,7 +153,7 @@ class AdamW(WholeBatchGradients, keras.optimizers.AdamW):
         """Updates a variable and its moments by one step.
 
         Args:
-          gradient: of the variable's shape.
+          gradient: the gradient, of the variable's shape.
           variable: a trainable variable.
           learning_rate: the rate of this step, a scalar.
         """
@@ -208,7 +208,7 @@ class Lamb(WholeBatchGradients, keras_internals.DecaysInItsStep, keras.optimizer
         """Updates a variable and its moments by one step.
 
         Args:
-          gradient: of the variable's shape.
+          gradient: the gradient, of the variable's shape.
           variable: a trainable variable.
           learning_rate: the rate of this step, a scalar.
         """
